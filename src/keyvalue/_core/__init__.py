@@ -1,0 +1,1 @@
+"""What every store shares. Nothing in here knows a backend."""

@@ -1,0 +1,187 @@
+"""Checks of what callers pass in, done before anything else happens.
+
+The checks of the protocol's arguments look at every element and name the type, never the value: it may be a secret. Wrong types raise
+`TypeError`; with `KEYVALUE_DISABLE_BEARTYPE=true` (or `PY_KEY_VALUE_DISABLE_BEARTYPE`) in the environment at import, no types are
+checked, and what can't be used raises the error of its argument (`InvalidKeyError`, `SerializationError`, `InvalidTTLError`).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import types
+import typing
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil, isfinite
+from typing import Any, SupportsFloat, TypeVar, cast
+
+from keyvalue.errors import InvalidKeyError, InvalidTTLError, SerializationError
+
+__all__ = ["checked", "deadline", "limit_of", "mapping", "mappings", "name", "names"]
+
+F = TypeVar("F", bound=Callable[..., None])
+
+CHECK_TYPES = not any(
+    os.environ.get(variable, "").lower() in ("1", "true", "yes")
+    for variable in ("KEYVALUE_DISABLE_BEARTYPE", "PY_KEY_VALUE_DISABLE_BEARTYPE")
+)
+
+END_OF_TIME = 253_402_300_800.0
+"""Seconds since the epoch at the start of the year 10000, the first that ISO 8601 dates can't hold."""
+
+
+def name(value: str, what: str) -> str:
+    """Check a key or a collection.
+
+    Args:
+        value: The name.
+        what: "key" or "collection", for the message.
+
+    Raises:
+        TypeError: It is not a str.
+        InvalidKeyError: It is empty or does not encode as UTF-8.
+    """
+    if type(value) is str and value and value.isascii():
+        return value
+    if not isinstance(value, str):
+        problem = f"The {what} must be a str, not {_article(value)}"
+        raise TypeError(problem) if CHECK_TYPES else InvalidKeyError(problem)
+    if not value:
+        raise InvalidKeyError(f"The {what} is empty; give it a name of at least one character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidKeyError(f"The {what} holds a lone surrogate, which can't be encoded as UTF-8") from None
+    return str.__str__(value)
+
+
+def names(keys: Sequence[str]) -> list[str]:
+    """Check a sequence of keys, every one of them.
+
+    Raises:
+        TypeError: It is not a sequence, or a str, or holds something that is not a str.
+        InvalidKeyError: A key is empty or does not encode as UTF-8.
+    """
+    if isinstance(keys, str | bytes) or not isinstance(keys, Sequence):
+        raise TypeError(f"The keys must be a sequence of str, such as a list, not {_article(keys)}")
+    return [name(key, "key") for key in keys]
+
+
+def mapping(value: Mapping[str, Any]) -> None:
+    """Check that a value is a mapping.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if type(value) is not dict and not isinstance(value, Mapping):
+        problem = f"The value must be a mapping with string keys, such as a dict, not {_article(value)}"
+        raise TypeError(problem) if CHECK_TYPES else SerializationError(f"Could not serialize the value. {problem}")
+
+
+def mappings(values: Sequence[Mapping[str, Any]], count: int) -> None:
+    """Check a sequence of values, every one of them.
+
+    Raises:
+        TypeError: It is not a sequence of mappings.
+        ValueError: There are not `count` of them.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
+        raise TypeError(f"The values must be a sequence of mappings, such as a list, not {_article(values)}")
+    if len(values) != count:
+        raise ValueError(f"There must be one value for each key, but there are {count} keys and {len(values)} values")
+    for value in values:
+        mapping(value)
+
+
+def deadline(ttl: SupportsFloat | None, now: float) -> float | None:
+    """Turn a time to live into the moment at which it ends.
+
+    Args:
+        ttl: Seconds, or None for ever.
+        now: Seconds since the epoch.
+
+    Returns:
+        Seconds since the epoch, rounded up to a microsecond (the resolution of the stored dates).
+
+    Raises:
+        InvalidTTLError: It is not a positive, finite number, or ends in the year 10000 or later. Also a TypeError if it is no number.
+    """
+    if ttl is None:
+        return None
+    if isinstance(ttl, bool):
+        raise InvalidTTLError(ttl)
+    try:
+        seconds = ttl.__float__()
+    except AttributeError:
+        from keyvalue.errors import _InvalidTTLTypeError  # pyright: ignore[reportPrivateUsage] # private for users, not for the core
+
+        raise (_InvalidTTLTypeError if CHECK_TYPES else InvalidTTLError)(ttl) from None
+    except (ValueError, OverflowError, ArithmeticError):
+        raise InvalidTTLError(ttl) from None
+    if not (isfinite(seconds) and seconds > 0 and now + seconds < END_OF_TIME):
+        raise InvalidTTLError(ttl)
+    return ceil((now + seconds) * 1e6) / 1e6
+
+
+def limit_of(limit: int | None) -> int | None:
+    """Check the limit of a listing.
+
+    Raises:
+        TypeError: It is not an int.
+        ValueError: It is negative.
+    """
+    if limit is None:
+        return None
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise TypeError(f"The limit must be an int or None, not {_article(limit)}")
+    if limit < 0:
+        raise ValueError("The limit must not be negative; leave it out to list everything")
+    return limit
+
+
+def checked(constructor: F) -> F:
+    """Make a constructor warn about arguments of the wrong type, naming types only.
+
+    Plain classes are checked here; for other annotations beartype is asked, which is imported only then (it takes about 0.2 s).
+    """
+    if not CHECK_TYPES:
+        return constructor
+    signature = inspect.signature(constructor)
+    hints: dict[str, Any] = {}
+
+    @functools.wraps(constructor)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(*args, **kwargs).arguments
+        if len(bound) > 1 and not hints:
+            hints.update(typing.get_type_hints(constructor))
+        for parameter, value in bound.items():
+            if parameter in hints and not _fits(value, hints[parameter]):
+                owner = constructor.__qualname__.removesuffix(".__init__")
+                message = f"{owner}: {parameter} should be {signature.parameters[parameter].annotation}, not {_article(value)}"
+                warnings.warn(message, UserWarning, stacklevel=2)
+        constructor(*args, **kwargs)
+
+    return cast("F", wrapper)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+    plain = tuple(option for option in options if isinstance(option, type) and not typing.get_origin(option))
+    if (bool not in plain and isinstance(value, bool)) is False and isinstance(value, tuple(p for p in plain if not _is_protocol(p))):
+        return True
+    if len(plain) == len(options) and not any(_is_protocol(option) for option in plain):
+        return False
+    from beartype.door import is_bearable
+
+    return is_bearable(value, hint)
+
+
+def _is_protocol(hint: type) -> bool:
+    return getattr(hint, "_is_protocol", False)
+
+
+def _article(value: object) -> str:
+    kind = type(value).__name__
+    return f"an {kind}" if kind[:1] in "aeiouAEIOU" else f"a {kind}"

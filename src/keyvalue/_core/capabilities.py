@@ -1,0 +1,88 @@
+"""Optional capabilities that an object has or has not, depending on what lies beneath it.
+
+`isinstance(x, AsyncEnumerateKeysProtocol)` looks a method up on the class (from Python 3.12 on, without running any code of `x`), so an
+object that should have `keys` only sometimes needs a class that has it only sometimes: `advertise` gives it one, made from its own
+class and one mixin a capability. Attributes bound on the instance would do too, but make each object part of a reference cycle.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from keyvalue.protocols.key_value import (
+    AsyncCullProtocol,
+    AsyncDestroyCollectionProtocol,
+    AsyncDestroyStoreProtocol,
+    AsyncEnumerateCollectionsProtocol,
+    AsyncEnumerateKeysProtocol,
+    AsyncKeyValue,
+)
+
+__all__ = ["ALL", "advertise", "capabilities_of", "require_async"]
+
+K = TypeVar("K", bound=AsyncKeyValue)
+
+PROTOCOLS: Mapping[str, type[Any]] = {
+    "keys": AsyncEnumerateKeysProtocol,
+    "collections": AsyncEnumerateCollectionsProtocol,
+    "destroy": AsyncDestroyStoreProtocol,
+    "destroy_collection": AsyncDestroyCollectionProtocol,
+    "cull": AsyncCullProtocol,
+}
+ALL = frozenset(PROTOCOLS)
+
+
+def capabilities_of(key_value: object) -> frozenset[str]:
+    """Return the names of the optional methods that an asynchronous object has."""
+    return frozenset(name for name, protocol in PROTOCOLS.items() if isinstance(key_value, protocol))
+
+
+def advertise(instance: object, capabilities: Iterable[str], mixins: Mapping[str, type[Any]]) -> None:
+    """Give an instance the mixins of its capabilities, and no others.
+
+    Args:
+        instance: Its class must not have the methods already.
+        capabilities: Names of optional methods.
+        mixins: A class for each name, with that method.
+    """
+    chosen = tuple(mixins[name] for name in sorted(capabilities))
+    if chosen:
+        instance.__class__ = _with_mixins(type(instance), chosen)
+
+
+@cache
+def _with_mixins(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
+    # What a class says of itself, and what is not inherited, must be said again: whether it runs inline.
+    own = {name: vars(base)[name] for name in ("__doc__", "__module__", "__qualname__", "runs_inline") if name in vars(base)}
+    return type(base.__name__, (*mixins, base), own)
+
+
+def require_async(key_value: K, owner: str) -> K:
+    """Check that an object is an asynchronous store, wrapper or the like.
+
+    Args:
+        key_value: The object.
+        owner: Who wants it, for the message.
+
+    Raises:
+        TypeError: It lacks some of the eight methods, or is of the synchronous colour.
+    """
+    if isinstance(key_value, type) or not isinstance(key_value, AsyncKeyValue):
+        raise TypeError(f"{owner} takes an AsyncKeyValue, an object with its eight methods, not a {type(key_value).__name__}")
+    if not _is_async(key_value.get):
+        raise TypeError(
+            f"{owner} takes an asynchronous key-value store, but {type(key_value).__name__}.get is synchronous; "
+            "give it the store itself, not a blocking façade over it"
+        )
+    return key_value
+
+
+def _is_async(method: Any) -> bool:
+    if inspect.iscoroutinefunction(method) or not (inspect.isfunction(method) or inspect.ismethod(method)):
+        return True
+    # A plain function may return an awaitable all the same, if it says so.
+    returns = str(inspect.signature(method).return_annotation)
+    return any(word in returns for word in ("Awaitable", "Coroutine", "Future"))

@@ -1,0 +1,217 @@
+"""How stores reach their clients: one function of a client, used by either colour.
+
+A store's client comes in up to two colours: a synchronous one, and an asynchronous one for asyncio. Which is used depends on where the
+call comes from:
+
+| runtime | a client of both colours               | a synchronous client only |
+|---------|----------------------------------------|---------------------------|
+| asyncio | the asynchronous one, awaited          | in a worker thread        |
+| trio    | the synchronous one in a worker thread | in a worker thread        |
+| inline  | the synchronous one, called            | called                    |
+
+Clients are made on first use: one synchronous client, and one asynchronous client a loop. The latter is closed with its loop:
+`asyncio.run()` closes the loop's asynchronous generators last, and the client hangs on one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, TypeVar, cast
+
+from keyvalue._core import runtime
+from keyvalue.errors import KeyValueError, StoreClosedError, StoreSetupError
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+
+
+class Client:
+    """The clients of one store.
+
+    Args:
+        name: The store's name, for threads and messages.
+        open: Makes the synchronous client; may block. None if there is no such colour.
+        open_async: Makes the asynchronous client, on its loop, without I/O. None if there is no such colour.
+        close: Closes a client of either colour that was made here; may return an awaitable.
+        given: A synchronous client that the user passed in. It is never closed.
+        given_async: An asynchronous client that the user passed in. It is never closed.
+        exclusive: One call of the synchronous client at a time, whatever the thread.
+        threads: At most so many calls of the synchronous client at a time in worker threads.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        open: Callable[[], Any] | None = None,
+        open_async: Callable[[], Any] | None = None,
+        close: Callable[[Any], Any] = lambda client: client.close(),
+        given: Any = None,
+        given_async: Any = None,
+        exclusive: bool = False,
+        threads: int = 40,
+    ) -> None:
+        self._name = name
+        self._open = open
+        self._open_async = open_async
+        self._close = close
+        self._given = given is not None
+        self._sync = given
+        self._given_async = given_async
+        self._given_loop: object | None = None
+        self._lock = threading.Lock()
+        self._turn: AbstractContextManager[object] = threading.Lock() if exclusive else nullcontext()
+        self._threads = runtime.Threads(1 if exclusive else threads, name)
+        self._in_threads: set[Future[Any]] = set()
+        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
+        self._closed = False
+
+    @property
+    def runs_inline(self) -> bool:
+        """Whether there is a client that can be called from a plain thread."""
+        return self._given_async is None
+
+    async def use(self, function: Callable[[Any], T | Awaitable[T]], abandon: Callable[[Future[Any], object | None], None] | None) -> T:
+        """Call a function of the client.
+
+        Args:
+            function: Makes one client call (or one pipeline) and returns what the client returns.
+            abandon: For a write: called, if the caller is cancelled while the call is under way, with a future that is done when the
+                call has ended, and the loop that it needs to do so, if any. None for a read, which is just cancelled.
+
+        Returns:
+            The result, awaited if need be.
+        """
+        kind = runtime.current()
+        if self._given_async is not None:
+            client = self._given_on_loop(kind)
+        elif kind == "asyncio" and self._open_async is not None and not self._given:
+            client = await self._of_loop()
+        elif kind == "inline":
+            return self._call(function)
+        else:
+            return await self._in_thread(lambda: self._call(function), abandon)
+        awaitable = cast("Awaitable[T]", function(client))
+        if abandon is None:
+            return await awaitable
+        owner = runtime.running_loop()
+        return await runtime.run_to_end(awaitable, lambda future: abandon(future, owner))
+
+    async def open(self) -> None:
+        """Make the client that this runtime uses, so that what can go wrong goes wrong now."""
+        kind = runtime.current()
+        if self._given_async is not None:
+            self._given_on_loop(kind)
+        elif kind == "asyncio" and self._open_async is not None and not self._given:
+            await self._of_loop()
+        elif kind == "inline":
+            self._synchronous()
+        else:
+            await self._in_thread(self._synchronous, None)
+
+    def _call(self, function: Callable[[Any], Any]) -> Any:
+        with self._turn:
+            return function(self._sync if self._sync is not None and not self._closed else self._synchronous())
+
+    def _synchronous(self) -> Any:
+        with self._lock:
+            if self._closed:
+                raise StoreClosedError(f"This {self._name} is closed; make a new one")
+            if self._sync is None:
+                assert self._open is not None
+                try:
+                    self._sync = self._open()
+                except KeyValueError:
+                    raise
+                except Exception as error:
+                    raise StoreSetupError(f"This {self._name} could not be opened: {error}") from error
+            return self._sync
+
+    async def _in_thread(self, function: Callable[[], T], abandon: Callable[[Future[Any], object | None], None] | None) -> T:
+        future = self._threads.submit(function)
+        self._in_threads.add(future)
+        future.add_done_callback(self._in_threads.discard)
+        try:
+            return await runtime.wait(future)
+        except BaseException:
+            if not future.done() and not future.cancel() and abandon is not None:
+                abandon(future, None)
+            raise
+
+    def _given_on_loop(self, kind: runtime.Runtime) -> Any:
+        loop = runtime.running_loop()
+        if kind == "asyncio" and self._given_loop in (None, loop):
+            self._given_loop = loop
+            return self._given_async
+        where = "another event loop" if kind == "asyncio" else "trio" if kind == "trio" else "synchronous code"
+        raise StoreSetupError(
+            f"The client that was passed to this {self._name} belongs to an asyncio event loop and can't be used from {where}. "
+            "Pass a synchronous client, which works everywhere, or none, so that the store makes its own for each loop"
+        )
+
+    async def _of_loop(self) -> Any:
+        loop = asyncio.get_running_loop()
+        held = self._by_loop.get(loop)
+        if held is None:
+            if self._closed:
+                raise StoreClosedError(f"This {self._name} is closed; make a new one")
+            for other in list(self._by_loop):
+                if other.is_closed():
+                    self._by_loop.pop(other, None)
+            assert self._open_async is not None
+            client = self._open_async()
+            keeper = self._keep(client, loop)
+            await anext(keeper)
+            held = self._by_loop[loop] = client, keeper
+        return held[0]
+
+    async def _keep(self, client: Any, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+        """Close a client when the loop closes its asynchronous generators, or when this one is closed."""
+        try:
+            yield
+        finally:
+            self._by_loop.pop(loop, None)
+            with suppress(Exception):
+                await self._closing(client)
+
+    async def _closing(self, client: Any) -> None:
+        result = self._close(client)
+        if inspect.isawaitable(result):
+            await result
+
+    async def close(self) -> None:
+        """Wait for the calls in worker threads, then close the clients that were made here."""
+        kind = runtime.current()
+        here = runtime.running_loop()
+        self._closed = True
+        for future in list(self._in_threads):
+            with suppress(Exception, CancelledError):
+                await runtime.wait(future)
+        for loop, (_, keeper) in list(self._by_loop.items()):
+            if loop is here and kind == "asyncio":
+                await keeper.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(_aclose(keeper), loop)
+                if loop is not here:
+                    with suppress(Exception, CancelledError):
+                        await runtime.wait(closing)
+            else:
+                self._by_loop.pop(loop, None)
+        with self._lock:
+            client, self._sync = (None, self._sync) if self._given else (self._sync, None)
+        if client is not None:
+            if kind == "inline":
+                self._close(client)
+            else:
+                await self._in_thread(lambda: self._close(client), None)
+        self._threads.stop()
+
+
+async def _aclose(generator: AsyncGenerator[None, None]) -> None:
+    await generator.aclose()

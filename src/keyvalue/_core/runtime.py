@@ -1,0 +1,239 @@
+"""The one module that knows which runtime a call is on: asyncio, trio, or a plain thread ("inline").
+
+Code above it is written once, as coroutines that await only what is in here. On asyncio and trio they suspend as usual. `drive` runs a
+coroutine inline: to its end, in the calling thread, where nothing may suspend and waiting blocks the thread. "Inline" is a context
+variable, and it wins over a loop that may be running on the thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal, TypeVar
+
+from keyvalue.errors import KeyValueOperationError
+
+__all__ = ["Once", "Threads", "current", "drive", "is_over", "run_to_end", "running_loop", "wait"]
+
+T = TypeVar("T")
+Runtime = Literal["inline", "asyncio", "trio"]
+
+_inline: contextvars.ContextVar[bool] = contextvars.ContextVar("keyvalue_inline", default=False)
+
+
+def current() -> Runtime:
+    """Return the runtime of the calling code.
+
+    Raises:
+        RuntimeError: It is in neither a task nor `drive`.
+    """
+    if _inline.get():
+        return "inline"
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return "trio"
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError("Stores are awaited in an asyncio or trio task; from synchronous code use keyvalue.blocking") from None
+    return "asyncio"
+
+
+def running_loop() -> object | None:
+    """Return an object that stands for the loop that runs on this thread, inline or not; None if there is none."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return trio.lowlevel.current_trio_token()
+    return asyncio._get_running_loop()  # the documented get_running_loop() raises where this returns None
+
+
+def is_over(loop: object | None) -> bool:
+    """Return whether a loop (see `running_loop`) has been closed, so that nothing on it will ever complete."""
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
+
+
+def drive(coroutine: Coroutine[Any, Any, T], owner: object) -> T:
+    """Run a coroutine to its end in the calling thread.
+
+    Args:
+        coroutine: It must not suspend.
+        owner: Whose coroutine it is, for the message.
+
+    Raises:
+        RuntimeError: It suspended. It is closed and not run any further.
+    """
+    token = _inline.set(True)
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        _inline.reset(token)
+    coroutine.close()
+    raise RuntimeError(
+        f"{type(owner).__name__} declares that it runs inline, but it suspended (it awaited something of an event loop). "
+        "Remove `runs_inline = True` from its class: the blocking façade then runs it on a loop in a background thread"
+    )
+
+
+async def wait(future: Future[T], owner: object | None = None) -> T:
+    """Wait for a future that any thread may complete, and return its result.
+
+    Cancelling the wait leaves the future alone.
+
+    Args:
+        future: The future.
+        owner: The loop (see `running_loop`) without which it can't complete, if there is such a one.
+
+    Raises:
+        KeyValueOperationError: The call is inline, on the very thread of that loop: waiting would never end.
+    """
+    runtime = current()
+    if runtime == "inline":
+        if owner is not None and owner is running_loop() and not future.done():
+            raise KeyValueOperationError(
+                "A call on this store is in flight on the event loop of this thread, which this synchronous call blocks; "
+                "await that call first, or make this one from another thread"
+            )
+        return future.result()
+    if runtime == "asyncio":
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        future.add_done_callback(lambda _: _soon(loop.call_soon_threadsafe, _finish, waiter))
+        await waiter
+    else:
+        import trio
+
+        event = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        future.add_done_callback(lambda _: _soon(token.run_sync_soon, event.set))
+        await event.wait()
+    return future.result()
+
+
+def _soon(schedule: Callable[..., object], *args: Any) -> None:
+    try:
+        schedule(*args)
+    except RuntimeError:  # the loop that waited has ended, and the wait with it
+        pass
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+async def run_to_end(awaitable: Awaitable[T], abandon: Callable[[Future[None]], None]) -> T:
+    """Await something on asyncio so that cancelling the caller does not cancel it.
+
+    Args:
+        awaitable: What to await; it runs in a task of its own.
+        abandon: Called, if the caller is cancelled, with a future that is done when the awaitable has ended.
+    """
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    async def run() -> T:
+        try:
+            return await awaitable
+        finally:
+            _finish(waiter)
+
+    # An eager task saves one turn of the loop.
+    task = asyncio.Task(run(), loop=loop, eager_start=True) if sys.version_info >= (3, 12) else loop.create_task(run())
+    try:
+        await waiter
+    except asyncio.CancelledError:
+        if not task.done():
+            ended: Future[None] = Future()
+            task.add_done_callback(lambda task: (task.cancelled() or task.exception(), ended.set_result(None)))
+            abandon(ended)
+        raise
+    return await task
+
+
+class Once:
+    """Runs something exactly once, for callers in any number of threads and loops.
+
+    If it fails or is cancelled, that is the affair of the caller that ran it; one of the others then tries in its turn.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: Future[None] | None = None
+        self._owner: object | None = None
+        self.done = False
+
+    async def run(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Return when the function has run, here or elsewhere.
+
+        Args:
+            function: What to run.
+        """
+        while not self.done:
+            with self._lock:
+                if self.done:
+                    return
+                running, owner = self._running, self._owner
+                if running is None:
+                    mine = self._running = Future()
+                    self._owner = running_loop()
+            if running is not None:
+                await wait(running, owner)
+                continue
+            try:
+                await function()
+                self.done = True
+            finally:
+                with self._lock:
+                    self._running = None
+                mine.set_result(None)
+
+
+class Threads:
+    """The worker threads of one store, started as needed.
+
+    One pool serves every loop that uses the store. A call whose waiter was cancelled keeps its thread until it ends, so hung calls fill up
+    their own store's threads and nobody else's.
+
+    Args:
+        count: At most so many threads.
+        name: The prefix of their names.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count = count
+        self._name = name
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Run a function in a worker thread, in a copy of the caller's context.
+
+        Args:
+            function: What to run.
+
+        Returns:
+            The future of its result.
+        """
+        executor = self._executor
+        if executor is None or self._pid != os.getpid():
+            with self._lock:
+                if self._executor is None or self._pid != os.getpid():  # threads don't survive a fork
+                    self._executor = ThreadPoolExecutor(self._count, self._name)
+                    self._pid = os.getpid()
+                executor = self._executor
+        return executor.submit(contextvars.copy_context().run, function)
+
+    def stop(self) -> None:
+        """Let the threads end when they have nothing left to do."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None and self._pid == os.getpid():
+            executor.shutdown(wait=False)

@@ -1,0 +1,396 @@
+"""The seam: what a store author writes below it, and what is done once above it.
+
+A store is a class with three coroutines, each for many keys (one key is the special case):
+
+- `_get(collection, keys)` returns for each key an `Entry`, or None;
+- `_put(collection, entries)` stores entries in place of what was there;
+- `_delete(collection, keys)` deletes and returns how many live entries there were.
+
+A store that can list derives from `EnumerableStore` and writes `_scan`, from which all five optional capabilities follow. Everything
+else happens here: names, values and TTLs are checked before any I/O, values are encoded and decoded, keys come deduplicated, expired
+entries are absent, the store is opened exactly once, and the client's errors are mapped by one table.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar
+
+from typing_extensions import Self
+
+from keyvalue._core import arguments, clock, codec, runtime
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreClosedError, StoreSetupError
+
+__all__ = ["DEFAULT_COLLECTION", "BaseStore", "EnumerableStore", "Row"]
+
+T = TypeVar("T")
+Stability = Literal["stable", "beta", "experimental"]
+
+DEFAULT_COLLECTION = "default_collection"
+
+
+class Claim(NamedTuple):
+    """What a write is about: keys of a collection, or (None) possibly everything."""
+
+    collection: str
+    keys: frozenset[str] | None
+
+
+_claim: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("keyvalue_claim", default=None)
+_opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
+
+
+class Row(NamedTuple):
+    """One entry of a listing."""
+
+    collection: str
+    key: str
+    expires_at: float | None
+
+
+class BaseStore(ABC):
+    """The base of all stores; see the module's text for what a subclass writes.
+
+    A store can be used at once, or as an asynchronous context manager that opens it on entering and closes it on leaving. It may be used
+    from many tasks, threads and event loops at the same time.
+
+    Args:
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+
+    Attributes:
+        stability: "stable", "beta" or "experimental".
+        runs_inline: Whether no coroutine of this class ever suspends except through the core, so that synchronous code can run it in the
+            calling thread. Each class says so for itself; it is not inherited.
+        errors: How the client's exceptions are mapped: (exception class, error class, what to do), the first match counts.
+    """
+
+    stability: ClassVar[Stability] = "experimental"
+    runs_inline: ClassVar[bool] = False
+    errors: ClassVar[Sequence[tuple[type[Exception], type[KeyValueStoreError], str]]] = ()
+
+    _client: Client | None = None
+
+    def __init__(self, *, default_collection: str | None = None) -> None:
+        self._default = DEFAULT_COLLECTION if default_collection is None else arguments.name(default_collection, "default collection")
+        self._unready = True
+        self._closed = False
+        self._opened = runtime.Once()
+        self._finished = runtime.Once()
+        self._abandoned: dict[Future[Any], tuple[Claim, object | None]] = {}
+
+    # What a subclass writes.
+
+    @abstractmethod
+    async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+        """Return the entries of distinct keys, aligned with them; those that have expired may be left out."""
+
+    @abstractmethod
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        """Store entries with distinct keys. An entry's `expires_at` must never be cut short by the backend's own expiry."""
+
+    @abstractmethod
+    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+        """Delete distinct keys and return how many of them held an entry that had not expired."""
+
+    async def _open(self) -> None:
+        """Prepare the backend; called once, before the first other call. The client is opened here if there is one."""
+        if self._client is not None:
+            await self._client.open()
+
+    async def _close(self) -> None:
+        """Release what the subclass holds besides the client."""
+
+    # What a subclass calls.
+
+    async def _use(self, function: Callable[[Any], T | Awaitable[T]]) -> T:
+        """Call a function of the client, on whatever runtime this is, with the client's errors mapped.
+
+        Args:
+            function: Makes one client call (or one pipeline) and returns what the client returns.
+        """
+        assert self._client is not None
+        claim = _claim.get()
+        try:
+            return await self._client.use(function, None if claim is None else lambda future, owner: self._abandon(future, claim, owner))
+        except KeyValueError:
+            raise
+        except Exception as error:
+            mapped = self._mapped(error)
+            if mapped is None:
+                raise
+            raise mapped from error
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        if self._closed:
+            return self._closed_error()
+        for kind, error_class, advice in self.errors:
+            if isinstance(error, kind):
+                return error_class(f"{type(self).__name__}: {advice} [{type(error).__name__}]")
+        return None
+
+    # Above the seam.
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
+        collection = self._collection(collection)
+        key = arguments.name(key, "key")
+        if self._unready or self._abandoned:
+            await self._ready(collection, (key,))
+        (entry,) = await self._get(collection, (key,))
+        return entry.value() if entry is not None and entry.is_live(clock.now()) else None
+
+    async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
+        """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
+        collection = self._collection(collection)
+        key = arguments.name(key, "key")
+        if self._unready or self._abandoned:
+            await self._ready(collection, (key,))
+        (entry,) = await self._get(collection, (key,))
+        return _with_ttl(entry, clock.now())
+
+    async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
+        """Return the values of many keys; see `AsyncKeyValue.get_many`."""
+        entries = await self._entries(keys, collection)
+        now = clock.now()
+        return [entry.value() if entry is not None and entry.is_live(now) else None for entry in entries]
+
+    async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
+        """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
+        entries = await self._entries(keys, collection)
+        now = clock.now()
+        return [_with_ttl(entry, now) for entry in entries]
+
+    async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
+        """Store `value` under `key`; see `AsyncKeyValue.put`."""
+        collection = self._collection(collection)
+        key = arguments.name(key, "key")
+        arguments.mapping(value)
+        now = clock.now()
+        entry = Entry(collection, key, json=codec.encode(value), created_at=now, expires_at=arguments.deadline(ttl, now))
+        if self._unready or self._abandoned:
+            await self._ready(collection, (key,))
+        await self._write(Claim(collection, frozenset((key,))), self._put(collection, (entry,)))
+
+    async def put_many(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store many values; see `AsyncKeyValue.put_many`."""
+        collection = self._collection(collection)
+        keys = arguments.names(keys)
+        arguments.mappings(values, len(keys))
+        now = clock.now()
+        expires_at = arguments.deadline(ttl, now)
+        entries = {
+            key: Entry(collection, key, json=codec.encode(value), created_at=now, expires_at=expires_at)
+            for key, value in zip(keys, values, strict=True)
+        }
+        if await self._wanted(collection, entries):
+            await self._write(Claim(collection, frozenset(entries)), self._put(collection, tuple(entries.values())))
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        """Delete `key` and return whether it was there; see `AsyncKeyValue.delete`."""
+        collection = self._collection(collection)
+        key = arguments.name(key, "key")
+        if self._unready or self._abandoned:
+            await self._ready(collection, (key,))
+        return await self._write(Claim(collection, frozenset((key,))), self._delete(collection, (key,))) > 0
+
+    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
+        collection = self._collection(collection)
+        distinct = tuple(dict.fromkeys(arguments.names(keys)))
+        if not await self._wanted(collection, distinct):
+            return 0
+        return await self._write(Claim(collection, frozenset(distinct)), self._delete(collection, distinct))
+
+    async def setup(self) -> None:
+        """Open the store now rather than at its first use.
+
+        Raises:
+            StoreSetupError: It can't be opened. The next call tries again.
+            StoreClosedError: It was closed.
+        """
+        if self._unready:
+            await self._ready()
+
+    async def close(self) -> None:
+        """Close the store, after waiting for writes that were abandoned. Doing it again is harmless; using the store is not.
+
+        A client that was passed in stays open.
+        """
+        self._closed = self._unready = True
+        if not self._finished.done:
+            await self._finished.run(self._finish)
+
+    async def aclose(self) -> None:
+        """The same as `close`."""
+        await self.close()
+
+    async def __aenter__(self) -> Self:
+        await self.setup()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.close()
+
+    def _collection(self, collection: str | None) -> str:
+        return self._default if collection is None else arguments.name(collection, "collection")
+
+    async def _entries(self, keys: Sequence[str], collection: str | None) -> list[Entry | None]:
+        collection = self._collection(collection)
+        keys = arguments.names(keys)
+        distinct = tuple(dict.fromkeys(keys))
+        if not await self._wanted(collection, distinct):
+            return []
+        found = await self._get(collection, distinct)
+        if len(distinct) == len(keys):
+            return list(found)
+        by_key = dict(zip(distinct, found, strict=True))
+        return [by_key[key] for key in keys]
+
+    async def _wanted(self, collection: str, keys: Collection[str]) -> bool:
+        """Make ready for a bulk call, unless it is about no keys: that does no I/O."""
+        if keys:
+            if self._unready or self._abandoned:
+                await self._ready(collection, keys)
+        elif self._closed:
+            raise self._closed_error()
+        return bool(keys)
+
+    async def _write(self, claim: Claim, call: Awaitable[T]) -> T:
+        """Await a call with its claim known to `_use`."""
+        token = _claim.set(claim)
+        try:
+            return await call
+        finally:
+            _claim.reset(token)
+
+    async def _ready(self, collection: str | None = None, keys: Iterable[str] = ()) -> None:
+        """Open the store if that is still to be done, and wait for abandoned writes that touch the same keys."""
+        if self._closed:
+            raise self._closed_error()
+        if not self._opened.done and _opening.get() is not self:
+            await self._opened.run(self._open_checked)
+        for future, (claim, owner) in list(self._abandoned.items()):
+            if collection is not None and claim.keys is not None and (claim.collection != collection or claim.keys.isdisjoint(keys)):
+                continue
+            await self._settle(future, owner)
+
+    async def _open_checked(self) -> None:
+        token = _opening.set(self)
+        try:
+            await self._open()
+        except KeyValueError:
+            raise
+        except Exception as error:
+            raise StoreSetupError(f"{type(self).__name__} could not be set up: {error}") from error
+        finally:
+            _opening.reset(token)
+        self._unready = self._closed
+
+    async def _finish(self) -> None:
+        for future, (_, owner) in list(self._abandoned.items()):
+            await self._settle(future, owner)
+        if self._client is not None:
+            await self._client.close()
+        await self._close()
+
+    def _abandon(self, future: Future[Any], claim: Claim, owner: object | None) -> None:
+        self._abandoned[future] = claim, owner
+        future.add_done_callback(lambda future: self._abandoned.pop(future, None))
+
+    async def _settle(self, future: Future[Any], owner: object | None) -> None:
+        if runtime.is_over(owner):
+            self._abandoned.pop(future, None)
+            return
+        try:
+            await runtime.wait(future, owner)
+        except Exception:
+            if not future.done():
+                raise
+            # What the abandoned call itself raised was its caller's affair.
+
+    def _closed_error(self) -> StoreClosedError:
+        return StoreClosedError(f"This {type(self).__name__} is closed; make a new one")
+
+
+class EnumerableStore(BaseStore):
+    """A store that can list what it holds, and so also cull and destroy it."""
+
+    @abstractmethod
+    def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
+        """Yield all entries of a collection (of all, if None), in pages of any size, expired ones too."""
+
+    @abstractmethod
+    async def _cull(self, now: float) -> None:
+        """Remove the entries that have expired at `now`, unless they have been put again meanwhile."""
+
+    async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
+        """List the keys of a collection; see `AsyncEnumerateKeysProtocol`."""
+        return await self._listed(self._collection(collection), limit, lambda row: row.key)
+
+    async def collections(self, *, limit: int | None = None) -> list[str]:
+        """List the collections that hold an entry; see `AsyncEnumerateCollectionsProtocol`."""
+        return await self._listed(None, limit, lambda row: row.collection)
+
+    async def destroy(self) -> bool:
+        """Remove every entry that this library wrote to the backend; see `AsyncDestroyStoreProtocol`."""
+        await self._destroy(None)
+        return True
+
+    async def destroy_collection(self, collection: str) -> bool:
+        """Remove every entry of a collection; see `AsyncDestroyCollectionProtocol`."""
+        return await self._destroy(arguments.name(collection, "collection"))
+
+    async def cull(self) -> None:
+        """Remove the entries that have expired; see `AsyncCullProtocol`."""
+        await self._ready()
+        await self._write(Claim("", None), self._cull(clock.now()))
+
+    async def _listed(self, collection: str | None, limit: int | None, name: Callable[[Row], str]) -> list[str]:
+        limit = arguments.limit_of(limit)
+        await self._ready()
+        found: dict[str, None] = {}
+        if limit == 0:
+            return []
+        now = clock.now()
+        async with aclosing(self._scan(collection)) as pages:
+            async for page in pages:
+                for row in page:
+                    if row.expires_at is None or row.expires_at > now:
+                        found[name(row)] = None
+                        if len(found) == limit:
+                            return list(found)
+        return list(found)
+
+    async def _destroy(self, collection: str | None) -> bool:
+        await self._ready()
+        found = False
+        now = clock.now()
+        async with aclosing(self._scan(collection)) as pages:
+            async for page in pages:
+                by_collection: dict[str, list[str]] = {}
+                for row in page:
+                    by_collection.setdefault(row.collection, []).append(row.key)
+                    found = found or row.expires_at is None or row.expires_at > now
+                for name, keys in by_collection.items():
+                    await self._write(Claim(name, None), self._delete(name, tuple(dict.fromkeys(keys))))
+        return found
+
+
+def _with_ttl(entry: Entry | None, now: float) -> tuple[dict[str, Any] | None, float | None]:
+    if entry is None or not entry.is_live(now):
+        return None, None
+    return entry.value(), None if entry.expires_at is None else entry.expires_at - now

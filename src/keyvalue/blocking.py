@@ -1,0 +1,290 @@
+"""The synchronous façade: `BlockingKeyValue` makes a `KeyValue` of any `AsyncKeyValue`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast
+
+from typing_extensions import Self
+
+from keyvalue._core import arguments, runtime
+from keyvalue._core.capabilities import advertise, capabilities_of, require_async
+from keyvalue._core.store import BaseStore
+from keyvalue._core.wrapper import BaseWrapper
+from keyvalue.errors import StoreClosedError
+from keyvalue.protocols.key_value import AsyncKeyValue
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+__all__ = ["BlockingKeyValue"]
+
+T = TypeVar("T")
+
+
+class BlockingKeyValue:
+    """A `KeyValue` over any `AsyncKeyValue`, for code that does not await.
+
+    Each method does what the asynchronous one of the same name does, and returns when it is done. The façade has the optional methods
+    that what is beneath it has. It may be used from many threads at a time, also from one that runs an event loop (as in a notebook);
+    that loop is blocked meanwhile.
+
+    There are two paths. If every store and wrapper in the stack declares that it runs inline, as those of this library do wherever they
+    can, calls run to their end in the calling thread. Anything else runs on an event loop in a background thread, which is started
+    by the first call and held until `close`.
+
+    Interrupting a waiting call (Ctrl-C) cancels it; the façade stays usable. Its thread is a daemon, so a façade that is not closed does
+    not keep the process from ending.
+
+    Args:
+        key_value: The store or wrapper to use. It is opened with the façade and closed with it.
+        backend: The event loop to run what can't run inline on, "asyncio" (the default) or "trio".
+        backend_options: Options for it, as for `anyio.run`.
+
+    Raises:
+        TypeError: `key_value` is not an `AsyncKeyValue`.
+        StoreClosedError: On use: the façade was closed.
+        RuntimeError: On use: the process was forked since the façade was made, or the interpreter is shutting down.
+    """
+
+    @arguments.checked
+    def __init__(
+        self,
+        key_value: AsyncKeyValue,
+        *,
+        backend: Literal["asyncio", "trio"] = "asyncio",
+        backend_options: dict[str, Any] | None = None,
+    ) -> None:
+        self._key_value = require_async(key_value, "BlockingKeyValue")
+        if backend not in ("asyncio", "trio"):
+            raise ValueError('The backend must be "asyncio" or "trio"')
+        self._inline = runs_inline(key_value)
+        self._refusal: Callable[[], Exception] | None = None
+        _facades.add(self)
+        self._loop = _Loop(backend, backend_options)
+        self._entered: contextlib.AbstractContextManager[object] | None = None
+        advertise(self, capabilities_of(key_value), _MIXINS)
+
+    @property
+    def key_value(self) -> AsyncKeyValue:
+        """What the façade is over."""
+        return self._key_value
+
+    def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        """Return the value of `key`, or None; see `KeyValue.get`."""
+        return self._call(lambda: self._key_value.get(key, collection=collection))
+
+    def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
+        """Return the value of `key` and the seconds that it has left; see `KeyValue.ttl`."""
+        return self._call(lambda: self._key_value.ttl(key, collection=collection))
+
+    def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
+        """Store `value` under `key`; see `KeyValue.put`."""
+        return self._call(lambda: self._key_value.put(key, value, collection=collection, ttl=ttl))
+
+    def delete(self, key: str, *, collection: str | None = None) -> bool:
+        """Delete `key` and return whether it was there; see `KeyValue.delete`."""
+        return self._call(lambda: self._key_value.delete(key, collection=collection))
+
+    def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
+        """Return the values of many keys; see `KeyValue.get_many`."""
+        return self._call(lambda: self._key_value.get_many(keys, collection=collection))
+
+    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
+        """Return the values of many keys and the seconds that they have left; see `KeyValue.ttl_many`."""
+        return self._call(lambda: self._key_value.ttl_many(keys, collection=collection))
+
+    def put_many(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store many values; see `KeyValue.put_many`."""
+        return self._call(lambda: self._key_value.put_many(keys, values, collection=collection, ttl=ttl))
+
+    def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        """Delete many keys and return how many were there; see `KeyValue.delete_many`."""
+        return self._call(lambda: self._key_value.delete_many(keys, collection=collection))
+
+    def setup(self) -> None:
+        """Open what the façade is over, if it can be opened."""
+        method = getattr(self._key_value, "setup", None)
+        if method is not None:
+            self._call(lambda: method())
+
+    def close(self) -> None:
+        """Close what the façade is over, and end the background thread if there is one. Doing it again is harmless."""
+        if self._refusal is not None:
+            return
+        method = getattr(self._key_value, "close", None) or getattr(self._key_value, "aclose", None)
+        try:
+            if self._entered is not None:
+                self._entered.__exit__(None, None, None)
+            elif method is not None:
+                self._call(lambda: method())
+        finally:
+            self._refusal = _closed
+            self._loop.stop()
+
+    def __enter__(self) -> Self:
+        if hasattr(self._key_value, "setup"):
+            self.setup()
+        elif hasattr(self._key_value, "__aenter__") and self._entered is None:
+            entered = self._loop.portal().wrap_async_context_manager(cast("Any", self._key_value))
+            entered.__enter__()
+            self._entered = entered
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def _call(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._refusal is not None:
+            raise self._refusal()
+        if self._inline:
+            return runtime.drive(operation(), self._key_value)
+        return self._loop.call(operation)
+
+
+def runs_inline(key_value: AsyncKeyValue) -> bool:
+    """Return whether a stack can run to its end in the calling thread: every class in it must say so itself."""
+    if not vars(type(key_value)).get("runs_inline", False):
+        return False
+    if isinstance(key_value, BaseStore):
+        return key_value._client is None or key_value._client.runs_inline  # pyright: ignore[reportPrivateUsage] # a matter of the core
+    return isinstance(key_value, BaseWrapper) and all(map(runs_inline, key_value._wrapped()))  # pyright: ignore[reportPrivateUsage] # likewise
+
+
+class _Loop:
+    """An event loop in a background thread, started at first use."""
+
+    def __init__(self, backend: str, options: dict[str, Any] | None) -> None:
+        self._backend = backend
+        self._options = options
+        self._lock = threading.Lock()
+        self._portal: BlockingPortal | None = None
+        self._thread: threading.Thread | None = None
+
+    def portal(self) -> BlockingPortal:
+        if sys.is_finalizing():
+            raise RuntimeError("The interpreter is shutting down: a BlockingKeyValue can't wait for its background thread any more")
+        with self._lock:
+            if self._portal is None:
+                ready: Future[BlockingPortal] = Future()
+                thread = threading.Thread(target=_serve, args=(self._backend, self._options, ready), name="keyvalue-loop", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise RuntimeError("The interpreter is shutting down: a BlockingKeyValue can't start its background thread any more") from error
+                self._portal = ready.result()
+                self._thread = thread
+                weakref.finalize(self, _stop, self._portal)
+            return self._portal
+
+    def call(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        portal = self._portal or self.portal()
+        if sys.is_finalizing():
+            raise RuntimeError("The interpreter is shutting down: a BlockingKeyValue can't wait for its background thread any more")
+        future = portal.start_task_soon(_await, operation)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        with self._lock:
+            portal, self._portal = self._portal, None
+            thread, self._thread = self._thread, None
+        if portal is not None and thread is not None:
+            _stop(portal)
+            thread.join()
+
+
+async def _await(operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    return await operation()
+
+
+def _serve(backend: str, options: dict[str, Any] | None, ready: Future[BlockingPortal]) -> None:
+    import anyio
+    from anyio.from_thread import BlockingPortal
+
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            ready.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    try:
+        anyio.run(serve, backend=backend, backend_options=options)
+    except BaseException as error:
+        if ready.done():
+            raise
+        ready.set_exception(error)
+
+
+def _stop(portal: BlockingPortal) -> None:
+    with contextlib.suppress(RuntimeError):  # it has ended already
+        portal.start_task_soon(portal.stop, False)
+
+
+_facades: weakref.WeakSet[BlockingKeyValue] = weakref.WeakSet()
+
+
+def _closed() -> Exception:
+    return StoreClosedError("This BlockingKeyValue is closed; make a new one")
+
+
+def _forked() -> Exception:
+    return RuntimeError("This BlockingKeyValue was made before the process forked; make a new one, over a new store, in the child")
+
+
+def _after_fork() -> None:
+    for facade in _facades:
+        facade._refusal = _forked  # pyright: ignore[reportPrivateUsage] # the module's own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class _Keys(BlockingKeyValue):
+    def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
+        """List the keys of a collection; see `EnumerateKeysProtocol`."""
+        return self._call(lambda: cast("Any", self._key_value).keys(collection, limit=limit))
+
+
+class _Collections(BlockingKeyValue):
+    def collections(self, *, limit: int | None = None) -> list[str]:
+        """List the collections that hold an entry; see `EnumerateCollectionsProtocol`."""
+        return self._call(lambda: cast("Any", self._key_value).collections(limit=limit))
+
+
+class _Destroy(BlockingKeyValue):
+    def destroy(self) -> bool:
+        """Remove every entry; see `DestroyStoreProtocol`."""
+        return self._call(lambda: cast("Any", self._key_value).destroy())
+
+
+class _DestroyCollection(BlockingKeyValue):
+    def destroy_collection(self, collection: str) -> bool:
+        """Remove every entry of a collection; see `DestroyCollectionProtocol`."""
+        return self._call(lambda: cast("Any", self._key_value).destroy_collection(collection))
+
+
+class _Cull(BlockingKeyValue):
+    def cull(self) -> None:
+        """Remove the entries that have expired; see `CullProtocol`."""
+        self._call(lambda: cast("Any", self._key_value).cull())
+
+
+_MIXINS = {"keys": _Keys, "collections": _Collections, "destroy": _Destroy, "destroy_collection": _DestroyCollection, "cull": _Cull}

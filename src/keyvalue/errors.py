@@ -1,0 +1,204 @@
+"""Every error that this library raises on purpose.
+
+```
+KeyValueError
+├── KeyValueOperationError       one call can't be done as asked
+│   ├── SerializationError       the value is not JSON (also a ValueError)
+│   ├── DeserializationError     what is stored can't be read
+│   ├── InvalidKeyError          a key or collection that is no name
+│   ├── InvalidTTLError          a time to live that is no duration
+│   ├── MissingKeyError          a key that had to exist does not
+│   ├── ValueTooLargeError       larger than the backend takes
+│   ├── EntryTooLargeError       larger than the caller's own limit
+│   ├── EntryTooSmallError       smaller than the caller's own limit
+│   ├── ReadOnlyError            a write through a read-only wrapper
+│   └── EncryptionError
+│       ├── DecryptionError
+│       │   └── CorruptedDataError
+│       └── EncryptionVersionError
+└── KeyValueStoreError           the store can't serve calls as it stands
+    ├── StoreSetupError          it could not be opened
+    ├── StoreConnectionError     its backend could not be reached: worth retrying
+    ├── StoreRefusedError        its backend answered and refused: not worth retrying
+    ├── StoreClosedError         it was closed
+    └── PathSecurityError        a path would leave its directory
+```
+
+Wrong argument types raise `TypeError`, wrong combinations of arguments `ValueError`. All errors survive pickling and copying with their
+attributes. No message holds a whole value or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "BaseKeyValueError",
+    "CorruptedDataError",
+    "DecryptionError",
+    "DeserializationError",
+    "EncryptionError",
+    "EncryptionVersionError",
+    "EntryTooLargeError",
+    "EntryTooSmallError",
+    "ExtraInfoType",
+    "InvalidKeyError",
+    "InvalidTTLError",
+    "KeyValueError",
+    "KeyValueOperationError",
+    "KeyValueStoreError",
+    "MissingKeyError",
+    "PathSecurityError",
+    "ReadOnlyError",
+    "SerializationError",
+    "StoreClosedError",
+    "StoreConnectionError",
+    "StoreRefusedError",
+    "StoreSetupError",
+    "ValueTooLargeError",
+]
+
+ExtraInfoType = dict[str, str | int | float | bool | None]
+
+
+def _restore(cls: type[KeyValueError], args: tuple[Any, ...], state: dict[str, Any]) -> KeyValueError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class KeyValueError(Exception):
+    """The base of all errors of this library.
+
+    Args:
+        message: What went wrong and what to do about it.
+        extra_info: Facts for programs and logs; appended to the text as `(name: value;name: value)`.
+    """
+
+    message: str
+    extra_info: ExtraInfoType | None
+
+    def __init__(self, message: str | None = None, extra_info: ExtraInfoType | None = None) -> None:
+        parts = [message] if message else []
+        if extra_info:
+            info = ";".join(f"{name}: {value}" for name, value in extra_info.items())
+            parts.append(f"({info})" if message else info)
+        self.message = ": ".join(parts)
+        self.extra_info = extra_info
+        super().__init__(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls cls(*args), which mangles subclasses that build their own message.
+        return _restore, (type(self), self.args, self.__dict__.copy())
+
+
+BaseKeyValueError = KeyValueError
+
+
+class KeyValueOperationError(KeyValueError):
+    """One call can't be done as asked."""
+
+
+class SerializationError(KeyValueOperationError, ValueError):
+    """The value is not something that JSON can hold exactly."""
+
+
+class DeserializationError(KeyValueOperationError):
+    """The entry is there and can't be read; it is not reported as missing."""
+
+
+class InvalidKeyError(KeyValueOperationError):
+    """A key or a collection is empty or can't be encoded as UTF-8."""
+
+
+class InvalidTTLError(KeyValueOperationError):
+    """A time to live is not a positive, finite number of seconds that ends before the year 10000."""
+
+    def __init__(self, ttl: object = None, extra_info: ExtraInfoType | None = None) -> None:
+        shown = repr(ttl) if isinstance(ttl, int | float) else f"a {type(ttl).__name__}"
+        super().__init__(
+            f"A TTL must be a positive, finite number of seconds that ends before the year 10000, not {shown[:60]}", extra_info
+        )
+
+
+class _InvalidTTLTypeError(InvalidTTLError, TypeError):
+    """A time to live of a type that is no number: both an invalid TTL and a wrong argument type."""
+
+
+class MissingKeyError(KeyValueOperationError):
+    """A key that had to exist does not."""
+
+    def __init__(self, operation: str, collection: str | None = None, key: str | None = None) -> None:
+        super().__init__("A key was requested that was required but not found", {"operation": operation, "collection": collection, "key": key})
+
+
+class ValueTooLargeError(KeyValueOperationError):
+    """The value is larger than the backend takes (sizes in bytes)."""
+
+    def __init__(self, size: int, max_size: int, collection: str | None = None, key: str | None = None) -> None:
+        info: ExtraInfoType = {"size": size, "max_size": max_size, "collection": collection, "key": key}
+        super().__init__("The value is larger than the backend takes", info)
+
+
+class EntryTooLargeError(KeyValueOperationError):
+    """The value is larger than the limit that the caller set (sizes in bytes)."""
+
+    def __init__(self, size: int, max_size: int, collection: str | None = None, key: str | None = None) -> None:
+        info: ExtraInfoType = {"size": size, "max_size": max_size, "collection": collection, "key": key}
+        super().__init__("The entry is larger than the maximum size", info)
+
+
+class EntryTooSmallError(KeyValueOperationError):
+    """The value is smaller than the limit that the caller set (sizes in bytes)."""
+
+    def __init__(self, size: int, min_size: int, collection: str | None = None, key: str | None = None) -> None:
+        info: ExtraInfoType = {"size": size, "min_size": min_size, "collection": collection, "key": key}
+        super().__init__("The entry is smaller than the minimum size", info)
+
+
+class ReadOnlyError(KeyValueOperationError):
+    """A write through a read-only wrapper."""
+
+    def __init__(self, operation: str, collection: str | None = None, key: str | None = None) -> None:
+        super().__init__("This store is read-only", {"operation": operation, "collection": collection, "key": key})
+
+
+class EncryptionError(KeyValueOperationError):
+    """Encrypting or decrypting failed."""
+
+
+class DecryptionError(EncryptionError):
+    """The ciphertext can't be decrypted with the keys at hand."""
+
+
+class CorruptedDataError(DecryptionError):
+    """The encryption envelope is damaged."""
+
+
+class EncryptionVersionError(EncryptionError):
+    """The encryption envelope is of a version that is not known here."""
+
+
+class KeyValueStoreError(KeyValueError):
+    """The store can't serve calls as it stands."""
+
+
+class StoreSetupError(KeyValueStoreError):
+    """The store could not be opened. The next call tries again."""
+
+
+class StoreConnectionError(KeyValueStoreError):
+    """The backend could not be reached (refused, reset, timed out): the same call may succeed later."""
+
+
+class StoreRefusedError(KeyValueStoreError):
+    """The backend answered and refused (credentials, rights, limits): the same call will fail again."""
+
+
+class StoreClosedError(KeyValueStoreError):
+    """The store, wrapper or façade was closed; make a new one."""
+
+
+class PathSecurityError(KeyValueStoreError):
+    """A path would leave the directory that it belongs to."""

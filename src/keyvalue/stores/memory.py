@@ -1,0 +1,132 @@
+"""A store in this process's memory."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from keyvalue._core import arguments, clock, codec
+from keyvalue._core.entry import Entry
+from keyvalue._core.store import EnumerableStore, Row
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore(EnumerableStore):
+    """Keeps entries in this process, as JSON text, so what is put and what is got never share an object.
+
+    Expired entries are freed by the next call on the store, whatever it is about. No call ever waits, so none lets other tasks run.
+
+    Args:
+        max_entries_per_collection: At most so many entries in each collection. A put beyond it evicts the entry that was least recently
+            read or written, unless expired ones make room. None, the default, means no limit.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        seed: Entries to start with, as `{collection: {key: value}}`; they never expire.
+
+    Raises:
+        ValueError: `max_entries_per_collection` is not positive.
+        InvalidKeyError: A name in the seed is empty or can't be encoded.
+        SerializationError: A value in the seed is not JSON.
+    """
+
+    stability = "stable"
+    runs_inline = True
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        max_entries_per_collection: int | None = None,
+        default_collection: str | None = None,
+        seed: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        if max_entries_per_collection is not None and max_entries_per_collection < 1:
+            raise ValueError("max_entries_per_collection must be at least 1; leave it out for no limit")
+        self._limit = max_entries_per_collection
+        self._lock = threading.Lock()
+        self._collections: dict[str, OrderedDict[str, Entry]] = {}
+        self._size = 0
+        self._deadlines: list[tuple[float, str, str]] = []  # a heap; entries put again or deleted leave theirs behind
+        now = clock.now()
+        for collection, values in (seed or {}).items():
+            arguments.name(collection, "collection")
+            for key, value in values.items():
+                arguments.mapping(value)
+                entry = Entry(collection, arguments.name(key, "key"), json=codec.encode(value), created_at=now)
+                self._insert(entry)
+
+    async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+        with self._lock:
+            self._free(clock.now())
+            entries = self._collections.get(collection)
+            if entries is None:
+                return [None] * len(keys)
+            if self._limit is not None:
+                for key in keys:
+                    if key in entries:
+                        entries.move_to_end(key)
+            return [entries.get(key) for key in keys]
+
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        with self._lock:
+            self._free(clock.now())
+            for entry in entries:
+                self._insert(entry)
+
+    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+        with self._lock:
+            self._free(clock.now())
+            return sum(self._pop(collection, key) for key in keys)
+
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
+        with self._lock:
+            self._free(clock.now())
+            found = self._collections.items() if collection is None else [(collection, self._collections.get(collection, {}))]
+            rows = [Row(name, key, entry.expires_at) for name, entries in found for key, entry in entries.items()]
+        yield rows
+
+    async def _cull(self, now: float) -> None:
+        with self._lock:
+            self._free(now)
+
+    def _insert(self, entry: Entry) -> None:
+        entries = self._collections.setdefault(entry.collection, OrderedDict())
+        if entry.key not in entries:
+            self._size += 1
+        entries[entry.key] = entry
+        if self._limit is not None:
+            entries.move_to_end(entry.key)
+            if len(entries) > self._limit:
+                entries.popitem(last=False)
+                self._size -= 1
+        if entry.expires_at is not None:
+            heapq.heappush(self._deadlines, (entry.expires_at, entry.collection, entry.key))
+            if len(self._deadlines) > 2 * self._size + 64:
+                self._deadlines = [
+                    (kept.expires_at, kept.collection, kept.key)
+                    for entries in self._collections.values()
+                    for kept in entries.values()
+                    if kept.expires_at is not None
+                ]
+                heapq.heapify(self._deadlines)
+
+    def _pop(self, collection: str, key: str) -> bool:
+        entries = self._collections.get(collection)
+        if entries is None or entries.pop(key, None) is None:
+            return False
+        self._size -= 1
+        if not entries:
+            del self._collections[collection]
+        return True
+
+    def _free(self, now: float) -> None:
+        """Remove what has expired."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            expires_at, collection, key = heapq.heappop(self._deadlines)
+            entry = self._collections.get(collection, {}).get(key)
+            if entry is not None and entry.expires_at == expires_at:
+                self._pop(collection, key)

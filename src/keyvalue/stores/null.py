@@ -1,0 +1,30 @@
+"""A store that keeps nothing."""
+
+from collections.abc import Sequence
+
+from keyvalue._core.entry import Entry
+from keyvalue._core.store import BaseStore
+
+__all__ = ["NullStore"]
+
+
+class NullStore(BaseStore):
+    """Accepts everything and keeps nothing: every key is missing. For tests, and for switching storage off.
+
+    Arguments are checked as on every store.
+
+    Args:
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+    """
+
+    stability = "stable"
+    runs_inline = True
+
+    async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+        return [None] * len(keys)
+
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        pass
+
+    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+        return 0

@@ -1,0 +1,168 @@
+"""A store in Redis, over redis-py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from math import ceil
+from typing import Any
+
+from keyvalue._core import arguments, clock
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue._core.extras import needs
+from keyvalue._core.flat import Document, EnumerableFlatStore
+from keyvalue.errors import StoreConnectionError, StoreRefusedError
+
+with needs("redis"):
+    import redis
+    import redis.asyncio
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+__all__ = ["RedisStore"]
+
+_PAGE = 500
+_DELETE_IF_EQUAL = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+class RedisStore(EnumerableFlatStore):
+    """Keeps entries in a Redis database (6.2 or later), shared with whatever else lies there.
+
+    Format: the key `<collection>::<key>` (see `keyvalue._core.flat` for names that this would mix) is a string that holds the JSON
+    document of `keyvalue._core.entry`, with the time to live in milliseconds as its expiry.
+
+    Listing and destroying scan the whole database and read every value under a matching name; what this library did not write is left
+    alone. On asyncio the store awaits redis-py's asynchronous client, one for each event loop; on trio it calls the synchronous one in worker
+    threads, and in synchronous code directly. A call fails at once if the server is not there: retrying is a wrapper's business.
+
+    Args:
+        client: A client to use, of either colour. It is never closed. A synchronous one works on every runtime; an asynchronous one only
+            on the event loop where it is first used.
+        url: `redis://`, `rediss://` or `unix://`, with all options that redis-py takes; instead of a client.
+        host: The server, if there is neither a client nor a URL. Default "localhost".
+        port: Its port. Default 6379.
+        db: The number of the database. Default 0.
+        username: For servers with users.
+        password: For servers with passwords.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+
+    Raises:
+        ValueError: Both a client and a URL, or the URL can't be parsed.
+        TypeError: The client is not one of redis-py.
+    """
+
+    stability = "beta"
+    runs_inline = True
+    errors = (
+        (redis.AuthenticationError, StoreRefusedError, "the server refused the credentials; check username and password"),
+        (redis.exceptions.AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
+        (redis.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
+        (redis.TimeoutError, StoreConnectionError, "the server did not answer in time"),
+        (redis.exceptions.ClusterDownError, StoreConnectionError, "the cluster is down"),
+        (redis.RedisError, StoreRefusedError, "the server refused the command"),
+        (OSError, StoreConnectionError, "could not reach the server"),
+    )
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        client: redis.Redis | redis.asyncio.Redis | None = None,
+        url: str | None = None,
+        host: str = "localhost",
+        port: int = 6379,
+        db: int = 0,
+        username: str | None = None,
+        password: str | None = None,
+        default_collection: str | None = None,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        if client is not None:
+            if url is not None:
+                raise ValueError("Give RedisStore either a client or a url")
+            # By type: the methods of the two are the same functions, so calling one to see would block the loop.
+            if isinstance(client, redis.asyncio.Redis):
+                self._client = Client("RedisStore", given_async=client)
+            elif isinstance(client, redis.Redis):
+                self._client = Client("RedisStore", given=client)
+            else:
+                raise TypeError(f"The client must be a redis.Redis or a redis.asyncio.Redis, not a {type(client).__name__}")
+            return
+        if url is None:
+            options = {"host": host, "port": port, "db": db, "username": username, "password": password}
+            make, make_async = redis.Redis, redis.asyncio.Redis
+        else:
+            redis.connection.parse_url(url)
+            options = {"url": url}
+            make, make_async = redis.Redis.from_url, redis.asyncio.Redis.from_url
+        # One retry, at once, is for connections that went stale in the pool.
+        self._client = Client(
+            "RedisStore",
+            open=lambda: make(**options, retry=Retry(NoBackoff(), 1)),
+            open_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 1)),
+            close=lambda client: client.close() if isinstance(client, redis.Redis) else client.aclose(),
+        )
+
+    async def _read(self, names: Sequence[str]) -> Sequence[Document | None]:
+        keys = [name.encode() for name in names]
+        if len(keys) == 1:
+            return [await self._use(lambda client: client.execute_command("GET", keys[0], NEVER_DECODE=True))]
+        return await self._use(lambda client: client.execute_command("MGET", *keys, NEVER_DECODE=True))
+
+    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
+        now = clock.now()
+        if all(entry.expires_at is None for _, entry in entries):
+            pairs = [part for name, entry in entries for part in (name.encode(), entry.document())]
+            await self._use(lambda client: client.execute_command("SET" if len(entries) == 1 else "MSET", *pairs))
+            return
+        commands = [("SET", name.encode(), entry.document(), *_expiry(entry, now)) for name, entry in entries]
+        if len(commands) == 1:
+            await self._use(lambda client: client.execute_command(*commands[0]))
+        else:
+            await self._pipeline(commands)
+
+    async def _remove(self, names: Sequence[str]) -> Sequence[Document | None]:
+        return await self._pipeline([("GETDEL", name.encode()) for name in names])
+
+    async def _discard(self, documents: Sequence[tuple[str, Document]]) -> None:
+        await self._pipeline([("EVAL", _DELETE_IF_EQUAL, 1, name.encode(), document) for name, document in documents])
+
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Document]], None]:
+        pattern = re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*"
+        cursor: int | bytes = 0
+        while True:
+            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
+            cursor, keys = await self._use(lambda client, scan=scan: client.execute_command(*scan, NEVER_DECODE=True))
+            if keys:
+                documents = await self._use(lambda client, keys=keys: client.execute_command("MGET", *keys, NEVER_DECODE=True))
+                yield [
+                    (name, document)
+                    for key, document in zip(keys, documents, strict=True)
+                    if document is not None and (name := key.decode(errors="ignore")).encode() == key
+                ]
+            if int(cursor) == 0:
+                return
+
+    async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        if not commands:
+            return []
+
+        def send(client: Any) -> Any:
+            pipeline = client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command, NEVER_DECODE=True)
+            # Raised by redis-py, an error would quote the command, value included.
+            return pipeline.execute(raise_on_error=False)
+
+        results: list[Any] = await self._use(send)
+        for result in results:
+            if isinstance(result, Exception):
+                raise self._mapped(result) or result from result
+        return results
+
+
+def _expiry(entry: Entry, now: float) -> tuple[object, ...]:
+    """Return the options of SET for an entry's expiry: milliseconds, rounded up."""
+    return () if entry.expires_at is None else ("PX", max(1, ceil((entry.expires_at - now) * 1000)))

@@ -1,0 +1,183 @@
+"""A store in a RocksDB database, over rocksdict."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from keyvalue._core import arguments
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue._core.extras import needs
+from keyvalue._core.flat import Document, EnumerableFlatStore
+from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
+
+with needs("rocksdb"):
+    from rocksdict import Options, Rdict, WriteBatch
+
+__all__ = ["RocksDBStore"]
+
+_PAGE = 500
+_UNREADABLE = b""  # what stands for a row that must not be read: no document
+
+
+class RocksDBStore(EnumerableFlatStore):
+    """Keeps entries in a RocksDB database, which one process at a time can open.
+
+    Format: rocksdict's, with string keys and bytes values. The key `<collection>::<key>` (see `keyvalue._core.flat` for names that this
+    would mix) holds the JSON document of `keyvalue._core.entry` in UTF-8. Nothing is ever unpickled: a value that is a pickle is reported
+    as unreadable.
+
+    Expired entries take up space until `cull` removes them. A write is in RocksDB's log when `put` returns: it survives the process, and
+    a power failure may lose the last ones.
+
+    On asyncio and trio, calls run in worker threads. rocksdict holds the interpreter's lock while it copies a value, so for large values
+    (tens of megabytes) a call still stalls the loop for as long.
+
+    Args:
+        db: A database to use. It is never closed.
+        path: The directory of a database to open, instead.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        auto_create: Whether to make the directory if it is missing. Default True.
+
+    Raises:
+        ValueError: Neither or both of `db` and `path`, or the directory is missing and `auto_create` is False.
+    """
+
+    stability = "stable"
+    runs_inline = True
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        db: Rdict | None = None,
+        path: Path | str | None = None,
+        default_collection: str | None = None,
+        auto_create: bool = True,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        if (db is None) == (not path):
+            raise ValueError("Give RocksDBStore either a path or a db")
+        if path and not auto_create and not os.path.isdir(path):
+            raise ValueError(f"The directory {str(path)!r} does not exist; create it, or leave out auto_create=False")
+        # A column family is an object of its own over the same database: what is set on it leaves the caller's alone.
+        self._client = Client("RocksDBStore", open=lambda: _without_pickle(_open(str(path)) if db is None else db.get_column_family("default")))
+        self._lock = threading.Lock()  # RocksDB has no compare-and-delete
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        # rocksdict raises bare Exception for all that RocksDB reports.
+        if type(error).__module__ == "rocksdict" or type(error) is Exception:
+            return super()._mapped(error) or StoreRefusedError(f"RocksDBStore: RocksDB refused: {error}")
+        return super()._mapped(error)
+
+    async def _read(self, names: Sequence[str]) -> Sequence[Document | None]:
+        return await self._use(lambda db: _documents(db, names))
+
+    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
+        rows = [(name, _bytes(entry.document())) for name, entry in entries]
+
+        def store(db: Rdict) -> None:
+            with self._lock:
+                if len(rows) == 1:
+                    db.put(*rows[0])
+                else:
+                    db.write(_batch(rows))
+
+        await self._use(store)
+
+    async def _remove(self, names: Sequence[str]) -> Sequence[Document | None]:
+        def remove(db: Rdict) -> Sequence[Document | None]:
+            with self._lock:
+                found = _documents(db, names)
+                db.write(_batch((name, None) for name, document in zip(names, found, strict=True) if document is not None))
+            return found
+
+        return await self._use(remove)
+
+    async def _discard(self, documents: Sequence[tuple[str, Document]]) -> None:
+        def discard(db: Rdict) -> None:
+            with self._lock:
+                now = _documents(db, [name for name, _ in documents])
+                db.write(_batch((name, None) for (name, document), found in zip(documents, now, strict=True) if document == found))
+
+        if documents:
+            await self._use(discard)
+
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Document]], None]:
+        last: str | None = None
+        while True:
+            rows = await self._use(lambda db, last=last: _page(db, prefix, last))
+            if not rows:
+                return
+            yield rows
+            last = rows[-1][0]
+
+
+class _PickledError(Exception):
+    pass
+
+
+def _refuse(_: bytes) -> NoReturn:
+    raise _PickledError
+
+
+def _open(path: str) -> Rdict:
+    try:
+        return Rdict(path, Options())
+    except Exception as error:
+        advice = "it is open already, here or in another process: share one store, or close the other" if "lock" in str(error).lower() else (
+            "is the directory writable, and a RocksDB database?"
+        )
+        raise StoreSetupError(f"RocksDBStore could not open {path!r}: {advice} ({error})") from error
+
+
+def _without_pickle(db: Rdict) -> Rdict:
+    db.set_loads(_refuse)
+    return db
+
+
+def _documents(db: Rdict, names: Sequence[str]) -> list[Document | None]:
+    try:
+        values: Any = [db.get(names[0])] if len(names) == 1 else db.get(list(names))
+    except _PickledError:
+        if len(names) == 1:
+            return [_UNREADABLE]
+        return [document for name in names for document in _documents(db, [name])]
+    return [None if value is None else value if isinstance(value, str | bytes) else _UNREADABLE for value in values]
+
+
+def _page(db: Rdict, prefix: str, last: str | None) -> list[tuple[str, Document]]:
+    """Return the next rows after a name. The iterator must not outlive the call: it would keep the database open."""
+    rows: list[tuple[str, Document]] = []
+    iterator = db.iter()
+    iterator.seek(prefix if last is None else last)
+    while iterator.valid() and len(rows) < _PAGE:
+        name = iterator.key()
+        if not isinstance(name, str) or not name.startswith(prefix):
+            break
+        if name != last:
+            try:
+                value = iterator.value()
+            except _PickledError:
+                value = _UNREADABLE
+            rows.append((name, value if isinstance(value, str | bytes) else _UNREADABLE))
+        iterator.next()
+    return rows
+
+
+def _batch(rows: Any) -> WriteBatch:
+    batch = WriteBatch()
+    for name, document in rows:
+        if document is None:
+            batch.delete(name)
+        else:
+            batch.put(name, document)
+    return batch
+
+
+def _bytes(document: Document) -> bytes:
+    return document.encode() if isinstance(document, str) else document
