@@ -185,7 +185,9 @@ class _Loop:
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    raise RuntimeError("The interpreter is shutting down: a BlockingKeyValue can't start its background thread any more") from error
+                    raise RuntimeError(
+                        "The interpreter is shutting down: a BlockingKeyValue can't start its background thread any more"
+                    ) from error
                 self._portal = ready.result()
                 self._thread = thread
                 weakref.finalize(self, _stop, self._portal)
@@ -216,8 +218,8 @@ async def _await(operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def _serve(backend: str, options: dict[str, Any] | None, ready: Future[BlockingPortal]) -> None:
-    import anyio
-    from anyio.from_thread import BlockingPortal
+    import anyio  # noqa: PLC0415 # the direct path does without
+    from anyio.from_thread import BlockingPortal  # noqa: PLC0415 # likewise
 
     async def serve() -> None:
         async with BlockingPortal() as portal:

@@ -7,6 +7,7 @@ KeyValueError
 │   ├── DeserializationError     what is stored can't be read
 │   ├── InvalidKeyError          a key or collection that is no name
 │   ├── InvalidTTLError          a time to live that is no duration
+│   │   └── InvalidTTLTypeError  one that is not even a number (also a TypeError)
 │   ├── MissingKeyError          a key that had to exist does not
 │   ├── ValueTooLargeError       larger than the backend takes
 │   ├── EntryTooLargeError       larger than the caller's own limit
@@ -44,6 +45,7 @@ __all__ = [
     "ExtraInfoType",
     "InvalidKeyError",
     "InvalidTTLError",
+    "InvalidTTLTypeError",
     "KeyValueError",
     "KeyValueOperationError",
     "KeyValueStoreError",
@@ -122,7 +124,7 @@ class InvalidTTLError(KeyValueOperationError):
         )
 
 
-class _InvalidTTLTypeError(InvalidTTLError, TypeError):
+class InvalidTTLTypeError(InvalidTTLError, TypeError):
     """A time to live of a type that is no number: both an invalid TTL and a wrong argument type."""
 
 
@@ -130,7 +132,9 @@ class MissingKeyError(KeyValueOperationError):
     """A key that had to exist does not."""
 
     def __init__(self, operation: str, collection: str | None = None, key: str | None = None) -> None:
-        super().__init__("A key was requested that was required but not found", {"operation": operation, "collection": collection, "key": key})
+        super().__init__(
+            "A key was requested that was required but not found", {"operation": operation, "collection": collection, "key": key}
+        )
 
 
 class ValueTooLargeError(KeyValueOperationError):

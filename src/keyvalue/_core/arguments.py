@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil, isfinite
 from typing import Any, SupportsFloat, TypeVar, cast
 
-from keyvalue.errors import InvalidKeyError, InvalidTTLError, SerializationError
+from keyvalue.errors import InvalidKeyError, InvalidTTLError, InvalidTTLTypeError, SerializationError
 
 __all__ = ["checked", "deadline", "limit_of", "mapping", "mappings", "name", "names"]
 
@@ -115,9 +115,7 @@ def deadline(ttl: SupportsFloat | None, now: float) -> float | None:
     try:
         seconds = ttl.__float__()
     except AttributeError:
-        from keyvalue.errors import _InvalidTTLTypeError  # pyright: ignore[reportPrivateUsage] # private for users, not for the core
-
-        raise (_InvalidTTLTypeError if CHECK_TYPES else InvalidTTLError)(ttl) from None
+        raise (InvalidTTLTypeError if CHECK_TYPES else InvalidTTLError)(ttl) from None
     except (ValueError, OverflowError, ArithmeticError):
         raise InvalidTTLError(ttl) from None
     if not (isfinite(seconds) and seconds > 0 and now + seconds < END_OF_TIME):
@@ -167,19 +165,15 @@ def checked(constructor: F) -> F:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
-    plain = tuple(option for option in options if isinstance(option, type) and not typing.get_origin(option))
-    if (bool not in plain and isinstance(value, bool)) is False and isinstance(value, tuple(p for p in plain if not _is_protocol(p))):
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    plain = tuple(option for option in options if type(option) is type)
+    if isinstance(value, plain) and not (isinstance(value, bool) and bool not in plain):
         return True
-    if len(plain) == len(options) and not any(_is_protocol(option) for option in plain):
+    if len(plain) == len(options):
         return False
-    from beartype.door import is_bearable
+    from beartype.door import is_bearable  # noqa: PLC0415 # beartype takes long to import
 
     return is_bearable(value, hint)
-
-
-def _is_protocol(hint: type) -> bool:
-    return getattr(hint, "_is_protocol", False)
 
 
 def _article(value: object) -> str:

@@ -36,8 +36,8 @@ class Client:
 
     Args:
         name: The store's name, for threads and messages.
-        open: Makes the synchronous client; may block. None if there is no such colour.
-        open_async: Makes the asynchronous client, on its loop, without I/O. None if there is no such colour.
+        make: Makes the synchronous client; may block. None if there is no such colour.
+        make_async: Makes the asynchronous client, on its loop, without I/O. None if there is no such colour.
         close: Closes a client of either colour that was made here; may return an awaitable.
         given: A synchronous client that the user passed in. It is never closed.
         given_async: An asynchronous client that the user passed in. It is never closed.
@@ -49,8 +49,8 @@ class Client:
         self,
         name: str,
         *,
-        open: Callable[[], Any] | None = None,
-        open_async: Callable[[], Any] | None = None,
+        make: Callable[[], Any] | None = None,
+        make_async: Callable[[], Any] | None = None,
         close: Callable[[Any], Any] = lambda client: client.close(),
         given: Any = None,
         given_async: Any = None,
@@ -58,8 +58,8 @@ class Client:
         threads: int = 40,
     ) -> None:
         self._name = name
-        self._open = open
-        self._open_async = open_async
+        self._make = make
+        self._make_async = make_async
         self._close = close
         self._given = given is not None
         self._sync = given
@@ -91,7 +91,7 @@ class Client:
         kind = runtime.current()
         if self._given_async is not None:
             client = self._given_on_loop(kind)
-        elif kind == "asyncio" and self._open_async is not None and not self._given:
+        elif kind == "asyncio" and self._make_async is not None and not self._given:
             client = await self._of_loop()
         elif kind == "inline":
             return self._call(function)
@@ -108,7 +108,7 @@ class Client:
         kind = runtime.current()
         if self._given_async is not None:
             self._given_on_loop(kind)
-        elif kind == "asyncio" and self._open_async is not None and not self._given:
+        elif kind == "asyncio" and self._make_async is not None and not self._given:
             await self._of_loop()
         elif kind == "inline":
             self._synchronous()
@@ -124,9 +124,9 @@ class Client:
             if self._closed:
                 raise StoreClosedError(f"This {self._name} is closed; make a new one")
             if self._sync is None:
-                assert self._open is not None
+                assert self._make is not None
                 try:
-                    self._sync = self._open()
+                    self._sync = self._make()
                 except KeyValueError:
                     raise
                 except Exception as error:
@@ -164,8 +164,8 @@ class Client:
             for other in list(self._by_loop):
                 if other.is_closed():
                     self._by_loop.pop(other, None)
-            assert self._open_async is not None
-            client = self._open_async()
+            assert self._make_async is not None
+            client = self._make_async()
             keeper = self._keep(client, loop)
             await anext(keeper)
             held = self._by_loop[loop] = client, keeper

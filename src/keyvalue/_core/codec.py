@@ -47,7 +47,7 @@ def encode(value: Mapping[str, Any]) -> bytes:
     try:
         # marshal takes exactly the built-in types and none of their subclasses, so what it passes holds no enum members, for which
         # orjson would silently write the bare value. What it takes beyond JSON (bytes, sets, keys that are no strings), orjson refuses.
-        marshal.dumps(value, 2)
+        marshal.dumps(value, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
         encoded = orjson.dumps(value, option=_OPTIONS)
     except (ValueError, TypeError, RecursionError):
         return _encode_slowly(value)
@@ -115,13 +115,13 @@ def _normalize(value: object, path: str, above: list[int]) -> object:
         if not isfinite(value):
             raise _refusal(path, "not a finite number; store None or a string")
         return float(value)
-    if not isinstance(value, Mapping | list | tuple):
+    if not isinstance(value, (Mapping, list, tuple)):
         raise _refusal(path, f"a {type(value).__name__}, which JSON has no form for; convert it first")
-    if id(value) in above:
+    if id(cast("object", value)) in above:
         raise _refusal(path, "the value itself again; circular references can't be stored")
     if len(above) == MAX_DEPTH:
         raise SerializationError(f"Could not serialize the value: it is nested more than {MAX_DEPTH} levels deep")
-    above.append(id(value))
+    above.append(id(cast("object", value)))
     result: object
     if isinstance(value, Mapping):
         result = {}

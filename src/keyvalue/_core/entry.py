@@ -141,7 +141,7 @@ def _to_iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
 
 
-def _from_iso(text: str | None) -> float | None:
+def _from_iso(text: object) -> float | None:
     if not text:
         return None
     if not isinstance(text, str):

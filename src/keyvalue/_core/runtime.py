@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from keyvalue.errors import KeyValueOperationError
@@ -107,7 +108,7 @@ async def wait(future: Future[T], owner: object | None = None) -> T:
         future.add_done_callback(lambda _: _soon(loop.call_soon_threadsafe, _finish, waiter))
         await waiter
     else:
-        import trio
+        import trio  # noqa: PLC0415 # not everybody has it
 
         event = trio.Event()
         token = trio.lowlevel.current_trio_token()
@@ -117,10 +118,8 @@ async def wait(future: Future[T], owner: object | None = None) -> T:
 
 
 def _soon(schedule: Callable[..., object], *args: Any) -> None:
-    try:
+    with suppress(RuntimeError):  # the loop that waited has ended, and the wait with it
         schedule(*args)
-    except RuntimeError:  # the loop that waited has ended, and the wait with it
-        pass
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:
@@ -176,13 +175,13 @@ class Once:
             function: What to run.
         """
         while not self.done:
+            mine: Future[None] = Future()
             with self._lock:
                 if self.done:
                     return
                 running, owner = self._running, self._owner
                 if running is None:
-                    mine = self._running = Future()
-                    self._owner = running_loop()
+                    self._running, self._owner = mine, running_loop()
             if running is not None:
                 await wait(running, owner)
                 continue

@@ -104,7 +104,7 @@ class BaseStore(ABC):
         if self._client is not None:
             await self._client.open()
 
-    async def _close(self) -> None:
+    async def _close(self) -> None:  # noqa: B027 # most have nothing to release
         """Release what the subclass holds besides the client."""
 
     # What a subclass calls.

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, SupportsFloat, TypeVar
 from typing_extensions import Self
 
 from keyvalue._core import arguments
-from keyvalue._core.capabilities import advertise, capabilities_of, require_async
+from keyvalue._core.capabilities import ALL, advertise, capabilities_of, require_async
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["BaseWrapper", "Operation"]
@@ -75,7 +75,7 @@ class BaseWrapper:
 
     def _capabilities(self) -> frozenset[str]:
         """Return the names of the optional methods that this offers: those that all it wraps have."""
-        return frozenset.intersection(*(capabilities_of(inner) for inner in self._wrapped()))
+        return ALL.intersection(*(capabilities_of(inner) for inner in self._wrapped()))
 
     def _inner_collection(self, collection: str | None) -> str | None:
         """Return the inner store's collection for the caller's."""
@@ -122,7 +122,9 @@ class BaseWrapper:
         """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
         operation, inner = self._operation("ttl", collection, (key,))
         inner_key = self._inner_key(key, collection)
-        return await self._outer_pair(await self._around(operation, lambda: self.key_value.ttl(inner_key, collection=inner)), key, collection)
+        return await self._outer_pair(
+            await self._around(operation, lambda: self.key_value.ttl(inner_key, collection=inner)), key, collection
+        )
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store `value` under `key`; see `AsyncKeyValue.put`."""

@@ -5,4 +5,4 @@ from keyvalue._core.entry import Entry
 from keyvalue._core.flat import EnumerableFlatStore, FlatStore
 from keyvalue._core.store import BaseStore, EnumerableStore, Row
 
-__all__ = ["BaseStore", "Client", "EnumerableFlatStore", "EnumerableStore", "Entry", "FlatStore", "Row"]
+__all__ = ["BaseStore", "Client", "Entry", "EnumerableFlatStore", "EnumerableStore", "FlatStore", "Row"]

@@ -1,5 +1,8 @@
 """A store in a directory, over diskcache (SQLite, with files for large values)."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# diskcache has no types.
+
 from __future__ import annotations
 
 import os
@@ -75,16 +78,18 @@ class DiskStore(EnumerableFlatStore):
         if (disk_cache is None) == (not directory):
             raise ValueError("Give DiskStore either a directory or a disk_cache")
         if max_size and max_size < _MINIMUM_SIZE:
-            raise ValueError(f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit")
+            raise ValueError(
+                f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"
+            )
         if directory and not auto_create and not os.path.isdir(directory):
             raise ValueError(f"The directory {str(directory)!r} does not exist; create it, or leave out auto_create=False")
         if disk_cache is not None:
             disk = type("_Disk", (_Careful, type(disk_cache.disk)), {})
-            self._client = Client("DiskStore", exclusive=True, open=lambda: _Cache(disk_cache.directory, disk_cache.timeout, disk))
+            self._client = Client("DiskStore", exclusive=True, make=lambda: _Cache(disk_cache.directory, disk_cache.timeout, disk))
             self._plain_keys = type(disk_cache.disk) is diskcache.Disk
         else:
             settings: dict[str, Any] = {"size_limit": max_size} if max_size else {"eviction_policy": "none"}
-            self._client = Client("DiskStore", exclusive=True, open=lambda: _Cache(str(directory), disk=_Disk, **settings))
+            self._client = Client("DiskStore", exclusive=True, make=lambda: _Cache(str(directory), disk=_Disk, **settings))
             self._plain_keys = True
 
     async def _read(self, names: Sequence[str]) -> Sequence[Document | None]:
@@ -92,7 +97,9 @@ class DiskStore(EnumerableFlatStore):
 
     async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
         now = clock.now()
-        rows = [(name, _text(entry.document()), None if entry.expires_at is None else entry.expires_at - now + 0.001) for name, entry in entries]
+        rows = [
+            (name, _text(entry.document()), None if entry.expires_at is None else entry.expires_at - now + 0.001) for name, entry in entries
+        ]
 
         def store(cache: _Cache) -> None:
             if len(rows) == 1:
@@ -188,21 +195,22 @@ class _Cache(diskcache.Cache):
         for start in range(0, len(keys), _PAGE):
             some = keys[start : start + _PAGE]
             where = "= ?" if len(some) == 1 else f"IN ({','.join('?' * len(some))})"
-            query = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key {where}"
+            query = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key {where}"  # noqa: S608 # only question marks
             for key, mode, filename, value in self._sql(query, some).fetchall():
                 found[key] = self._document(mode, filename, value)
         return [found.get(key) for key in keys]
 
     def page(self, prefix: str, last: object) -> list[tuple[object, str, Document]]:
         """Return the next rows after a key, as (key in the database, name, document)."""
-        where, parameters = "raw = 1 AND typeof(key) IN ('text', 'blob')", []
+        where = "raw = 1 AND typeof(key) IN ('text', 'blob')"
+        parameters: list[object] = []
         if prefix:
             where += " AND key >= ? AND key < ?"
             parameters += [prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)]
         if last is not None:
             where += " AND key > ?"
             parameters += [last]
-        query = f"SELECT key, mode, filename, value FROM Cache WHERE {where} ORDER BY key LIMIT {_PAGE}"
+        query = f"SELECT key, mode, filename, value FROM Cache WHERE {where} ORDER BY key LIMIT {_PAGE}"  # noqa: S608 # only question marks
         rows = self._sql(query, parameters).fetchall()
         # raw = 1 says that the key is no pickle.
         return [(key, str(self.disk.get(key, True)), self._document(mode, filename, value)) for key, mode, filename, value in rows]

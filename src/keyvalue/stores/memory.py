@@ -14,6 +14,8 @@ from keyvalue._core.store import EnumerableStore, Row
 
 __all__ = ["MemoryStore"]
 
+_EMPTY: Mapping[str, Entry] = {}
+
 
 class MemoryStore(EnumerableStore):
     """Keeps entries in this process, as JSON text, so what is put and what is got never share an object.
@@ -85,8 +87,8 @@ class MemoryStore(EnumerableStore):
     async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
         with self._lock:
             self._free(clock.now())
-            found = self._collections.items() if collection is None else [(collection, self._collections.get(collection, {}))]
-            rows = [Row(name, key, entry.expires_at) for name, entries in found for key, entry in entries.items()]
+            names = self._collections if collection is None else [collection]
+            rows = [Row(name, entry.key, entry.expires_at) for name in names for entry in self._collections.get(name, _EMPTY).values()]
         yield rows
 
     async def _cull(self, now: float) -> None:
@@ -127,6 +129,6 @@ class MemoryStore(EnumerableStore):
         """Remove what has expired."""
         while self._deadlines and self._deadlines[0][0] <= now:
             expires_at, collection, key = heapq.heappop(self._deadlines)
-            entry = self._collections.get(collection, {}).get(key)
+            entry = self._collections.get(collection, _EMPTY).get(key)
             if entry is not None and entry.expires_at == expires_at:
                 self._pop(collection, key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -19,6 +19,8 @@ with needs("redis"):
     import redis.asyncio
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
+    from redis.connection import parse_url
+    from redis.exceptions import AuthorizationError, ClusterDownError
     from redis.retry import Retry
 
 __all__ = ["RedisStore"]
@@ -34,8 +36,8 @@ class RedisStore(EnumerableFlatStore):
     document of `keyvalue._core.entry`, with the time to live in milliseconds as its expiry.
 
     Listing and destroying scan the whole database and read every value under a matching name; what this library did not write is left
-    alone. On asyncio the store awaits redis-py's asynchronous client, one for each event loop; on trio it calls the synchronous one in worker
-    threads, and in synchronous code directly. A call fails at once if the server is not there: retrying is a wrapper's business.
+    alone. On asyncio the store awaits redis-py's asynchronous client, one for each event loop; on trio it calls the synchronous one in
+    worker threads, and in synchronous code directly. A call fails at once if the server is not there: retrying is a wrapper's business.
 
     Args:
         client: A client to use, of either colour. It is never closed. A synchronous one works on every runtime; an asynchronous one only
@@ -57,10 +59,10 @@ class RedisStore(EnumerableFlatStore):
     runs_inline = True
     errors = (
         (redis.AuthenticationError, StoreRefusedError, "the server refused the credentials; check username and password"),
-        (redis.exceptions.AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
+        (AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
         (redis.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
         (redis.TimeoutError, StoreConnectionError, "the server did not answer in time"),
-        (redis.exceptions.ClusterDownError, StoreConnectionError, "the cluster is down"),
+        (ClusterDownError, StoreConnectionError, "the cluster is down"),
         (redis.RedisError, StoreRefusedError, "the server refused the command"),
         (OSError, StoreConnectionError, "could not reach the server"),
     )
@@ -90,18 +92,21 @@ class RedisStore(EnumerableFlatStore):
             else:
                 raise TypeError(f"The client must be a redis.Redis or a redis.asyncio.Redis, not a {type(client).__name__}")
             return
+        make: Callable[..., redis.Redis]
+        make_async: Callable[..., redis.asyncio.Redis]
+        options: dict[str, Any]
         if url is None:
             options = {"host": host, "port": port, "db": db, "username": username, "password": password}
             make, make_async = redis.Redis, redis.asyncio.Redis
         else:
-            redis.connection.parse_url(url)
+            parse_url(url)
             options = {"url": url}
             make, make_async = redis.Redis.from_url, redis.asyncio.Redis.from_url
         # One retry, at once, is for connections that went stale in the pool.
         self._client = Client(
             "RedisStore",
-            open=lambda: make(**options, retry=Retry(NoBackoff(), 1)),
-            open_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 1)),
+            make=lambda: make(**options, retry=Retry(NoBackoff(), 1)),
+            make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 1)),
             close=lambda client: client.close() if isinstance(client, redis.Redis) else client.aclose(),
         )
 

@@ -65,7 +65,9 @@ class RocksDBStore(EnumerableFlatStore):
         if path and not auto_create and not os.path.isdir(path):
             raise ValueError(f"The directory {str(path)!r} does not exist; create it, or leave out auto_create=False")
         # A column family is an object of its own over the same database: what is set on it leaves the caller's alone.
-        self._client = Client("RocksDBStore", open=lambda: _without_pickle(_open(str(path)) if db is None else db.get_column_family("default")))
+        self._client = Client(
+            "RocksDBStore", make=lambda: _without_pickle(_open(str(path)) if db is None else db.get_column_family("default"))
+        )
         self._lock = threading.Lock()  # RocksDB has no compare-and-delete
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
@@ -129,8 +131,10 @@ def _open(path: str) -> Rdict:
     try:
         return Rdict(path, Options())
     except Exception as error:
-        advice = "it is open already, here or in another process: share one store, or close the other" if "lock" in str(error).lower() else (
-            "is the directory writable, and a RocksDB database?"
+        advice = (
+            "it is open already, here or in another process: share one store, or close the other"
+            if "lock" in str(error).lower()
+            else ("is the directory writable, and a RocksDB database?")
         )
         raise StoreSetupError(f"RocksDBStore could not open {path!r}: {advice} ({error})") from error
 
