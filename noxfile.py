@@ -1,0 +1,98 @@
+"""The project's checks: `python -m nox` runs those that a contributor and CI run, `python -m nox --list` tells about all."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+os.environ.pop("PYTHONPATH", None)  # it may be how nox itself was found; what is tested must not see it
+
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
+EXTRAS = tuple(sorted(nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]))
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "extras", "wheel"]
+nox.options.error_on_external_run = True
+
+
+def _interpreters() -> list[str]:
+    """Return the supported interpreters of this machine: on the PATH, of pyenv, or the one that runs this."""
+    found: list[str] = []
+    for version in SUPPORTED:
+        pyenv = sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python")))
+        on_path = shutil.which(f"python{version}")
+        if sys.version_info[:2] == tuple(map(int, version.split("."))):
+            found.append(sys.executable)
+        elif pyenv:
+            found.append(pyenv[-1])
+        elif on_path is not None and "shims" not in Path(on_path).parts:
+            found.append(on_path)
+    return found
+
+
+INTERPRETERS = _interpreters()
+NEWEST = INTERPRETERS[-1]
+
+
+def _groups(*names: str) -> list[str]:
+    return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *names)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff."""
+    session.install(*_groups("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check", "--diff")
+
+
+@nox.session(python=NEWEST)
+def types(session: nox.Session) -> None:
+    """Types, in strict mode: basedpyright."""
+    session.install("-e", ".[all]", *_groups("types", "predecessor"))
+    session.run("basedpyright", *session.posargs)
+
+
+@nox.session(python=INTERPRETERS)
+def tests(session: nox.Session) -> None:
+    """The tests, on each Python found, with coverage."""
+    session.install("-e", ".[all]", *_groups("test", "predecessor"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]))
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report", "--skip-covered", "--fail-under", "0" if session.posargs else "95")
+
+
+@nox.session
+@nox.parametrize("extra", EXTRAS)
+def extras(session: nox.Session, extra: str) -> None:
+    """Each extra alone: what it promises can be used, what it does not install says how to install it."""
+    session.install(f".[{extra}]")
+    session.run("python", "tests/extras.py", extra)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The built wheel and sdist: complete, and the quickstart runs from the wheel."""
+    session.install("build", "twine")
+    distribution = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(distribution, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(distribution))
+    session.run("twine", "check", "--strict", *map(str, distribution.iterdir()))
+    (built,) = distribution.glob("*.whl")
+    session.install(f"keyvalue[disk] @ {built.as_uri()}", "trio")
+    session.run("python", "-c", "import keyvalue, pathlib; assert pathlib.Path(keyvalue.__file__).with_name('py.typed').exists()")
+    session.run("python", "examples/quickstart.py")
+
+
+@nox.session(python=NEWEST)
+def bench(session: nox.Session) -> None:
+    """The benchmarks, side by side with the predecessor and the bare clients."""
+    session.install(".[all]", *_groups("predecessor"), "trio")
+    session.run("python", "benchmarks/run.py", *session.posargs)

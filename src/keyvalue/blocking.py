@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast
 
 from typing_extensions import Self
 
-from keyvalue._core import arguments, runtime
+from keyvalue._core import runtime
 from keyvalue._core.capabilities import advertise, capabilities_of, require_async
 from keyvalue._core.store import BaseStore
 from keyvalue._core.wrapper import BaseWrapper
@@ -49,12 +49,12 @@ class BlockingKeyValue:
         backend_options: Options for it, as for `anyio.run`.
 
     Raises:
-        TypeError: `key_value` is not an `AsyncKeyValue`.
+        TypeError: `key_value` is not an `AsyncKeyValue`, or is a synchronous one.
+        ValueError: The backend is neither "asyncio" nor "trio".
         StoreClosedError: On use: the façade was closed.
         RuntimeError: On use: the process was forked since the façade was made, or the interpreter is shutting down.
     """
 
-    @arguments.checked
     def __init__(
         self,
         key_value: AsyncKeyValue,
@@ -176,8 +176,6 @@ class _Loop:
         self._thread: threading.Thread | None = None
 
     def portal(self) -> BlockingPortal:
-        if sys.is_finalizing():
-            raise RuntimeError("The interpreter is shutting down: a BlockingKeyValue can't wait for its background thread any more")
         with self._lock:
             if self._portal is None:
                 ready: Future[BlockingPortal] = Future()
@@ -185,19 +183,24 @@ class _Loop:
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    raise RuntimeError(
-                        "The interpreter is shutting down: a BlockingKeyValue can't start its background thread any more"
-                    ) from error
+                    raise _shutting_down() from error
                 self._portal = ready.result()
                 self._thread = thread
                 weakref.finalize(self, _stop, self._portal)
             return self._portal
 
     def call(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if sys.is_finalizing():  # the thread does not run any more: waiting for it would never end
+            raise _shutting_down()
         portal = self._portal or self.portal()
-        if sys.is_finalizing():
-            raise RuntimeError("The interpreter is shutting down: a BlockingKeyValue can't wait for its background thread any more")
-        future = portal.start_task_soon(_await, operation)
+        try:
+            future = portal.start_task_soon(_await, operation)
+        except RuntimeError as error:
+            if threading.get_ident() == getattr(self._thread, "ident", None):
+                raise RuntimeError(
+                    "This BlockingKeyValue was called on its own event loop, which the call would block for ever; await the store there instead"
+                ) from error
+            raise _shutting_down() from error
         try:
             return future.result()
         except BaseException:
@@ -248,6 +251,10 @@ def _closed() -> Exception:
 
 def _forked() -> Exception:
     return RuntimeError("This BlockingKeyValue was made before the process forked; make a new one, over a new store, in the child")
+
+
+def _shutting_down() -> Exception:
+    return RuntimeError("The interpreter is shutting down: a BlockingKeyValue has no background thread any more")
 
 
 def _after_fork() -> None:

@@ -1,0 +1,383 @@
+"""The façade: its two paths, its threads, and its misuse."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import anyio
+import pytest
+import trio
+
+from keyvalue._core.runtime import current
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.errors import StoreClosedError
+from keyvalue.protocols import AsyncKeyValue, EnumerateKeysProtocol, KeyValue
+from keyvalue.stores.memory import MemoryStore
+from keyvalue.stores.null import NullStore
+from keyvalue.wrappers.base import BaseWrapper
+from tests.backends import PlainWrapper
+
+backends = pytest.mark.parametrize("loop", ["asyncio", "trio"])
+
+
+class ThirdParty:
+    """Somebody else's store: the eight methods and nothing more. It notes the thread and the loop of its calls."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str | None, str], dict[str, Any]] = {}
+        self.threads: set[int] = set()
+        self.loops: set[str] = set()
+        self.cancelled = 0
+
+    async def _visit(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.loops.add(current())
+        await anyio.sleep(0)
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        await self._visit()
+        if key == "slow":
+            try:
+                await anyio.sleep(30)
+            except BaseException:
+                self.cancelled += 1
+                raise
+        return self.values.get((collection, key))
+
+    async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
+        return await self.get(key, collection=collection), None
+
+    async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
+        await self._visit()
+        self.values[collection, key] = dict(value)
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        await self._visit()
+        return self.values.pop((collection, key), None) is not None
+
+    async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
+        return [await self.get(key, collection=collection) for key in keys]
+
+    async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
+        return [await self.ttl(key, collection=collection) for key in keys]
+
+    async def put_many(
+        self, keys: Sequence[str], values: Sequence[Mapping[str, Any]], *, collection: str | None = None, ttl: SupportsFloat | None = None
+    ) -> None:
+        for key, value in zip(keys, values, strict=True):
+            await self.put(key, value, collection=collection, ttl=ttl)
+
+    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        return sum([await self.delete(key, collection=collection) for key in keys])
+
+
+class Entered(ThirdParty):
+    """Somebody else's store that must be entered, and left in the task that entered it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[str] = []
+
+    async def __aenter__(self) -> Entered:
+        self._scope = anyio.CancelScope()
+        self._scope.__enter__()
+        self.log.append("entered")
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        self._scope.__exit__(*exc)
+        self.log.append("left")
+
+
+class Closable(ThirdParty):
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = 0
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@backends
+def test_a_third_party_store(loop: Any) -> None:
+    store = ThirdParty()
+    with BlockingKeyValue(store, backend=loop) as kv:
+        kv.put("k", {"a": 1}, collection="c", ttl=5)
+        kv.put_many(["l", "m"], [{"b": 2}, {}])
+        assert kv.get("k", collection="c") == {"a": 1}
+        assert kv.get_many(["l", "x"]) == [{"b": 2}, None]
+        assert kv.ttl("l") == ({"b": 2}, None)
+        assert kv.ttl_many(["l"]) == [({"b": 2}, None)]
+        assert kv.delete("l") is True
+        assert kv.delete_many(["m", "l"]) == 1
+    assert len(store.threads) == 1
+    assert threading.get_ident() not in store.threads
+    assert store.loops == {loop}
+
+
+def test_both_colours_by_protocol() -> None:
+    kv = BlockingKeyValue(MemoryStore())
+    assert isinstance(kv, KeyValue)
+    assert isinstance(kv, EnumerateKeysProtocol)
+    assert not isinstance(BlockingKeyValue(NullStore()), EnumerateKeysProtocol)
+    assert not isinstance(BlockingKeyValue(ThirdParty()), EnumerateKeysProtocol)
+    assert isinstance(BlockingKeyValue(PlainWrapper(MemoryStore())), EnumerateKeysProtocol)
+
+
+def test_wrong_colours_and_types_are_refused() -> None:
+    with pytest.raises(TypeError, match="is synchronous"):
+        BlockingKeyValue(BlockingKeyValue(MemoryStore()))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    for bad in (object(), {}, MemoryStore, None):
+        with pytest.raises(TypeError, match="AsyncKeyValue"):
+            BlockingKeyValue(bad)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="trio"):
+        BlockingKeyValue(MemoryStore(), backend="curio")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+class UndeclaredStore(MemoryStore):
+    """A user's subclass that does not say that it runs inline."""
+
+
+class UndeclaredWrapper(BaseWrapper):
+    """Likewise a wrapper."""
+
+
+class SleepingWrapper(BaseWrapper):
+    """A wrapper that claims to run inline, and lies."""
+
+    runs_inline = True
+
+    def __init__(self, key_value: AsyncKeyValue) -> None:
+        super().__init__(key_value)
+        self.calls = 0
+
+    async def _around(self, operation: Any, call: Any) -> Any:
+        self.calls += 1
+        await asyncio.sleep(0)
+        return await call()
+
+
+@pytest.mark.parametrize(
+    ("stack", "inline"),
+    [
+        (MemoryStore, True),
+        (lambda: PlainWrapper(PlainWrapper(MemoryStore())), True),
+        (UndeclaredStore, False),
+        (lambda: PlainWrapper(UndeclaredStore()), False),
+        (lambda: PlainWrapper(UndeclaredWrapper(MemoryStore())), False),
+        (lambda: UndeclaredWrapper(MemoryStore()), False),
+        (ThirdParty, False),
+        (lambda: PlainWrapper(ThirdParty()), False),
+    ],
+)
+def test_which_path_is_taken(stack: Any, inline: bool) -> None:
+    before = set(threading.enumerate())
+    kv = BlockingKeyValue(stack())
+    kv.put("k", {"a": 1})
+    assert kv.get("k") == {"a": 1}
+    started = set(threading.enumerate()) - before
+    assert bool(started) is not inline
+    kv.close()
+    assert not any(thread.is_alive() for thread in started)
+
+
+def test_a_class_that_lies_about_running_inline_is_named() -> None:
+    wrapper = SleepingWrapper(MemoryStore())
+    kv = BlockingKeyValue(wrapper)
+    with pytest.raises(RuntimeError, match="SleepingWrapper declares that it runs inline"):
+        kv.get("k")
+    assert wrapper.calls == 1
+
+
+@pytest.mark.parametrize("stack", [MemoryStore, UndeclaredStore])
+def test_used_after_close(stack: Any) -> None:
+    kv = BlockingKeyValue(stack())
+    kv.put("k", {})
+    kv.close()
+    kv.close()
+    for call in (lambda: kv.get("k"), lambda: kv.put("k", {}), kv.setup, lambda: kv.__enter__()):
+        with pytest.raises(StoreClosedError, match="closed"):
+            call()
+
+
+def test_closing_closes_what_is_beneath() -> None:
+    store = Closable()
+    with BlockingKeyValue(store) as kv:
+        kv.get("k")
+    assert store.closed == 1
+    memory = MemoryStore()
+    with BlockingKeyValue(memory):
+        pass
+    with pytest.raises(StoreClosedError):
+        anyio.run(memory.get, "k")
+
+
+@backends
+def test_a_store_that_must_be_entered(loop: Any) -> None:
+    store = Entered()
+    with BlockingKeyValue(store, backend=loop) as kv:
+        assert store.log == ["entered"]
+        assert kv.get("k") is None
+    assert store.log == ["entered", "left"]
+
+
+@pytest.mark.parametrize("stack", [MemoryStore, UndeclaredStore, ThirdParty])
+@backends
+def test_on_a_thread_that_runs_a_loop(loop: str, stack: Any) -> None:
+    kv = BlockingKeyValue(stack())
+
+    async def main() -> None:
+        kv.put("k", {"a": 1})
+        await anyio.sleep(0)
+        assert kv.get("k") == {"a": 1}
+
+    anyio.run(main, backend=loop)
+    kv.close()
+
+
+@pytest.mark.parametrize("stack", [MemoryStore, UndeclaredStore, ThirdParty])
+def test_from_many_threads(stack: Any) -> None:
+    wrong: list[object] = []
+    with BlockingKeyValue(stack()) as kv:
+
+        def work(number: int) -> None:
+            for turn in range(100):
+                key = f"k{turn % 7}"
+                kv.put(key, {"by": number, "key": key})
+                got = kv.get(key)
+                if got is None or got["key"] != key:
+                    wrong.append(got)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+@backends
+def test_an_interrupt_cancels_the_call_and_leaves_the_facade_usable(loop: Any) -> None:
+    store = ThirdParty()
+    with BlockingKeyValue(store, backend=loop) as kv:
+        kv.put("k", {"a": 1})
+        threading.Timer(0.1, signal.pthread_kill, [threading.get_ident(), signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            kv.get("slow")
+        assert kv.get("k") == {"a": 1}
+        assert store.cancelled == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("stack", [MemoryStore, UndeclaredStore])
+def test_after_a_fork(stack: Any) -> None:
+    kv = BlockingKeyValue(stack())
+    kv.put("k", {"a": 1})
+
+    def child(pipe: Any) -> None:
+        try:
+            kv.get("k")
+        except RuntimeError as error:
+            pipe.send(str(error))
+
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(there,))
+    process.start()
+    assert here.poll(10), "the call hangs in the child"
+    assert "forked" in here.recv()
+    process.join()
+    assert kv.get("k") == {"a": 1}
+    kv.close()
+
+
+PROGRAM = """
+import atexit, os
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.stores.memory import MemoryStore
+
+class Undeclared(MemoryStore):
+    pass
+
+class AtTheEnd:
+    def __del__(self, kv=None):
+        try:
+            self.kv.get("k")
+        except RuntimeError as error:
+            self.write(1, str(error).encode())
+
+kv = BlockingKeyValue(Undeclared())
+if {used}:
+    kv.put("k", {{"a": 1}})
+end = AtTheEnd()
+end.kv = kv
+end.write = os.write
+if {exit}:
+    atexit.register(kv.get, "k")
+print("ready")
+"""
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_at_interpreter_shutdown(used: bool) -> None:
+    program = PROGRAM.format(used=used, exit=used)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert "interpreter is shutting down" in result.stdout
+
+
+def test_a_facade_that_is_dropped_ends_its_thread() -> None:
+    before = set(threading.enumerate())
+    kv = BlockingKeyValue(ThirdParty())
+    kv.get("k")
+    (thread,) = set(threading.enumerate()) - before
+    del kv
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_facade_may_be_used_inside_a_task_of_another_facade(tmp_path: Path) -> None:
+    inner = BlockingKeyValue(MemoryStore())
+
+    class Outer(ThirdParty):
+        async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+            return inner.get(key)
+
+    inner.put("k", {"a": 1})
+    with BlockingKeyValue(Outer()) as kv:
+        assert kv.get("k") == {"a": 1}
+
+
+def test_a_facade_called_on_its_own_loop_is_a_clear_error() -> None:
+    class Recursive(ThirdParty):
+        facade: BlockingKeyValue
+
+        async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+            return self.facade.get("other")
+
+    store = Recursive()
+    with BlockingKeyValue(store) as kv:
+        store.facade = kv
+        with pytest.raises(RuntimeError, match="its own event loop"):
+            kv.get("k")
+
+
+def test_trio_run_twice_with_one_facade() -> None:
+    kv = BlockingKeyValue(MemoryStore())
+
+    async def main() -> None:
+        kv.put("k", {"a": 1})
+
+    trio.run(main)
+    trio.run(main)
+    assert kv.get("k") == {"a": 1}

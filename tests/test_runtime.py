@@ -1,0 +1,279 @@
+"""The runtime module: inline, asyncio and trio told apart, and what holds across threads and loops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+import trio
+
+from keyvalue._core import runtime
+from keyvalue.errors import KeyValueOperationError
+
+loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
+
+
+@loops
+def test_current(loop: str) -> None:
+    async def main() -> str:
+        return runtime.current()
+
+    assert anyio.run(main, backend=loop) == loop
+
+
+def test_current_outside_of_any_loop() -> None:
+    with pytest.raises(RuntimeError, match=r"keyvalue\.blocking"):
+        runtime.current()
+
+
+def test_inline_wins_over_a_running_loop() -> None:
+    async def inner() -> str:
+        return runtime.current()
+
+    async def main() -> str:
+        return runtime.drive(inner(), None)
+
+    assert asyncio.run(main()) == "inline"
+    assert trio.run(main) == "inline"
+    assert runtime.drive(inner(), None) == "inline"
+
+
+def test_trio_as_a_guest_of_asyncio() -> None:
+    async def guest() -> str:
+        await trio.sleep(0)
+        return runtime.current()
+
+    async def main() -> tuple[str, str]:
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        trio.lowlevel.start_guest_run(guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done.set_result)
+        outcome = await done
+        return outcome.unwrap(), runtime.current()
+
+    assert asyncio.run(main()) == ("trio", "asyncio")
+
+
+def test_drive_returns_raises_and_restores() -> None:
+    async def fails() -> None:
+        raise LookupError("mine")
+
+    async def returns() -> int:
+        return 7
+
+    assert runtime.drive(returns(), None) == 7
+    with pytest.raises(LookupError, match="mine"):
+        runtime.drive(fails(), None)
+    with pytest.raises(RuntimeError):
+        runtime.current()
+
+
+def test_drive_refuses_what_suspends_and_never_runs_it_again() -> None:
+    steps: list[str] = []
+
+    class Suspicious:
+        pass
+
+    async def suspends() -> None:
+        try:
+            steps.append("before")
+            await asyncio.sleep(0)
+            steps.append("after")
+        finally:
+            steps.append("closed")
+
+    with pytest.raises(RuntimeError, match="Suspicious declares that it runs inline"):
+        runtime.drive(suspends(), Suspicious())
+    assert steps == ["before", "closed"]
+
+
+@loops
+def test_waiting_for_a_future_of_another_thread(loop: str) -> None:
+    async def main() -> None:
+        future: Future[int] = Future()
+        threading.Timer(0.02, future.set_result, [7]).start()
+        assert await runtime.wait(future) == 7
+        assert await runtime.wait(future) == 7
+        failed: Future[int] = Future()
+        threading.Timer(0.02, failed.set_exception, [LookupError("theirs")]).start()
+        with pytest.raises(LookupError):
+            await runtime.wait(failed)
+
+    anyio.run(main, backend=loop)
+
+
+@loops
+def test_cancelling_a_wait_leaves_the_future_alone(loop: str) -> None:
+    future: Future[int] = Future()
+
+    async def main() -> None:
+        with anyio.move_on_after(0.01) as scope:
+            await runtime.wait(future)
+        assert scope.cancelled_caught
+
+    anyio.run(main, backend=loop)
+    assert not future.cancelled()
+    future.set_result(7)  # the loop that waited is gone; nobody minds
+
+
+def test_waiting_inline() -> None:
+    future: Future[int] = Future()
+    threading.Timer(0.02, future.set_result, [7]).start()
+    assert runtime.drive(runtime.wait(future), None) == 7
+
+
+@loops
+def test_waiting_inline_for_the_loop_that_is_blocked_is_an_error(loop: str) -> None:
+    async def main() -> None:
+        with pytest.raises(KeyValueOperationError, match="event loop of this thread"):
+            runtime.drive(runtime.wait(Future(), runtime.running_loop()), None)
+
+    anyio.run(main, backend=loop)
+
+
+class Counted:
+    """Something slow that must run once."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.started = 0
+        self.finished = 0
+        self.failures = failures
+
+    async def __call__(self) -> None:
+        self.started += 1
+        assert self.started == self.finished + 1, "it runs twice at a time"
+        try:
+            if runtime.current() == "inline":
+                time.sleep(0.02)
+            else:
+                await anyio.sleep(0.02)
+            if self.failures:
+                self.failures -= 1
+                raise LookupError("not yet")
+        finally:
+            self.finished += 1
+
+
+def test_once_across_threads_and_loops() -> None:
+    once, counted = runtime.Once(), Counted()
+
+    async def many() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(once.run, counted)
+
+    threads = [threading.Thread(target=anyio.run, args=(many,), kwargs={"backend": name}) for name in ("asyncio", "trio") * 2]
+    threads += [threading.Thread(target=lambda: runtime.drive(once.run(counted), None)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counted.finished == 1
+    assert once.done
+
+
+@loops
+def test_once_that_fails_or_is_cancelled_fails_nobody_else(loop: str) -> None:
+    async def main() -> None:
+        once, counted = runtime.Once(), Counted(failures=1)
+        failed: list[int] = []
+
+        async def call(number: int) -> None:
+            try:
+                await once.run(counted)
+            except LookupError:
+                failed.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(call, number)
+        assert len(failed) == 1
+        assert counted.finished == 2
+
+        once, counted = runtime.Once(), Counted()
+        async with anyio.create_task_group() as group:
+
+            async def impatient() -> None:
+                with anyio.move_on_after(0.005):
+                    await once.run(counted)
+
+            group.start_soon(impatient)
+            await anyio.sleep(0.001)
+            for _ in range(3):
+                group.start_soon(once.run, counted)
+        assert counted.finished == 2
+        assert once.done
+
+    anyio.run(main, backend=loop)
+
+
+def test_threads_are_bounded_and_copy_the_context() -> None:
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+    threads = runtime.Threads(2, "test")
+    at_work: set[int] = set()
+    most = 0
+    lock = threading.Lock()
+
+    def work() -> int:
+        nonlocal most
+        with lock:
+            at_work.add(threading.get_ident())
+            most = max(most, len(at_work))
+        time.sleep(0.01)
+        with lock:
+            at_work.discard(threading.get_ident())
+        return variable.get()
+
+    variable.set(7)
+    assert [future.result() for future in [threads.submit(work) for _ in range(6)]] == [7] * 6
+    assert most == 2
+    threads.stop()
+    assert threads.submit(work).result() == 7
+    threads.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_threads_work_after_a_fork() -> None:
+    threads = runtime.Threads(1, "test")
+    threads.submit(lambda: None).result()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - coverage ends with os._exit
+        os._exit(0 if threads.submit(lambda: 7).result(timeout=5) == 7 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    threads.stop()
+
+
+def test_run_to_end_lets_a_cancelled_call_end() -> None:
+    async def main() -> None:
+        ended: list[str] = []
+        abandoned: list[Future[None]] = []
+
+        async def slow() -> None:
+            await asyncio.sleep(0.02)
+            ended.append("slow")
+
+        async def fails() -> None:
+            await asyncio.sleep(0.02)
+            raise LookupError("nobody listens any more")
+
+        for call in (slow, fails):
+            with anyio.move_on_after(0.005):
+                await runtime.run_to_end(call(), abandoned.append)
+        assert ended == []
+        assert len(abandoned) == 2
+        for future in abandoned:
+            await runtime.wait(future)
+        assert ended == ["slow"]
+        with pytest.raises(LookupError):
+            await runtime.run_to_end(fails(), abandoned.append)
+        assert len(abandoned) == 2
+
+    asyncio.run(main())
