@@ -41,7 +41,7 @@ NEWEST = INTERPRETERS[-1]
 
 
 def _groups(*names: str) -> list[str]:
-    return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *names)
+    return list(nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *names))
 
 
 @nox.session

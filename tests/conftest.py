@@ -97,7 +97,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = pyfuncitem._fixtureinfo.argnames  # pyright: ignore[reportPrivateUsage] # what every runner of asynchronous tests reads
-    runtime: runtimes.Runtime = pyfuncitem.funcargs.get("runtime") or runtimes.Runtime("asyncio")
+    runtime = pyfuncitem.funcargs.get("runtime") or runtimes.Runtime("asyncio")
+    assert isinstance(runtime, runtimes.Runtime)
     runtime.run(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in names})
     return True
 

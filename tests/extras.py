@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 from keyvalue.blocking import BlockingKeyValue
+from keyvalue.stores.base import BaseStore
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.null import NullStore
 
@@ -25,7 +26,7 @@ def main(extra: str) -> None:
             message = str(error)
         assert f"pip install 'keyvalue[{name}]'" in message, message
 
-    stores = [MemoryStore(), NullStore()]
+    stores: list[BaseStore] = [MemoryStore(), NullStore()]
     with tempfile.TemporaryDirectory() as directory:
         if extra in ("disk", "all"):
             from keyvalue.stores.disk import DiskStore

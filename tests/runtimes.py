@@ -6,7 +6,7 @@ the coroutine is stepped through without any event loop.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, cast
 
@@ -58,7 +58,7 @@ def step(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 @contextmanager
-def no_blocking() -> Iterator[None]:
+def no_blocking() -> Generator[None, None, None]:
     """Turn a blocking call on an asyncio event loop into an error."""
     with blockbuster_ctx(scanned_modules=["keyvalue"]) as blockbuster:
         # redis-py reads its own version from its metadata when it makes a client.

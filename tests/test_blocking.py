@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
@@ -41,7 +42,7 @@ class ThirdParty:
     async def _visit(self) -> None:
         self.threads.add(threading.get_ident())
         self.loops.add(current())
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         await self._visit()
@@ -237,7 +238,7 @@ def test_on_a_thread_that_runs_a_loop(loop: str, stack: Any) -> None:
 
     async def main() -> None:
         kv.put("k", {"a": 1})
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         assert kv.get("k") == {"a": 1}
 
     anyio.run(main, backend=loop)

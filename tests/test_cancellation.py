@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ class Proxy:
 
 
 @contextmanager
-def proxied(url: str) -> Iterator[tuple[Proxy, str]]:
+def proxied(url: str) -> Generator[tuple[Proxy, str], None, None]:
     host, _, port = url.removeprefix("redis://").partition("/")[0].partition(":")
     proxy = Proxy((host, int(port)))
     try:
@@ -235,9 +235,9 @@ def test_calls_cancelled_at_random_moments_leave_every_answer_right(loop: str, m
             await kv.put_many([f"k{number}" for number in range(200)], [{"n": number} for number in range(200)])
             for number in range(200):
                 with anyio.move_on_after(dice.random() * 0.002):
-                    await dice.choice([lambda n: kv.get(f"k{n}"), lambda n: kv.put(f"k{n}", {"n": n}), lambda n: kv.get_many([f"k{n}", "x"])])(
-                        number
-                    )
+                    await dice.choice(
+                        [lambda n: kv.get(f"k{n}"), lambda n: kv.put(f"k{n}", {"n": n}), lambda n: kv.get_many([f"k{n}", "x"])]
+                    )(number)
             for number in range(200):
                 assert await kv.get(f"k{number}") == {"n": number}
 

@@ -134,9 +134,8 @@ def test_documents_that_can_not_be_read(document: str | bytes) -> None:
 def test_constructors_warn_about_wrong_types_without_naming_values() -> None:
     from keyvalue.stores.memory import MemoryStore
 
-    with pytest.warns(UserWarning, match=r"MemoryStore: seed should be .*, not a list") as caught:
-        with pytest.raises(AttributeError):
-            MemoryStore(seed=["hunter2"])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    with pytest.warns(UserWarning, match=r"MemoryStore: seed should be .*, not a list") as caught, pytest.raises(AttributeError):
+        MemoryStore(seed=["hunter2"])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     assert "hunter2" not in str(caught[0].message)
     assert caught[0].filename == __file__
 
@@ -211,7 +210,7 @@ def test_every_error_pickles() -> None:
     shown = {type(error) for error in EXAMPLES}
     for name in errors.__all__:
         kind = getattr(errors, name)
-        if not isinstance(kind, type) or kind in shown:
+        if name == "ExtraInfoType" or kind in shown:
             continue
         assert issubclass(kind, KeyValueError)
         twin = pickle.loads(pickle.dumps(kind("text")))
@@ -308,7 +307,6 @@ def test_exported_names() -> None:
 
 
 def test_a_missing_client_names_the_command_that_installs_it() -> None:
-    with pytest.raises(ImportError, match=r"pip install 'keyvalue\[redis\]'") as caught:
-        with needs("redis"):
-            import no_such_module  # pyright: ignore[reportMissingImports, reportUnusedImport]  # noqa: F401
+    with pytest.raises(ImportError, match=r"pip install 'keyvalue\[redis\]'") as caught, needs("redis"):
+        import no_such_module  # pyright: ignore[reportMissingImports, reportUnusedImport]  # noqa: F401
     assert caught.value.name == "no_such_module"

@@ -198,7 +198,7 @@ class _Loop:
         except RuntimeError as error:
             if threading.get_ident() == getattr(self._thread, "ident", None):
                 raise RuntimeError(
-                    "This BlockingKeyValue was called on its own event loop, which the call would block for ever; await the store there instead"
+                    "This BlockingKeyValue was called on its own event loop, which the call would block for ever; await the store there"
                 ) from error
             raise _shutting_down() from error
         try:

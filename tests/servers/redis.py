@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 VARIABLE = "KEYVALUE_TEST_REDIS_URL"
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def server() -> Generator[str, None, None]:
     """Yield the URL of a running server."""
     given = os.environ.get(VARIABLE)
     if given:

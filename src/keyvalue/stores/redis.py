@@ -1,5 +1,8 @@
 """A store in Redis, over redis-py."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# redis-py leaves some of its functions without types.
+
 from __future__ import annotations
 
 import re
