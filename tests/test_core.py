@@ -26,9 +26,9 @@ from keyvalue.protocols import key_value
 
 def run(program: str, **environment: str) -> str:
     """Run a program in a fresh interpreter and return what it prints."""
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=60
-    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it imports much
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env={**inherited, **environment}, timeout=60)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
