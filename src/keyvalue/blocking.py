@@ -12,8 +12,6 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast
 
-from typing_extensions import Self
-
 from keyvalue._core import runtime
 from keyvalue._core.capabilities import advertise, capabilities_of, require_async
 from keyvalue._core.store import BaseStore
@@ -23,6 +21,7 @@ from keyvalue.protocols.key_value import AsyncKeyValue
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
+    from typing_extensions import Self
 
 __all__ = ["BlockingKeyValue"]
 

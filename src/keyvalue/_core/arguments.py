@@ -19,7 +19,7 @@ from typing import Any, SupportsFloat, TypeVar, cast
 
 from keyvalue.errors import InvalidKeyError, InvalidTTLError, InvalidTTLTypeError, SerializationError
 
-__all__ = ["checked", "deadline", "limit_of", "mapping", "mappings", "name", "names"]
+__all__ = ["checked", "deadline", "directory", "limit_of", "mapping", "mappings", "name", "names", "one_of"]
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -137,6 +137,30 @@ def limit_of(limit: int | None) -> int | None:
     if limit < 0:
         raise ValueError("The limit must not be negative; leave it out to list everything")
     return limit
+
+
+def one_of(owner: str, given: Mapping[str, object]) -> None:
+    """Check that exactly one of some arguments is given.
+
+    Args:
+        owner: Whose arguments, for the message.
+        given: Their values by name; what is None or an empty string is not given.
+
+    Raises:
+        ValueError: None is, or more than one.
+    """
+    if sum(value is not None and value != "" for value in given.values()) != 1:
+        raise ValueError(f"Give {owner} exactly one of: {', '.join(given)}")
+
+
+def directory(path: str | os.PathLike[str] | None, auto_create: bool) -> None:
+    """Check that a directory is there, unless it may be made.
+
+    Raises:
+        ValueError: It is missing.
+    """
+    if path and not auto_create and not os.path.isdir(path):
+        raise ValueError(f"The directory {str(path)!r} does not exist; create it, or leave out auto_create=False")
 
 
 def checked(constructor: F) -> F:

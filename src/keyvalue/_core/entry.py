@@ -52,7 +52,7 @@ class Entry:
         self.key = key
         self._value = value
         self._json = json
-        self._document: bytes | str | None = None
+        self._document: bytes | None = None
         self.created_at = created_at
         self.expires_at = expires_at
 
@@ -73,7 +73,7 @@ class Entry:
         """Return whether the entry has not expired at `now`."""
         return self.expires_at is None or self.expires_at > now
 
-    def document(self) -> bytes | str:
+    def document(self) -> bytes:
         """Return the JSON document of this entry; if it was read from one, that one."""
         if self._document is not None:
             return self._document
@@ -85,11 +85,11 @@ class Entry:
         return b'%b,"value":%b}' % (orjson.dumps(head)[:-1], self.json)
 
     @classmethod
-    def from_document(cls, document: bytes | str, collection: str, key: str) -> Entry:
+    def from_document(cls, document: bytes, collection: str, key: str) -> Entry:
         """Read a document.
 
         Args:
-            document: The JSON text.
+            document: The JSON text, in UTF-8.
             collection: The collection it was looked for under; taken for its own if it names none.
             key: The key, likewise.
 

@@ -21,9 +21,10 @@ from keyvalue._core.entry import Entry
 from keyvalue._core.store import BaseStore, EnumerableStore, Row
 from keyvalue.errors import DeserializationError
 
-__all__ = ["EnumerableFlatStore", "FlatStore"]
+__all__ = ["UNREADABLE", "EnumerableFlatStore", "FlatStore"]
 
-Document = bytes | str
+UNREADABLE = b""
+"""What a store returns for a row that must not or can't be read: no document."""
 
 
 def is_moved(collection: str) -> bool:
@@ -59,7 +60,7 @@ class FlatStore(BaseStore):
     """A store over a flat space of names; a subclass reads, writes and removes documents by name."""
 
     @abstractmethod
-    async def _read(self, names: Sequence[str]) -> Sequence[Document | None]:
+    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
         """Return the documents under distinct names, aligned with them."""
 
     @abstractmethod
@@ -67,11 +68,11 @@ class FlatStore(BaseStore):
         """Store the document of each entry under its name, in place of what was there."""
 
     @abstractmethod
-    async def _remove(self, names: Sequence[str]) -> Sequence[Document | None]:
+    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
         """Remove distinct names and return what was removed, aligned with them."""
 
     @abstractmethod
-    async def _discard(self, documents: Sequence[tuple[str, Document]]) -> None:
+    async def _discard(self, documents: Sequence[tuple[str, bytes]]) -> None:
         """Remove each name whose document still is the one given."""
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
@@ -134,7 +135,7 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
     """A flat store that can list its names."""
 
     @abstractmethod
-    def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Document]], None]:
+    def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         """Yield all names that start with a prefix (which may be empty), with their documents, in pages of any size."""
 
     async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
@@ -163,7 +164,7 @@ def _is_of(entry: Entry, collection: str, key: str) -> bool:
     return entry.collection == collection and entry.key == key
 
 
-def _own(document: Document | None, collection: str, key: str) -> Entry | None:
+def _own(document: bytes | None, collection: str, key: str) -> Entry | None:
     """Read the document of a pair; one that says to be of another pair is none."""
     if document is None:
         return None
@@ -171,13 +172,13 @@ def _own(document: Document | None, collection: str, key: str) -> Entry | None:
     return entry if _is_of(entry, collection, key) else None
 
 
-def _stray(document: Document | None, collection: str, key: str) -> Entry | None:
+def _stray(document: bytes | None, collection: str, key: str) -> Entry | None:
     """Read a document at the old place of a pair; it counts only if it says to be of that pair."""
     entry = _readable(document)
     return entry if entry and _is_of(entry, collection, key) else None
 
 
-def _readable(document: Document | None) -> Entry | None:
+def _readable(document: bytes | None) -> Entry | None:
     """Read a document that may be another program's or damaged, and then is none; so is one that names no collection or key."""
     try:
         entry = None if document is None else Entry.from_document(document, "", "")
@@ -186,13 +187,13 @@ def _readable(document: Document | None) -> Entry | None:
     return entry if entry is not None and entry.collection and entry.key else None
 
 
-def _listed(name: str, document: Document) -> Entry | None:
+def _listed(name: str, document: bytes) -> Entry | None:
     """Read a document found by listing; one that is not where this library or its predecessor puts it is none."""
     entry = _readable(document)
     return entry if entry and name in (plain_name(entry.collection, entry.key), name_of(entry.collection, entry.key)) else None
 
 
-def _counts(document: Document | None, collection: str, key: str, now: float) -> bool:
+def _counts(document: bytes | None, collection: str, key: str, now: float) -> bool:
     """Return whether what was removed counts as an entry: also if it can't be read, but not if it had expired."""
     if document is None:
         return False

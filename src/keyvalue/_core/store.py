@@ -19,14 +19,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from concurrent.futures import Future
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar
 
 from keyvalue._core import arguments, clock, codec, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreClosedError, StoreSetupError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["DEFAULT_COLLECTION", "BaseStore", "EnumerableStore", "Row"]
 

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, SupportsFloat, TypeVar
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsFloat, TypeVar
 
 from keyvalue._core import arguments
 from keyvalue._core.capabilities import ALL, advertise, capabilities_of, require_async
 from keyvalue.protocols.key_value import AsyncKeyValue
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["BaseWrapper", "Operation"]
 

@@ -16,7 +16,7 @@ from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Document, EnumerableFlatStore
+from keyvalue._core.flat import UNREADABLE, EnumerableFlatStore
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("disk"):
@@ -27,7 +27,6 @@ __all__ = ["DiskStore"]
 
 _PAGE = 500  # rows a query; SQLite takes at least 999 parameters
 _MINIMUM_SIZE = 2**20
-_UNREADABLE = b""  # what stands for a row that must not or can't be read: no document
 _SIDE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]+\.val")
 
 
@@ -75,14 +74,12 @@ class DiskStore(EnumerableFlatStore):
         auto_create: bool = True,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        if (disk_cache is None) == (not directory):
-            raise ValueError("Give DiskStore either a directory or a disk_cache")
+        arguments.one_of("DiskStore", {"directory": directory, "disk_cache": disk_cache})
+        arguments.directory(directory, auto_create)
         if max_size and max_size < _MINIMUM_SIZE:
             raise ValueError(
                 f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"
             )
-        if directory and not auto_create and not os.path.isdir(directory):
-            raise ValueError(f"The directory {str(directory)!r} does not exist; create it, or leave out auto_create=False")
         if disk_cache is not None:
             disk = type("_Disk", (_Careful, type(disk_cache.disk)), {})
             self._client = Client("DiskStore", exclusive=True, make=lambda: _Cache(disk_cache.directory, disk_cache.timeout, disk))
@@ -92,13 +89,15 @@ class DiskStore(EnumerableFlatStore):
             self._client = Client("DiskStore", exclusive=True, make=lambda: _Cache(str(directory), disk=_Disk, **settings))
             self._plain_keys = True
 
-    async def _read(self, names: Sequence[str]) -> Sequence[Document | None]:
+    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
         return await self._use(lambda cache: cache.documents(names))
 
     async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
         now = clock.now()
         rows = [
-            (name, _text(entry.document()), None if entry.expires_at is None else entry.expires_at - now + 0.001) for name, entry in entries
+            # A millisecond more than what is left, lest SQLite's clock cut it short.
+            (name, entry.document().decode(), None if entry.expires_at is None else entry.expires_at - now + 0.001)
+            for name, entry in entries
         ]
 
         def store(cache: _Cache) -> None:
@@ -112,8 +111,8 @@ class DiskStore(EnumerableFlatStore):
 
         await self._use(store)
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[Document | None]:
-        def remove(cache: _Cache) -> Sequence[Document | None]:
+    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        def remove(cache: _Cache) -> Sequence[bytes | None]:
             with cache.transact():
                 found = cache.documents(names)
                 for name, document in zip(names, found, strict=True):
@@ -123,7 +122,7 @@ class DiskStore(EnumerableFlatStore):
 
         return await self._use(remove)
 
-    async def _discard(self, documents: Sequence[tuple[str, Document]]) -> None:
+    async def _discard(self, documents: Sequence[tuple[str, bytes]]) -> None:
         def discard(cache: _Cache) -> None:
             with cache.transact():
                 for name, document in documents:
@@ -133,7 +132,7 @@ class DiskStore(EnumerableFlatStore):
         if documents:
             await self._use(discard)
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Document]], None]:
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: object = None
         while True:
             rows = await self._use(lambda cache, last=last: cache.page(prefix if self._plain_keys else "", last))
@@ -152,7 +151,7 @@ class _Careful:
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
         if mode not in (MODE_RAW, MODE_TEXT, MODE_BINARY) or not (filename is None or _SIDE_FILE.fullmatch(filename)):
-            return _UNREADABLE
+            return UNREADABLE
         return super().fetch(mode, filename, value, read)  # pyright: ignore[reportAttributeAccessIssue] # mixed into a Disk
 
     def remove(self, file_path: str) -> None:
@@ -188,10 +187,10 @@ class _Cache(diskcache.Cache):
         if connection is not None:
             connection.close()
 
-    def documents(self, names: Sequence[str]) -> list[Document | None]:
+    def documents(self, names: Sequence[str]) -> list[bytes | None]:
         """Return the documents under some names, None where there is none."""
         keys = [self.disk.put(name)[0] for name in names]
-        found: dict[Any, Document] = {}
+        found: dict[Any, bytes] = {}
         for start in range(0, len(keys), _PAGE):
             some = keys[start : start + _PAGE]
             where = "= ?" if len(some) == 1 else f"IN ({','.join('?' * len(some))})"
@@ -200,7 +199,7 @@ class _Cache(diskcache.Cache):
                 found[key] = self._document(mode, filename, value)
         return [found.get(key) for key in keys]
 
-    def page(self, prefix: str, last: object) -> list[tuple[object, str, Document]]:
+    def page(self, prefix: str, last: object) -> list[tuple[object, str, bytes]]:
         """Return the next rows after a key, as (key in the database, name, document)."""
         where = "raw = 1 AND typeof(key) IN ('text', 'blob')"
         parameters: list[object] = []
@@ -215,13 +214,9 @@ class _Cache(diskcache.Cache):
         # raw = 1 says that the key is no pickle.
         return [(key, str(self.disk.get(key, True)), self._document(mode, filename, value)) for key, mode, filename, value in rows]
 
-    def _document(self, mode: int, filename: str | None, value: Any) -> Document:
+    def _document(self, mode: int, filename: str | None, value: Any) -> bytes:
         try:
             document = self.disk.fetch(mode, filename, value, False)
         except (OSError, ValueError):  # the side file is gone, or no text
-            return _UNREADABLE
-        return document if isinstance(document, str | bytes) else _UNREADABLE
-
-
-def _text(document: Document) -> str:
-    return document if isinstance(document, str) else document.decode()
+            return UNREADABLE
+        return document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else UNREADABLE

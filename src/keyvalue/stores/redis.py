@@ -14,7 +14,7 @@ from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Document, EnumerableFlatStore
+from keyvalue._core.flat import EnumerableFlatStore
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("redis"):
@@ -84,9 +84,9 @@ class RedisStore(EnumerableFlatStore):
         default_collection: str | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
+        if client is not None and url is not None:
+            raise ValueError("Give RedisStore either a client or a url")
         if client is not None:
-            if url is not None:
-                raise ValueError("Give RedisStore either a client or a url")
             # By type: the methods of the two are the same functions, so calling one to see would block the loop.
             if isinstance(client, redis.asyncio.Redis):
                 self._client = Client("RedisStore", given_async=client)
@@ -113,7 +113,7 @@ class RedisStore(EnumerableFlatStore):
             close=lambda client: client.close() if isinstance(client, redis.Redis) else client.aclose(),
         )
 
-    async def _read(self, names: Sequence[str]) -> Sequence[Document | None]:
+    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
         keys = [name.encode() for name in names]
         if len(keys) == 1:
             return [await self._use(lambda client: client.execute_command("GET", keys[0], NEVER_DECODE=True))]
@@ -131,13 +131,13 @@ class RedisStore(EnumerableFlatStore):
         else:
             await self._pipeline(commands)
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[Document | None]:
+    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
         return await self._pipeline([("GETDEL", name.encode()) for name in names])
 
-    async def _discard(self, documents: Sequence[tuple[str, Document]]) -> None:
+    async def _discard(self, documents: Sequence[tuple[str, bytes]]) -> None:
         await self._pipeline([("EVAL", _DELETE_IF_EQUAL, 1, name.encode(), document) for name, document in documents])
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Document]], None]:
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         pattern = re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*"
         cursor: int | bytes = 0
         while True:

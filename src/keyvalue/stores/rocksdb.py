@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from keyvalue._core import arguments
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Document, EnumerableFlatStore
+from keyvalue._core.flat import UNREADABLE, EnumerableFlatStore
 from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
 
 with needs("rocksdb"):
@@ -21,7 +20,6 @@ with needs("rocksdb"):
 __all__ = ["RocksDBStore"]
 
 _PAGE = 500
-_UNREADABLE = b""  # what stands for a row that must not be read: no document
 
 
 class RocksDBStore(EnumerableFlatStore):
@@ -60,10 +58,8 @@ class RocksDBStore(EnumerableFlatStore):
         auto_create: bool = True,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        if (db is None) == (not path):
-            raise ValueError("Give RocksDBStore either a path or a db")
-        if path and not auto_create and not os.path.isdir(path):
-            raise ValueError(f"The directory {str(path)!r} does not exist; create it, or leave out auto_create=False")
+        arguments.one_of("RocksDBStore", {"path": path, "db": db})
+        arguments.directory(path, auto_create)
         # A column family is an object of its own over the same database: what is set on it leaves the caller's alone.
         self._client = Client(
             "RocksDBStore", make=lambda: _without_pickle(_open(str(path)) if db is None else db.get_column_family("default"))
@@ -76,11 +72,11 @@ class RocksDBStore(EnumerableFlatStore):
             return super()._mapped(error) or StoreRefusedError(f"RocksDBStore: RocksDB refused: {error}")
         return super()._mapped(error)
 
-    async def _read(self, names: Sequence[str]) -> Sequence[Document | None]:
+    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
         return await self._use(lambda db: _documents(db, names))
 
     async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
-        rows = [(name, _bytes(entry.document())) for name, entry in entries]
+        rows = [(name, entry.document()) for name, entry in entries]
 
         def store(db: Rdict) -> None:
             with self._lock:
@@ -91,8 +87,8 @@ class RocksDBStore(EnumerableFlatStore):
 
         await self._use(store)
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[Document | None]:
-        def remove(db: Rdict) -> Sequence[Document | None]:
+    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        def remove(db: Rdict) -> Sequence[bytes | None]:
             with self._lock:
                 found = _documents(db, names)
                 db.write(_batch((name, None) for name, document in zip(names, found, strict=True) if document is not None))
@@ -100,7 +96,7 @@ class RocksDBStore(EnumerableFlatStore):
 
         return await self._use(remove)
 
-    async def _discard(self, documents: Sequence[tuple[str, Document]]) -> None:
+    async def _discard(self, documents: Sequence[tuple[str, bytes]]) -> None:
         def discard(db: Rdict) -> None:
             with self._lock:
                 now = _documents(db, [name for name, _ in documents])
@@ -109,7 +105,7 @@ class RocksDBStore(EnumerableFlatStore):
         if documents:
             await self._use(discard)
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Document]], None]:
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: str | None = None
         while True:
             rows = await self._use(lambda db, last=last: _page(db, prefix, last))
@@ -144,19 +140,19 @@ def _without_pickle(db: Rdict) -> Rdict:
     return db
 
 
-def _documents(db: Rdict, names: Sequence[str]) -> list[Document | None]:
+def _documents(db: Rdict, names: Sequence[str]) -> list[bytes | None]:
     try:
         values: Any = [db.get(names[0])] if len(names) == 1 else db.get(list(names))
     except _PickledError:
         if len(names) == 1:
-            return [_UNREADABLE]
+            return [UNREADABLE]
         return [document for name in names for document in _documents(db, [name])]
-    return [None if value is None else value if isinstance(value, str | bytes) else _UNREADABLE for value in values]
+    return [None if value is None else _document(value) for value in values]
 
 
-def _page(db: Rdict, prefix: str, last: str | None) -> list[tuple[str, Document]]:
+def _page(db: Rdict, prefix: str, last: str | None) -> list[tuple[str, bytes]]:
     """Return the next rows after a name. The iterator must not outlive the call: it would keep the database open."""
-    rows: list[tuple[str, Document]] = []
+    rows: list[tuple[str, bytes]] = []
     iterator = db.iter()
     iterator.seek(prefix if last is None else last)
     while iterator.valid() and len(rows) < _PAGE:
@@ -167,8 +163,8 @@ def _page(db: Rdict, prefix: str, last: str | None) -> list[tuple[str, Document]
             try:
                 value = iterator.value()
             except _PickledError:
-                value = _UNREADABLE
-            rows.append((name, value if isinstance(value, str | bytes) else _UNREADABLE))
+                value = UNREADABLE
+            rows.append((name, _document(value)))
         iterator.next()
     return rows
 
@@ -183,5 +179,5 @@ def _batch(rows: Any) -> WriteBatch:
     return batch
 
 
-def _bytes(document: Document) -> bytes:
-    return document.encode() if isinstance(document, str) else document
+def _document(value: object) -> bytes:
+    return value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else UNREADABLE
