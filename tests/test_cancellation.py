@@ -18,6 +18,7 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreSetupError
 from keyvalue.stores.base import BaseStore, Client, Entry
 from keyvalue.stores.redis import RedisStore
+from keyvalue.stores.rocksdb import RocksDBStore
 from tests import backends
 
 loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -240,6 +241,26 @@ def test_calls_cancelled_at_random_moments_leave_every_answer_right(loop: str, m
                     )(number)
             for number in range(200):
                 assert await kv.get(f"k{number}") == {"n": number}
+
+    anyio.run(main, backend=loop)
+
+
+@loops
+def test_closing_under_cancellation_still_closes(loop: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            async with RocksDBStore(path=tmp_path / "rocksdb") as kv:
+                await kv.put("k", {"a": 1})
+                scope.cancel()
+        assert scope.cancel_called
+        for _ in range(100):  # the lock is released once the thread that closes is done
+            try:
+                async with RocksDBStore(path=tmp_path / "rocksdb") as kv:
+                    assert await kv.get("k") == {"a": 1}
+                return
+            except StoreSetupError:
+                await anyio.sleep(0.01)
+        raise AssertionError("the first store was never closed")
 
     anyio.run(main, backend=loop)
 

@@ -173,44 +173,48 @@ class Client:
 
     async def _keep(self, client: Any, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         """Close a client when the loop closes its asynchronous generators, or when this one is closed."""
+        import anyio  # noqa: PLC0415 # only here, and it takes long to import
+
         try:
             yield
         finally:
             self._by_loop.pop(loop, None)
-            with suppress(Exception):
-                await self._closing(client)
-
-    async def _closing(self, client: Any) -> None:
-        result = self._close(client)
-        if inspect.isawaitable(result):
-            await result
+            with suppress(Exception), anyio.CancelScope(shield=True):
+                result = self._close(client)
+                if inspect.isawaitable(result):
+                    await result
 
     async def close(self) -> None:
-        """Wait for the calls in worker threads, then close the clients that were made here."""
-        kind = runtime.current()
-        here = runtime.running_loop()
+        """Wait for the calls in worker threads, then close the clients that were made here, even if the wait is cancelled."""
         self._closed = True
-        for future in list(self._in_threads):
-            with suppress(Exception, CancelledError):
-                await runtime.wait(future)
+        try:
+            for future in list(self._in_threads):
+                with suppress(Exception):
+                    await runtime.wait(future)
+        finally:
+            for closing in self._start_closing():
+                with suppress(CancelledError):  # the loop that it was sent to has ended meanwhile
+                    await runtime.wait(closing)
+
+    def _start_closing(self) -> list[Future[Any]]:
+        """Set about closing all clients; what can't be done at once is returned as futures that complete whether awaited or not."""
+        started: list[Future[Any]] = []
+        here = runtime.running_loop()
         for loop, (_, keeper) in list(self._by_loop.items()):
-            if loop is here and kind == "asyncio":
-                await keeper.aclose()
-            elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(_aclose(keeper), loop)
-                if loop is not here:
-                    with suppress(Exception, CancelledError):
-                        await runtime.wait(closing)
-            else:
+            if not loop.is_running():
                 self._by_loop.pop(loop, None)
+                continue
+            closing = asyncio.run_coroutine_threadsafe(_aclose(keeper), loop)
+            if loop is not here or runtime.current() != "inline":  # inline, the loop gets to it when this call has returned
+                started.append(closing)
         with self._lock:
             client, self._sync = (None, self._sync) if self._given else (self._sync, None)
-        if client is not None:
-            if kind == "inline":
-                self._close(client)
-            else:
-                await self._in_thread(lambda: self._close(client), None)
+        if client is not None and runtime.current() == "inline":
+            self._close(client)
+        elif client is not None:
+            started.append(self._threads.submit(lambda: self._close(client)))
         self._threads.stop()
+        return started
 
 
 async def _aclose(generator: AsyncGenerator[None, None]) -> None:

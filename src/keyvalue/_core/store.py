@@ -302,10 +302,12 @@ class BaseStore(ABC):
         self._unready = self._closed
 
     async def _finish(self) -> None:
-        for future, (_, owner) in list(self._abandoned.items()):
-            await self._settle(future, owner)
-        if self._client is not None:
-            await self._client.close()
+        try:
+            for future, (_, owner) in list(self._abandoned.items()):
+                await self._settle(future, owner)
+        finally:
+            if self._client is not None:
+                await self._client.close()
         await self._close()
 
     def _abandon(self, future: Future[Any], claim: Claim, owner: object | None) -> None:
