@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -34,11 +34,38 @@ class RecordingWrapper(BaseWrapper):
         return await call()
 
 
+class EnvelopeWrapper(BaseWrapper):
+    """Changes values only."""
+
+    async def _inner_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
+        return {"envelope": dict(value)}
+
+    async def _outer_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
+        return value["envelope"]
+
+
+class KeyPrefixWrapper(BaseWrapper):
+    """Shares collections with others."""
+
+    def _inner_key(self, key: str, collection: str | None) -> str:
+        return "p/" + key
+
+    def _outer_key(self, key: str, collection: str | None) -> str | None:
+        return key.removeprefix("p/") if key.startswith("p/") else None
+
+
 class CullessWrapper(BaseWrapper):
     """Drops a capability."""
 
     def _capabilities(self) -> frozenset[str]:
         return super()._capabilities() - {"cull"}
+
+
+class WithoutKeysWrapper(BaseWrapper):
+    """Drops another."""
+
+    def _capabilities(self) -> frozenset[str]:
+        return super()._capabilities() - {"keys"}
 
 
 class BothWrapper(BaseWrapper):
@@ -83,6 +110,8 @@ EVERYTHING = set(PROTOCOLS)
         (lambda: PlainWrapper(RenamingWrapper(PlainWrapper(OnlyKeys()))), {"keys"}),
         (lambda: CullessWrapper(MemoryStore()), EVERYTHING - {"cull"}),
         (lambda: PlainWrapper(CullessWrapper(PlainWrapper(MemoryStore()))), EVERYTHING - {"cull"}),
+        (lambda: KeyPrefixWrapper(MemoryStore()), EVERYTHING),
+        (lambda: KeyPrefixWrapper(WithoutKeysWrapper(MemoryStore())), {"cull"}),
         (lambda: BothWrapper(MemoryStore(), MemoryStore()), EVERYTHING),
         (lambda: BothWrapper(MemoryStore(), NullStore()), set[str]()),
         (lambda: PlainWrapper(BothWrapper(CullessWrapper(MemoryStore()), MemoryStore())), EVERYTHING - {"cull"}),
@@ -117,7 +146,7 @@ def test_a_wrapper_is_in_no_reference_cycle() -> None:
 
 async def test_each_call_is_passed_on_as_one_call_of_the_same_kind() -> None:
     inner = RecordingWrapper(MemoryStore())
-    kv: Any = PlainWrapper(RenamingWrapper(inner))
+    kv: Any = PlainWrapper(EnvelopeWrapper(inner))
     calls: Iterable[tuple[str, Callable[[], Awaitable[object]]]] = [
         ("put", lambda: kv.put("k", {"a": 1}, collection="c", ttl=5)),
         ("get", lambda: kv.get("k", collection="c")),
@@ -130,8 +159,8 @@ async def test_each_call_is_passed_on_as_one_call_of_the_same_kind() -> None:
         ("keys", lambda: kv.keys("c")),
         ("collections", lambda: kv.collections()),
         ("destroy_collection", lambda: kv.destroy_collection("c")),
-        ("cull", lambda: kv.cull()),
         ("destroy", lambda: kv.destroy()),
+        ("cull", lambda: kv.cull()),
     ]
     for name, call in calls:
         inner.operations.clear()
@@ -151,6 +180,26 @@ async def test_names_are_restored_and_others_left_out() -> None:
     assert await kv.collections(limit=1) == ["c"]
     with pytest.raises(ValueError, match="negative"):
         await kv.keys("c", limit=-1)
+
+
+@pytest.mark.parametrize("wrap", [KeyPrefixWrapper, RenamingWrapper])
+async def test_only_the_own_part_is_listed_and_destroyed(wrap: type[BaseWrapper]) -> None:
+    memory = MemoryStore()
+    kv: Any = wrap(memory)
+    for collection in ("c", "d"):
+        await kv.put_many(["a", "b"], [{}, {}], collection=collection)
+    foreign = [("c", "a"), ("e", "x"), ("mine/c", "a"), ("mine/e", "x")]
+    for collection, key in foreign:
+        await memory.put(key, {}, collection=collection)
+    assert sorted(await kv.collections()) == ["c", "d"]
+    assert await kv.destroy_collection("c") is True
+    assert await kv.destroy_collection("c") is False
+    assert await kv.destroy_collection("e") is False
+    assert await kv.collections() == ["d"]
+    assert await kv.destroy() is True
+    assert await kv.collections() == []
+    for collection, key in foreign:
+        assert await memory.get(key, collection=collection) == {}
 
 
 async def test_names_are_checked_before_they_are_changed() -> None:

@@ -173,16 +173,14 @@ class Client:
 
     async def _keep(self, client: Any, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         """Close a client when the loop closes its asynchronous generators, or when this one is closed."""
-        import anyio  # noqa: PLC0415 # only here, and it takes long to import
-
         try:
             yield
         finally:
             self._by_loop.pop(loop, None)
-            with suppress(Exception), anyio.CancelScope(shield=True):
-                result = self._close(client)
-                if inspect.isawaitable(result):
-                    await result
+            result = self._close(client)
+            if inspect.isawaitable(result):
+                with suppress(Exception):
+                    await asyncio.shield(result)
 
     async def close(self) -> None:
         """Wait for the calls in worker threads, then close the clients that were made here, even if the wait is cancelled."""

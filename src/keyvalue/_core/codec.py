@@ -116,7 +116,7 @@ def _normalize(value: object, path: str, above: list[int]) -> object:
             raise _refusal(path, "not a finite number; store None or a string")
         return float(value)
     if not isinstance(value, (Mapping, list, tuple)):
-        raise _refusal(path, f"a {type(value).__name__}, which JSON has no form for; convert it first")
+        raise _refusal(path, f"of type {type(value).__name__}, which JSON has no form for; convert it first")
     if id(cast("object", value)) in above:
         raise _refusal(path, "the value itself again; circular references can't be stored")
     if len(above) == MAX_DEPTH:
@@ -127,7 +127,7 @@ def _normalize(value: object, path: str, above: list[int]) -> object:
         result = {}
         for key, item in cast("Mapping[object, object]", value).items():
             if not isinstance(key, str) or isinstance(key, Enum):
-                raise _refusal(path, f"a mapping with a key that is a {type(key).__name__}; JSON takes only strings")
+                raise _refusal(path, f"a mapping with a key of type {type(key).__name__}; JSON takes only strings")
             result[_plain_text(key, f"a key of {path}")] = _normalize(item, f"{path}[{key[:40]!r}]", above)
     else:
         items = cast("list[object]", value)

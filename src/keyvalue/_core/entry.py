@@ -102,7 +102,7 @@ class Entry:
                 raise ValueError("it is not a JSON object")
             entry = cls._from_fields(cast("dict[str, Any]", fields), collection, key)
         except (ValueError, TypeError, OverflowError, AttributeError) as error:
-            raise unreadable(collection, key, _reason(error)) from error
+            raise unreadable(collection, key, _reason(error)) from None  # a decoder's error carries the whole text
         entry._document = document
         return entry
 

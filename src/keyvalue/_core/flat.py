@@ -89,9 +89,7 @@ class FlatStore(BaseStore):
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         if is_moved(collection):
             await self._store([(moved_name(collection, entry.key), entry) for entry in entries])
-            strays = await self._strays(collection, [entry.key for entry in entries])
-            if strays:
-                await self._discard([(plain_name(collection, stray.key), stray.document()) for stray in strays])
+            await self._discard_strays(await self._strays(collection, [entry.key for entry in entries]))
             return
         guests = await self._guests(collection, [entry.key for entry in entries])
         if guests:
@@ -103,12 +101,12 @@ class FlatStore(BaseStore):
         if is_moved(collection):
             strays = await self._strays(collection, keys)
             removed = await self._remove([moved_name(collection, key) for key in keys])
-            await self._discard([(plain_name(collection, stray.key), stray.document()) for stray in strays])
+            await self._discard_strays(strays)
             gone = {key for key, document in zip(keys, removed, strict=True) if _counts(document, collection, key, now)}
             return len(gone.union(stray.key for stray in strays if stray.is_live(now)))
         guests = await self._guests(collection, keys)
         keys = [key for key in keys if key not in guests]
-        removed = await self._remove([plain_name(collection, key) for key in keys])
+        removed = await self._remove([plain_name(collection, key) for key in keys]) if keys else ()
         return sum(_counts(document, collection, key, now) for document, key in zip(removed, keys, strict=True))
 
     async def _guests(self, collection: str, keys: Sequence[str]) -> dict[str, Entry]:
@@ -129,6 +127,10 @@ class FlatStore(BaseStore):
         """Return the entries of a moved collection that lie where py-key-value-aio put them."""
         documents = await self._read([plain_name(collection, key) for key in keys])
         return [entry for document, key in zip(documents, keys, strict=True) if (entry := _stray(document, collection, key))]
+
+    async def _discard_strays(self, strays: Sequence[Entry]) -> None:
+        if strays:
+            await self._discard([(plain_name(stray.collection, stray.key), stray.document()) for stray in strays])
 
 
 class EnumerableFlatStore(FlatStore, EnumerableStore):
@@ -155,9 +157,9 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
     async def _cull(self, now: float) -> None:
         async with aclosing(self._list("")) as pages:
             async for page in pages:
-                await self._discard(
-                    [(name, document) for name, document in page if (entry := _listed(name, document)) and not entry.is_live(now)]
-                )
+                expired = [(name, document) for name, document in page if (entry := _listed(name, document)) and not entry.is_live(now)]
+                if expired:
+                    await self._discard(expired)
 
 
 def _is_of(entry: Entry, collection: str, key: str) -> bool:

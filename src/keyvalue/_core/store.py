@@ -158,13 +158,13 @@ class BaseStore(ABC):
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
         """Return the values of many keys; see `AsyncKeyValue.get_many`."""
-        entries = await self._entries(keys, collection)
+        entries = await self._entries_of(keys, collection)
         now = clock.now()
         return [entry.value() if entry is not None and entry.is_live(now) else None for entry in entries]
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
-        entries = await self._entries(keys, collection)
+        entries = await self._entries_of(keys, collection)
         now = clock.now()
         return [_with_ttl(entry, now) for entry in entries]
 
@@ -249,7 +249,7 @@ class BaseStore(ABC):
     def _collection(self, collection: str | None) -> str:
         return self._default if collection is None else arguments.name(collection, "collection")
 
-    async def _entries(self, keys: Sequence[str], collection: str | None) -> list[Entry | None]:
+    async def _entries_of(self, keys: Sequence[str], collection: str | None) -> list[Entry | None]:
         collection = self._collection(collection)
         keys = arguments.names(keys)
         distinct = tuple(dict.fromkeys(keys))

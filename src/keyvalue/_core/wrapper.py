@@ -75,8 +75,23 @@ class BaseWrapper:
         return (self.key_value,)
 
     def _capabilities(self) -> frozenset[str]:
-        """Return the names of the optional methods that this offers: those that all it wraps have."""
-        return ALL.intersection(*(capabilities_of(inner) for inner in self._wrapped()))
+        """Return the names of the optional methods that this offers: those that all it wraps have and that can be kept to its own part."""
+        found = ALL.intersection(*(capabilities_of(inner) for inner in self._wrapped()))
+        if self._own_keys and "keys" not in found:
+            found -= {"collections", "destroy_collection"}
+        if (self._own_keys or self._own_collections) and not found >= {"collections", "destroy_collection"}:
+            found -= {"destroy"}
+        return found
+
+    @property
+    def _own_keys(self) -> bool:
+        """Whether only some of the keys of an inner collection are the caller's."""
+        return type(self)._outer_key is not BaseWrapper._outer_key
+
+    @property
+    def _own_collections(self) -> bool:
+        """Whether only some of the inner collections are the caller's."""
+        return type(self)._outer_collection is not BaseWrapper._outer_collection
 
     def _inner_collection(self, collection: str | None) -> str | None:
         """Return the inner store's collection for the caller's."""
@@ -218,22 +233,30 @@ class BaseWrapper:
     async def _keys(self, collection: str | None, limit: int | None) -> list[str]:
         limit = arguments.limit_of(limit)
         operation, inner = self._operation("keys", collection, ())
-        # What is wrapped may hold others' keys too, so the limit can count only after they are left out.
-        everything = type(self)._outer_key is not BaseWrapper._outer_key
-        listed = await self._around(operation, lambda: self._inner.keys(inner, limit=None if everything else limit))
+        # Where others' keys are listed too, the limit can count only after they are left out.
+        listed = await self._around(operation, lambda: self._inner.keys(inner, limit=None if self._own_keys else limit))
         return [key for inner_key in listed if (key := self._outer_key(inner_key, collection)) is not None][:limit]
 
     async def _collections(self, limit: int | None) -> list[str]:
         limit = arguments.limit_of(limit)
-        everything = type(self)._outer_collection is not BaseWrapper._outer_collection
-        listed = await self._around(Operation("collections"), lambda: self._inner.collections(limit=None if everything else limit))
-        return [name for inner_name in listed if (name := self._outer_collection(inner_name)) is not None][:limit]
+        filtered = self._own_keys or self._own_collections
+        listed = await self._around(Operation("collections"), lambda: self._inner.collections(limit=None if filtered else limit))
+        names = [name for inner_name in listed if (name := self._outer_collection(inner_name)) is not None]
+        if self._own_keys:
+            names = [name for name in names if await self._keys(name, 1)]
+        return names[:limit]
 
     async def _destroy(self) -> bool:
+        if self._own_keys or self._own_collections:
+            for name in await self._collections(None):
+                await self._destroy_collection(name)
+            return True
         return await self._around(Operation("destroy"), lambda: self._inner.destroy())
 
     async def _destroy_collection(self, collection: str) -> bool:
         operation, inner = self._operation("destroy_collection", arguments.name(collection, "collection"), ())
+        if self._own_keys:
+            return await self.delete_many(await self._keys(collection, None), collection=collection) > 0
         return await self._around(operation, lambda: self._inner.destroy_collection(inner))
 
     async def _cull(self) -> None:

@@ -129,8 +129,7 @@ class DiskStore(EnumerableFlatStore):
                     if cache.documents([name]) == [document]:
                         cache.delete(name)
 
-        if documents:
-            await self._use(discard)
+        await self._use(discard)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: object = None

@@ -51,6 +51,12 @@ class RedisStore(EnumerableFlatStore):
         db: The number of the database. Default 0.
         username: For servers with users.
         password: For servers with passwords.
+        ssl: Whether to use TLS; implied by any of the following. Default False.
+        ssl_ca_certs: The file with the authorities to trust.
+        ssl_certfile: The file with this client's certificate.
+        ssl_keyfile: The file with its key.
+        ssl_check_hostname: Whether the server's certificate must be for its host. Default True.
+        ssl_cert_reqs: "required", "optional" or "none"; redis-py's default is "required".
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
 
     Raises:
@@ -81,6 +87,12 @@ class RedisStore(EnumerableFlatStore):
         db: int = 0,
         username: str | None = None,
         password: str | None = None,
+        ssl: bool = False,
+        ssl_ca_certs: str | None = None,
+        ssl_certfile: str | None = None,
+        ssl_keyfile: str | None = None,
+        ssl_check_hostname: bool = True,
+        ssl_cert_reqs: str | None = None,
         default_collection: str | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
@@ -100,6 +112,10 @@ class RedisStore(EnumerableFlatStore):
         options: dict[str, Any]
         if url is None:
             options = {"host": host, "port": port, "db": db, "username": username, "password": password}
+            tls = {"ca_certs": ssl_ca_certs, "certfile": ssl_certfile, "keyfile": ssl_keyfile, "cert_reqs": ssl_cert_reqs}
+            tls = {f"ssl_{name}": value for name, value in tls.items() if value is not None}
+            if ssl or tls or not ssl_check_hostname:
+                options |= {"ssl": True, "ssl_check_hostname": ssl_check_hostname, **tls}
             make, make_async = redis.Redis, redis.asyncio.Redis
         else:
             parse_url(url)
@@ -112,6 +128,10 @@ class RedisStore(EnumerableFlatStore):
             make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 1)),
             close=lambda client: client.close() if isinstance(client, redis.Redis) else client.aclose(),
         )
+
+    async def _open(self) -> None:
+        await super()._open()
+        await self._use(lambda client: client.ping())
 
     async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
         keys = [name.encode() for name in names]
@@ -154,9 +174,6 @@ class RedisStore(EnumerableFlatStore):
                 return
 
     async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        if not commands:
-            return []
-
         def send(client: Any) -> Any:
             pipeline = client.pipeline(transaction=False)
             for command in commands:

@@ -102,8 +102,7 @@ class RocksDBStore(EnumerableFlatStore):
                 now = _documents(db, [name for name, _ in documents])
                 db.write(_batch((name, None) for (name, document), found in zip(documents, now, strict=True) if document == found))
 
-        if documents:
-            await self._use(discard)
+        await self._use(discard)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: str | None = None

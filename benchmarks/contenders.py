@@ -1,0 +1,265 @@
+"""Who is compared: for each store and runtime, the predecessor, the bare client with the same JSON work, and this library."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import warnings
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import anyio.to_thread
+import diskcache
+import orjson
+import redis
+import redis.asyncio
+from key_value.aio.stores.disk import DiskStore as TheirDisk
+from key_value.aio.stores.memory import MemoryStore as TheirMemory
+from key_value.aio.stores.redis import RedisStore as TheirRedis
+from key_value.aio.stores.rocksdb import RocksDBStore as TheirRocksDB
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from rocksdict import Rdict, WriteBatch
+
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.stores.disk import DiskStore
+from keyvalue.stores.memory import MemoryStore
+from keyvalue.stores.redis import RedisStore
+from keyvalue.stores.rocksdb import RocksDBStore
+
+Runtime = Literal["asyncio", "trio", "blocking"]
+RUNTIMES: Sequence[Runtime] = ("asyncio", "trio", "blocking")
+OPERATIONS = ("get", "put", "get_many", "put_many")
+
+RECORD: dict[str, Any] = {"name": "Alice", "email": "alice@example.com", "age": 30, "tags": ["a", "b"], "active": True, "score": 0.5}
+KEYS = [f"key-{number}" for number in range(100)]
+RECORDS = [RECORD] * len(KEYS)
+
+
+def _nothing() -> None:
+    pass
+
+
+class Contender(NamedTuple):
+    """One way to do the operations. The calls are coroutine functions, except on the runtime "blocking"."""
+
+    who: str
+    runtime: Runtime
+    calls: Mapping[str, Callable[[], Any]]
+    close: Callable[[], Any] = _nothing
+
+
+class Primitives(NamedTuple):
+    """What a bare client offers, under the names that redis-py uses. A text is one JSON document."""
+
+    get: Callable[[str], Any]
+    set: Callable[[str, Any], Any]
+    mget: Callable[[list[str]], Any]
+    mset: Callable[[dict[str, Any]], Any]
+    text: Callable[[bytes], Any] = lambda text: text
+    wrap: bool = True  # whether the record is kept in a document, as by all stores but the one in memory
+
+
+def collection(who: str, runtime: Runtime) -> str:
+    """Return the collection of a contender, so that those on one server don't share entries."""
+    return f"benchmark-{who}-{runtime}"
+
+
+def of_store(who: str, runtime: Runtime, store: Any) -> Contender:
+    """Make a contender of any object with the methods of the protocol, of either colour."""
+    calls = {
+        "put_many": partial(store.put_many, KEYS, RECORDS),
+        "put": partial(store.put, KEYS[0], RECORD),
+        "get_many": partial(store.get_many, KEYS),
+        "get": partial(store.get, KEYS[0]),
+    }
+    return Contender(who, runtime, calls, getattr(store, "close", _nothing))
+
+
+def of_client(runtime: Runtime, client: Primitives, through: Callable[..., Any], close: Callable[[], Any] = _nothing) -> Contender:
+    """Make a contender of a bare client; `through` says how one of its functions is called on an event loop."""
+    prefix = collection("bare", runtime)
+    key, names = KEYS[0], [f"{prefix}::{key}" for key in KEYS]
+    name = names[0]
+    created_at = "2026-01-01T00:00:00.000000+00:00"
+
+    def dump(key: str, record: dict[str, Any]) -> Any:
+        if not client.wrap:
+            return client.text(orjson.dumps(record))
+        document = {"version": 1, "collection": prefix, "key": key, "created_at": created_at, "value": record}
+        return client.text(orjson.dumps(document))
+
+    def load(text: Any) -> Any:
+        return orjson.loads(text)["value"] if client.wrap else orjson.loads(text)
+
+    def dump_many() -> dict[str, Any]:
+        return {name: dump(key, record) for name, key, record in zip(names, KEYS, RECORDS, strict=True)}
+
+    async def get() -> Any:
+        return load(await through(client.get, name))
+
+    async def put() -> None:
+        await through(client.set, name, dump(key, RECORD))
+
+    async def get_many() -> Any:
+        return [load(text) for text in await through(client.mget, names)]
+
+    async def put_many() -> None:
+        await through(client.mset, dump_many())
+
+    if runtime == "blocking":
+        calls: dict[str, Callable[[], Any]] = {
+            "put_many": lambda: client.mset(dump_many()),
+            "put": lambda: client.set(name, dump(key, RECORD)),
+            "get_many": lambda: [load(text) for text in client.mget(names)],
+            "get": lambda: load(client.get(name)),
+        }
+    else:
+        calls = {"put_many": put_many, "put": put, "get_many": get_many, "get": get}
+    return Contender("bare", runtime, calls, close)
+
+
+async def directly(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of something that never waits."""
+    return function(*args)
+
+
+def awaited(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function that returns an awaitable."""
+    return function(*args)
+
+
+def in_thread(function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+    """Call a function that blocks."""
+    return anyio.to_thread.run_sync(function, *args)
+
+
+def contenders(store: str, directory: str, url: str | None) -> list[Contender]:
+    """Open all contenders for a store; the directory is an empty one."""
+    place: dict[str, Callable[[str], dict[str, Any]]] = {
+        "memory": lambda _: {},
+        "disk": lambda name: {"directory": os.path.join(directory, name)},
+        "rocksdb": lambda name: {"path": os.path.join(directory, name)},
+        "redis": lambda _: {"url": url},
+    }
+    theirs: dict[str, Any] = {"memory": TheirMemory, "disk": TheirDisk, "rocksdb": TheirRocksDB, "redis": TheirRedis}
+    ours: dict[str, Any] = {"memory": MemoryStore, "disk": DiskStore, "rocksdb": RocksDBStore, "redis": RedisStore}
+
+    def make(which: dict[str, Any], who: str, runtime: Runtime) -> Any:
+        name = collection(who, runtime)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the predecessor warns of stores that it calls unstable
+            return which[store](**place[store](name), default_collection=name)
+
+    found = [of_store("predecessor", "asyncio", make(theirs, "predecessor", "asyncio"))]
+    for runtime in RUNTIMES:
+        found.append(_bare(store, runtime, os.path.join(directory, collection("bare", runtime)), url))
+        mine = make(ours, "keyvalue", runtime)
+        found.append(of_store("keyvalue", runtime, BlockingKeyValue(mine) if runtime == "blocking" else mine))
+    return found
+
+
+def _bare(store: str, runtime: Runtime, path: str, url: str | None) -> Contender:
+    if store == "memory":
+        entries: dict[str, bytes] = {}
+
+        def pick(names: list[str]) -> list[bytes]:
+            return [entries[name] for name in names]
+
+        return of_client(runtime, Primitives(entries.__getitem__, entries.__setitem__, pick, entries.update, wrap=False), directly)
+    if store == "disk":
+        cache: Any = diskcache.Cache(path, eviction_policy="none")
+
+        def get_many(names: list[str]) -> list[str]:
+            return [cache.get(name) for name in names]
+
+        def set_many(texts: dict[str, str]) -> None:
+            with cache.transact():
+                for name, text in texts.items():
+                    cache.set(name, text)
+
+        return of_client(runtime, Primitives(cache.get, cache.set, get_many, set_many, bytes.decode), in_thread, cache.close)
+    if store == "rocksdb":
+        db: Any = Rdict(path)
+
+        def write(texts: dict[str, bytes]) -> None:
+            batch = WriteBatch()
+            for name, text in texts.items():
+                batch.put(name, text)
+            db.write(batch)
+
+        return of_client(runtime, Primitives(db.get, db.put, db.get, write), in_thread, db.close)
+    colour: Any = redis.asyncio.Redis if runtime == "asyncio" else redis.Redis
+    server = colour.from_url(url)
+    client = Primitives(server.get, server.set, server.mget, server.mset)
+    return of_client(runtime, client, *((awaited, server.aclose) if runtime == "asyncio" else (in_thread, server.close)))
+
+
+class ThirdParty:
+    """A store of somebody else: eight coroutine functions and no base class."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str | None, str], dict[str, Any]] = {}
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        return self.entries.get((collection, key))
+
+    async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
+        return self.entries.get((collection, key)), None
+
+    async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: Any = None) -> None:
+        self.entries[collection, key] = dict(value)
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        return self.entries.pop((collection, key), None) is not None
+
+    async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
+        return [await self.get(key, collection=collection) for key in keys]
+
+    async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
+        return [await self.ttl(key, collection=collection) for key in keys]
+
+    async def put_many(
+        self, keys: Sequence[str], values: Sequence[Mapping[str, Any]], *, collection: str | None = None, ttl: Any = None
+    ) -> None:
+        for key, value in zip(keys, values, strict=True):
+            await self.put(key, value, collection=collection, ttl=ttl)
+
+    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        return sum([await self.delete(key, collection=collection) for key in keys])
+
+
+@contextlib.contextmanager
+def redis_server(directory: str) -> Generator[str | None]:
+    """Give the URL of a Redis server: the one that the environment names, or a private one, or None if there is neither."""
+    url = os.environ.get("KEYVALUE_TEST_REDIS_URL")
+    program = shutil.which("redis-server")
+    if url:
+        yield url
+        names = [
+            f"{collection(who, runtime)}::{key}" for who in ("predecessor", "bare", "keyvalue") for runtime in RUNTIMES for key in KEYS
+        ]
+        _client(url).delete(*names)
+    elif program is None:
+        yield None
+    else:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        command = [program, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", directory]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                url = f"redis://127.0.0.1:{port}/0"
+                _client(url, retry=Retry(ConstantBackoff(0.05), 200)).ping()  # it takes a moment to start
+                yield url
+            finally:
+                process.terminate()
+
+
+def _client(url: str, **options: Any) -> Any:
+    kind: Any = redis.Redis  # redis-py annotates it in part
+    return kind.from_url(url, **options)
