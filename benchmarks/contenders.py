@@ -10,11 +10,11 @@ import subprocess
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from functools import partial
+from time import time
 from typing import Any, Literal, NamedTuple
 
 import anyio.to_thread
 import diskcache
-import orjson
 import redis
 import redis.asyncio
 from key_value.aio.stores.disk import DiskStore as TheirDisk
@@ -25,6 +25,8 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from rocksdict import Rdict, WriteBatch
 
+from keyvalue._core import codec
+from keyvalue._core.entry import Entry
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.stores.disk import DiskStore
 from keyvalue.stores.memory import MemoryStore
@@ -35,7 +37,19 @@ Runtime = Literal["asyncio", "trio", "blocking"]
 RUNTIMES: Sequence[Runtime] = ("asyncio", "trio", "blocking")
 OPERATIONS = ("get", "put", "get_many", "put_many")
 
-RECORD: dict[str, Any] = {"name": "Alice", "email": "alice@example.com", "age": 30, "tags": ["a", "b"], "active": True, "score": 0.5}
+SMALL: dict[str, Any] = {"name": "Alice", "email": "alice@example.com", "age": 30, "tags": ["a", "b"], "active": True, "score": 0.5}
+# The metadata of a distribution, as the quickstart stores it: about 600 bytes of JSON.
+METADATA: dict[str, Any] = {
+    "name": "redis",
+    "version": "8.1.0",
+    "summary": "Python client for Redis database and key-value store",
+    "requires_python": ">=3.10",
+    "requires": [f"package-{number}>=1.{number}; extra == 'group-{number}'" for number in range(6)],
+    "classifiers": [f"Programming Language :: Python :: 3.{number}" for number in range(10, 15)],
+    "files": 123,
+    "editable": False,
+}
+RECORD = METADATA if os.environ.get("KEYVALUE_BENCH_RECORD") == "metadata" else SMALL
 KEYS = [f"key-{number}" for number in range(100)]
 RECORDS = [RECORD] * len(KEYS)
 
@@ -85,19 +99,26 @@ def of_client(runtime: Runtime, client: Primitives, through: Callable[..., Any],
     prefix = collection("bare", runtime)
     key, names = KEYS[0], [f"{prefix}::{key}" for key in KEYS]
     name = names[0]
-    created_at = "2026-01-01T00:00:00.000000+00:00"
 
+    # The same JSON work: this library's own codec, called directly.
     def dump(key: str, record: dict[str, Any]) -> Any:
-        if not client.wrap:
-            return client.text(orjson.dumps(record))
-        document = {"version": 1, "collection": prefix, "key": key, "created_at": created_at, "value": record}
-        return client.text(orjson.dumps(document))
+        json = codec.encode(record)
+        return client.text(Entry(prefix, key, None, json, time(), None).document()) if client.wrap else json
 
     def load(text: Any) -> Any:
-        return orjson.loads(text)["value"] if client.wrap else orjson.loads(text)
+        if not client.wrap:
+            return codec.decode(text)
+        return Entry.from_document(text.encode() if isinstance(text, str) else text, prefix, key).value()
 
     def dump_many() -> dict[str, Any]:
-        return {name: dump(key, record) for name, key, record in zip(names, KEYS, RECORDS, strict=True)}
+        texts = codec.encode_many(RECORDS)
+        if not client.wrap:
+            return dict(zip(names, texts, strict=True))
+        now = time()
+        return {
+            name: client.text(Entry(prefix, key, None, json, now, None).document())
+            for name, key, json in zip(names, KEYS, texts, strict=True)
+        }
 
     async def get() -> Any:
         return load(await through(client.get, name))

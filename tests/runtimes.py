@@ -83,11 +83,11 @@ class Runtime:
         adapted: Any = store
         if self.name == "direct":
             facade = BlockingKeyValue(store)
-            assert facade._inline, f"{type(store).__name__} does not run inline"  # pyright: ignore[reportPrivateUsage]
+            assert facade._target is store, f"{type(store).__name__} does not run inline"  # pyright: ignore[reportPrivateUsage]
             adapted = Awaited(facade)
         elif self.name == "portal":
             facade = BlockingKeyValue(undeclared(store))
-            assert not facade._inline  # pyright: ignore[reportPrivateUsage]
+            assert facade._target is not store  # pyright: ignore[reportPrivateUsage]
             adapted = Awaited(facade)
         self._made.append(adapted)
         return adapted

@@ -82,7 +82,7 @@ def test_the_document() -> None:
         "value": {"b": 1, "a": 2},
     }
     read = Entry.from_document(entry.document(), "c", "k")
-    assert (read.collection, read.key, read.created_at, read.expires_at) == ("c", "k", 0.5, 86400.0)
+    assert (read.collection, read.key, read.created_at, read.expires_at) == ("c", "k", None, 86400.0)
     assert list(read.value()) == ["b", "a"]
 
 
@@ -96,6 +96,7 @@ def test_the_document() -> None:
         ('{"value": {}, "expires_at": "1970-01-02T00:00:00"}', 86400.0),
         ('{"value": {}, "expires_at": "1970-01-02T02:00:00+02:00"}', 86400.0),
         ('{"value": {}, "version": 1, "unknown": [1]}', None),
+        ('{"value": {}, "created_at": 1}', None),
     ],
 )
 def test_documents_that_can_be_read(document: str, expires_at: float | None) -> None:
@@ -116,8 +117,8 @@ def test_documents_that_can_be_read(document: str, expires_at: float | None) -> 
         '{"value": "[]"}',
         '{"value": "hunter2"}',
         '{"value": {}, "version": 2}',
-        '{"value": {}, "created_at": 1}',
         '{"value": {}, "expires_at": "hunter2"}',
+        '{"value": {}, "expires_at": 1}',
         b'{"value": {"a": "\xff"}}',
         '{"value": {}, "expires_at": "9999-99-99T00:00:00+00:00"}',
     ],

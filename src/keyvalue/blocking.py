@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -64,11 +65,14 @@ class BlockingKeyValue:
         self._key_value = require_async(key_value, "BlockingKeyValue")
         if backend not in ("asyncio", "trio"):
             raise ValueError('The backend must be "asyncio" or "trio"')
-        self._inline = runs_inline(key_value)
-        self._refusal: Callable[[], Exception] | None = None
-        _facades.add(self)
         self._loop = _Loop(backend, backend_options)
+        # What calls are made on, and what runs what they return. Neither is asked whether the façade may be used: when it may not,
+        # the target is one that refuses.
+        inline = runs_inline(key_value)
+        self._target: Any = key_value if inline else _Later(key_value)
+        self._path: runtime.Inline | _Loop = runtime.Inline(key_value) if inline else self._loop
         self._entered: contextlib.AbstractContextManager[object] | None = None
+        _facades.add(self)
         advertise(self, capabilities_of(key_value), _MIXINS)
 
     @property
@@ -78,27 +82,27 @@ class BlockingKeyValue:
 
     def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value of `key`, or None; see `KeyValue.get`."""
-        return self._call(lambda: self._key_value.get(key, collection=collection))
+        return self._path.run(self._target.get(key, collection=collection))
 
     def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
         """Return the value of `key` and the seconds that it has left; see `KeyValue.ttl`."""
-        return self._call(lambda: self._key_value.ttl(key, collection=collection))
+        return self._path.run(self._target.ttl(key, collection=collection))
 
     def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store `value` under `key`; see `KeyValue.put`."""
-        return self._call(lambda: self._key_value.put(key, value, collection=collection, ttl=ttl))
+        return self._path.run(self._target.put(key, value, collection=collection, ttl=ttl))
 
     def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete `key` and return whether it was there; see `KeyValue.delete`."""
-        return self._call(lambda: self._key_value.delete(key, collection=collection))
+        return self._path.run(self._target.delete(key, collection=collection))
 
     def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
         """Return the values of many keys; see `KeyValue.get_many`."""
-        return self._call(lambda: self._key_value.get_many(keys, collection=collection))
+        return self._path.run(self._target.get_many(keys, collection=collection))
 
     def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the values of many keys and the seconds that they have left; see `KeyValue.ttl_many`."""
-        return self._call(lambda: self._key_value.ttl_many(keys, collection=collection))
+        return self._path.run(self._target.ttl_many(keys, collection=collection))
 
     def put_many(
         self,
@@ -109,36 +113,36 @@ class BlockingKeyValue:
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store many values; see `KeyValue.put_many`."""
-        return self._call(lambda: self._key_value.put_many(keys, values, collection=collection, ttl=ttl))
+        return self._path.run(self._target.put_many(keys, values, collection=collection, ttl=ttl))
 
     def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there; see `KeyValue.delete_many`."""
-        return self._call(lambda: self._key_value.delete_many(keys, collection=collection))
+        return self._path.run(self._target.delete_many(keys, collection=collection))
 
     def setup(self) -> None:
         """Open what the façade is over, if it can be opened."""
-        method = getattr(self._key_value, "setup", None)
-        if method is not None:
-            self._call(lambda: method())
+        target = self._target
+        if isinstance(target, _Refusing) or hasattr(self._key_value, "setup"):
+            self._path.run(target.setup())
 
     def close(self) -> None:
         """Close what the façade is over, and end the background thread if there is one. Doing it again is harmless."""
-        if self._refusal is not None:
+        if isinstance(self._target, _Refusing):
             return
-        method = getattr(self._key_value, "close", None) or getattr(self._key_value, "aclose", None)
         try:
             if self._entered is not None:
                 self._entered.__exit__(None, None, None)
-            elif method is not None:
-                self._call(lambda: method())
+            elif hasattr(self._key_value, "close"):
+                self._path.run(self._target.close())
+            elif hasattr(self._key_value, "aclose"):
+                self._path.run(self._target.aclose())
         finally:
-            self._refusal = _closed
+            self._target = _Refusing(_closed)
             self._loop.stop()
 
     def __enter__(self) -> Self:
-        if hasattr(self._key_value, "setup"):
-            self.setup()
-        elif hasattr(self._key_value, "__aenter__") and self._entered is None:
+        self.setup()
+        if not hasattr(self._key_value, "setup") and hasattr(self._key_value, "__aenter__") and self._entered is None:
             entered = self._loop.portal().wrap_async_context_manager(cast("Any", self._key_value))
             entered.__enter__()
             self._entered = entered
@@ -146,13 +150,6 @@ class BlockingKeyValue:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
-
-    def _call(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        if self._refusal is not None:
-            raise self._refusal()
-        if self._inline:
-            return runtime.drive(operation(), self._key_value)
-        return self._loop.call(operation)
 
 
 def runs_inline(key_value: AsyncKeyValue) -> bool:
@@ -162,6 +159,26 @@ def runs_inline(key_value: AsyncKeyValue) -> bool:
     if isinstance(key_value, BaseStore):
         return key_value._client is None or key_value._client.runs_inline  # pyright: ignore[reportPrivateUsage] # a matter of the core
     return isinstance(key_value, BaseWrapper) and all(map(runs_inline, key_value._wrapped()))  # pyright: ignore[reportPrivateUsage] # likewise
+
+
+class _Later:
+    """An object's methods, to be called later: calling one here returns the call yet to be made."""
+
+    def __init__(self, key_value: AsyncKeyValue) -> None:
+        self._key_value = key_value
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return functools.partial(functools.partial, getattr(self._key_value, name))
+
+
+class _Refusing:
+    """What stands in for an object that must not be used any more."""
+
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._error()
 
 
 class _Loop:
@@ -188,7 +205,7 @@ class _Loop:
                 weakref.finalize(self, _stop, self._portal)
             return self._portal
 
-    def call(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def run(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if sys.is_finalizing():  # the thread does not run any more: waiting for it would never end
             raise _shutting_down()
         portal = self._portal or self.portal()
@@ -258,7 +275,7 @@ def _shutting_down() -> Exception:
 
 def _after_fork() -> None:
     for facade in _facades:
-        facade._refusal = _forked  # pyright: ignore[reportPrivateUsage] # the module's own
+        facade._target = _Refusing(_forked)  # pyright: ignore[reportPrivateUsage] # the module's own
 
 
 if hasattr(os, "register_at_fork"):
@@ -268,31 +285,31 @@ if hasattr(os, "register_at_fork"):
 class _Keys(BlockingKeyValue):
     def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
         """List the keys of a collection; see `EnumerateKeysProtocol`."""
-        return self._call(lambda: cast("Any", self._key_value).keys(collection, limit=limit))
+        return self._path.run(self._target.keys(collection, limit=limit))
 
 
 class _Collections(BlockingKeyValue):
     def collections(self, *, limit: int | None = None) -> list[str]:
         """List the collections that hold an entry; see `EnumerateCollectionsProtocol`."""
-        return self._call(lambda: cast("Any", self._key_value).collections(limit=limit))
+        return self._path.run(self._target.collections(limit=limit))
 
 
 class _Destroy(BlockingKeyValue):
     def destroy(self) -> bool:
         """Remove every entry; see `DestroyStoreProtocol`."""
-        return self._call(lambda: cast("Any", self._key_value).destroy())
+        return self._path.run(self._target.destroy())
 
 
 class _DestroyCollection(BlockingKeyValue):
     def destroy_collection(self, collection: str) -> bool:
         """Remove every entry of a collection; see `DestroyCollectionProtocol`."""
-        return self._call(lambda: cast("Any", self._key_value).destroy_collection(collection))
+        return self._path.run(self._target.destroy_collection(collection))
 
 
 class _Cull(BlockingKeyValue):
     def cull(self) -> None:
         """Remove the entries that have expired; see `CullProtocol`."""
-        self._call(lambda: cast("Any", self._key_value).cull())
+        self._path.run(self._target.cull())
 
 
 _MIXINS = {"keys": _Keys, "collections": _Collections, "destroy": _Destroy, "destroy_collection": _DestroyCollection, "cull": _Cull}

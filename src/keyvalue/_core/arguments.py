@@ -28,6 +28,9 @@ CHECK_TYPES = not any(
     for variable in ("KEYVALUE_DISABLE_BEARTYPE", "PY_KEY_VALUE_DISABLE_BEARTYPE")
 )
 
+_ONLY_STR = {str}
+_ONLY_DICT = {dict}
+
 END_OF_TIME = 253_402_300_800.0
 """Seconds since the epoch at the start of the year 10000, the first that ISO 8601 dates can't hold."""
 
@@ -66,6 +69,8 @@ def names(keys: Sequence[str]) -> list[str]:
     """
     if isinstance(keys, str | bytes) or not isinstance(keys, Sequence):
         raise TypeError(f"The keys must be a sequence of str, such as a list, not {_article(keys)}")
+    if set(map(type, keys)) == _ONLY_STR and all(keys) and "".join(keys).isascii():
+        return list(keys)
     return [name(key, "key") for key in keys]
 
 
@@ -91,8 +96,9 @@ def mappings(values: Sequence[Mapping[str, Any]], count: int) -> None:
         raise TypeError(f"The values must be a sequence of mappings, such as a list, not {_article(values)}")
     if len(values) != count:
         raise ValueError(f"There must be one value for each key, but there are {count} keys and {len(values)} values")
-    for value in values:
-        mapping(value)
+    if set(map(type, values)) != _ONLY_DICT:
+        for value in values:
+            mapping(value)
 
 
 def deadline(ttl: SupportsFloat | None, now: float) -> float | None:

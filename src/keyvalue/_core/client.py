@@ -20,8 +20,8 @@ import inspect
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, TypeVar, cast
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from keyvalue._core import runtime
 from keyvalue.errors import KeyValueError, StoreClosedError, StoreSetupError
@@ -66,7 +66,7 @@ class Client:
         self._given_async = given_async
         self._given_loop: object | None = None
         self._lock = threading.Lock()
-        self._turn: AbstractContextManager[object] = threading.Lock() if exclusive else nullcontext()
+        self._turn = threading.Lock() if exclusive else None
         self._threads = runtime.Threads(1 if exclusive else threads, name)
         self._in_threads: set[Future[Any]] = set()
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
@@ -77,31 +77,45 @@ class Client:
         """Whether there is a client that can be called from a plain thread."""
         return self._given_async is None
 
-    async def use(self, function: Callable[[Any], T | Awaitable[T]], abandon: Callable[[Future[Any], object | None], None] | None) -> T:
+    async def use(
+        self,
+        function: Callable[[Any], T | Awaitable[T]],
+        abandon: Callable[[Future[Any], object | None], None] | None,
+        mapped: Callable[[Exception], Exception | None],
+    ) -> T:
         """Call a function of the client.
 
         Args:
             function: Makes one client call (or one pipeline) and returns what the client returns.
             abandon: For a write: called, if the caller is cancelled while the call is under way, with a future that is done when the
                 call has ended, and the loop that it needs to do so, if any. None for a read, which is just cancelled.
+            mapped: Returns the error to raise for one of the client's, or None to let it pass.
 
         Returns:
             The result, awaited if need be.
         """
-        kind = runtime.current()
-        if self._given_async is not None:
-            client = self._given_on_loop(kind)
-        elif kind == "asyncio" and self._make_async is not None and not self._given:
-            client = await self._of_loop()
-        elif kind == "inline":
-            return self._call(function)
-        else:
-            return await self._in_thread(lambda: self._call(function), abandon)
-        awaitable = cast("Awaitable[T]", function(client))
-        if abandon is None:
-            return await awaitable
-        owner = runtime.running_loop()
-        return await runtime.run_to_end(awaitable, lambda future: abandon(future, owner))
+        try:
+            if runtime.is_inline() and self._given_async is None:
+                return self._call(function)
+            kind = runtime.current()
+            if self._given_async is not None:
+                client = self._given_on_loop(kind)
+            elif kind == "asyncio" and self._make_async is not None and not self._given:
+                client = await self._of_loop()
+            else:
+                return await self._in_thread(lambda: self._call(function), abandon)
+            awaitable: Any = function(client)
+            if abandon is None:
+                return await awaitable
+            owner = runtime.running_loop()
+            return await runtime.run_to_end(awaitable, lambda future: abandon(future, owner))
+        except KeyValueError:
+            raise
+        except Exception as error:
+            raised = mapped(error)
+            if raised is None:
+                raise
+            raise raised from error
 
     async def open(self) -> None:
         """Make the client that this runtime uses, so that what can go wrong goes wrong now."""
@@ -116,8 +130,13 @@ class Client:
             await self._in_thread(self._synchronous, None)
 
     def _call(self, function: Callable[[Any], Any]) -> Any:
+        client = self._sync
+        if client is None or self._closed:
+            client = self._synchronous()
+        if self._turn is None:
+            return function(client)
         with self._turn:
-            return function(self._sync if self._sync is not None and not self._closed else self._synchronous())
+            return function(client)
 
     def _synchronous(self) -> Any:
         with self._lock:

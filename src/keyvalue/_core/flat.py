@@ -13,7 +13,7 @@ it from the old place; a put by the pair that the place rightly belongs to first
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 
 from keyvalue._core import clock
@@ -29,12 +29,12 @@ UNREADABLE = b""
 
 def is_moved(collection: str) -> bool:
     """Return whether the entries of a collection are kept under moved names."""
-    return "::" in collection or collection.endswith(":")
+    return ":" in collection and ("::" in collection or collection.endswith(":"))
 
 
 def is_contested(key: str) -> bool:
     """Return whether py-key-value-aio could have put another pair where this key of an ordinary collection belongs."""
-    return "::" in key or key.startswith(":")
+    return ":" in key and ("::" in key or key.startswith(":"))
 
 
 def plain_name(collection: str, key: str) -> str:
@@ -57,27 +57,32 @@ def _escape(text: str) -> str:
 
 
 class FlatStore(BaseStore):
-    """A store over a flat space of names; a subclass reads, writes and removes documents by name."""
+    """A store over a flat space of names; a subclass reads, writes and removes documents by name.
+
+    Its four methods return awaitables: they may be coroutines, or return what `_use` returns.
+    """
 
     @abstractmethod
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         """Return the documents under distinct names, aligned with them."""
 
     @abstractmethod
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
+    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
         """Store the document of each entry under its name, in place of what was there."""
 
     @abstractmethod
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         """Remove distinct names and return what was removed, aligned with them."""
 
     @abstractmethod
-    async def _discard(self, documents: Sequence[tuple[str, bytes]]) -> None:
+    def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[object]:
         """Remove each name whose document still is the one given."""
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         if not is_moved(collection):
-            documents = await self._read([plain_name(collection, key) for key in keys])
+            documents = await self._read([f"{collection}::{key}" for key in keys])
+            if len(keys) == 1:
+                return (_own(documents[0], collection, keys[0]),)
             return [_own(document, collection, key) for document, key in zip(documents, keys, strict=True)]
         names = [*(moved_name(collection, key) for key in keys), *(plain_name(collection, key) for key in keys)]
         documents = await self._read(names)
@@ -91,8 +96,8 @@ class FlatStore(BaseStore):
             await self._store([(moved_name(collection, entry.key), entry) for entry in entries])
             await self._discard_strays(await self._strays(collection, [entry.key for entry in entries]))
             return
-        guests = await self._guests(collection, [entry.key for entry in entries])
-        if guests:
+        contested = [entry.key for entry in entries if is_contested(entry.key)]
+        if contested and (guests := await self._guests(collection, contested)):
             await self._store([(moved_name(guest.collection, guest.key), guest) for guest in guests.values()])
         await self._store([(plain_name(collection, entry.key), entry) for entry in entries])
 
@@ -104,20 +109,19 @@ class FlatStore(BaseStore):
             await self._discard_strays(strays)
             gone = {key for key, document in zip(keys, removed, strict=True) if _counts(document, collection, key, now)}
             return len(gone.union(stray.key for stray in strays if stray.is_live(now)))
-        guests = await self._guests(collection, keys)
-        keys = [key for key in keys if key not in guests]
+        contested = [key for key in keys if is_contested(key)]
+        if contested:
+            guests = await self._guests(collection, contested)
+            keys = [key for key in keys if key not in guests]
         removed = await self._remove([plain_name(collection, key) for key in keys]) if keys else ()
         return sum(_counts(document, collection, key, now) for document, key in zip(removed, keys, strict=True))
 
     async def _guests(self, collection: str, keys: Sequence[str]) -> dict[str, Entry]:
-        """Return the entries of moved collections that lie where keys of an ordinary collection belong, by those keys."""
-        contested = [key for key in keys if is_contested(key)]
-        if not contested:
-            return {}
-        documents = await self._read([plain_name(collection, key) for key in contested])
+        """Return the entries of moved collections that lie where contested keys of an ordinary collection belong, by those keys."""
+        documents = await self._read([plain_name(collection, key) for key in keys])
         return {
             key: entry
-            for document, key in zip(documents, contested, strict=True)
+            for document, key in zip(documents, keys, strict=True)
             if (entry := _readable(document))
             and not _is_of(entry, collection, key)
             and plain_name(entry.collection, entry.key) == plain_name(collection, key)
@@ -171,7 +175,7 @@ def _own(document: bytes | None, collection: str, key: str) -> Entry | None:
     if document is None:
         return None
     entry = Entry.from_document(document, collection, key)
-    return entry if _is_of(entry, collection, key) else None
+    return entry if entry.collection == collection and entry.key == key else None
 
 
 def _stray(document: bytes | None, collection: str, key: str) -> Entry | None:

@@ -1,7 +1,7 @@
 """The one module that knows which runtime a call is on: asyncio, trio, or a plain thread ("inline").
 
-Code above it is written once, as coroutines that await only what is in here. On asyncio and trio they suspend as usual. `drive` runs a
-coroutine inline: to its end, in the calling thread, where nothing may suspend and waiting blocks the thread. "Inline" is a context
+Code above it is written once, as coroutines that await only what is in here. On asyncio and trio they suspend as usual. `Inline` runs a
+coroutine to its end, in the calling thread, where nothing may suspend and waiting blocks the thread. "Inline" is a context
 variable, and it wins over a loop that may be running on the thread.
 """
 
@@ -19,12 +19,16 @@ from typing import Any, Literal, TypeVar
 
 from keyvalue.errors import KeyValueOperationError
 
-__all__ = ["Once", "Threads", "current", "drive", "is_over", "run_to_end", "running_loop", "wait"]
+__all__ = ["Inline", "Once", "Threads", "current", "drive", "is_inline", "is_over", "run_to_end", "running_loop", "wait"]
 
 T = TypeVar("T")
 Runtime = Literal["inline", "asyncio", "trio"]
 
 _inline: contextvars.ContextVar[bool] = contextvars.ContextVar("keyvalue_inline", default=False)
+
+
+is_inline = _inline.get
+"""Return whether the calling code runs inline; the quick form of the question that every call asks."""
 
 
 def current() -> Runtime:
@@ -58,28 +62,41 @@ def is_over(loop: object | None) -> bool:
     return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
 
 
-def drive(coroutine: Coroutine[Any, Any, T], owner: object) -> T:
-    """Run a coroutine to its end in the calling thread.
+class Inline:
+    """Runs coroutines to their end in the calling thread.
 
     Args:
-        coroutine: It must not suspend.
-        owner: Whose coroutine it is, for the message.
-
-    Raises:
-        RuntimeError: It suspended. It is closed and not run any further.
+        owner: Whose coroutines they are, for the message.
     """
-    token = _inline.set(True)
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        _inline.reset(token)
-    coroutine.close()
-    raise RuntimeError(
-        f"{type(owner).__name__} declares that it runs inline, but it suspended (it awaited something of an event loop). "
-        "Remove `runs_inline = True` from its class: the blocking façade then runs it on a loop in a background thread"
-    )
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: object) -> None:
+        self._owner = owner
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine, which must not suspend.
+
+        Raises:
+            RuntimeError: It suspended. It is closed and not run any further.
+        """
+        token = _inline.set(True)
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            _inline.reset(token)
+        coroutine.close()
+        raise RuntimeError(
+            f"{type(self._owner).__name__} declares that it runs inline, but it suspended (it awaited something of an event loop). "
+            "Remove `runs_inline = True` from its class: the blocking façade then runs it on a loop in a background thread"
+        )
+
+
+def drive(coroutine: Coroutine[Any, Any, T], owner: object = None) -> T:
+    """Run one coroutine inline; see `Inline.run`."""
+    return Inline(owner).run(coroutine)
 
 
 async def wait(future: Future[T], owner: object | None = None) -> T:

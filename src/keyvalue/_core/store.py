@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import contextvars
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar
 
@@ -37,12 +38,8 @@ Stability = Literal["stable", "beta", "experimental"]
 DEFAULT_COLLECTION = "default_collection"
 
 
-class Claim(NamedTuple):
-    """What a write is about: keys of a collection, or (None) possibly everything."""
-
-    collection: str
-    keys: frozenset[str] | None
-
+Claim = tuple[str, Collection[str] | None]
+"""What a write is about: a collection and keys of it, or (None) possibly everything."""
 
 _claim: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("keyvalue_claim", default=None)
 _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
@@ -110,23 +107,15 @@ class BaseStore(ABC):
 
     # What a subclass calls.
 
-    async def _use(self, function: Callable[[Any], T | Awaitable[T]]) -> T:
-        """Call a function of the client, on whatever runtime this is, with the client's errors mapped.
+    def _use(self, function: Callable[[Any], T | Awaitable[T]]) -> Coroutine[Any, Any, T]:
+        """Call a function of the client, on whatever runtime this is, with the client's errors mapped. To be awaited.
 
         Args:
             function: Makes one client call (or one pipeline) and returns what the client returns.
         """
         assert self._client is not None
         claim = _claim.get()
-        try:
-            return await self._client.use(function, None if claim is None else lambda future, owner: self._abandon(future, claim, owner))
-        except KeyValueError:
-            raise
-        except Exception as error:
-            mapped = self._mapped(error)
-            if mapped is None:
-                raise
-            raise mapped from error
+        return self._client.use(function, None if claim is None else partial(self._abandon, claim), self._mapped)
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         if self._closed:
@@ -145,7 +134,9 @@ class BaseStore(ABC):
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
         (entry,) = await self._get(collection, (key,))
-        return entry.value() if entry is not None and entry.is_live(clock.now()) else None
+        if entry is None or (entry.expires_at is not None and entry.expires_at <= clock.now()):
+            return None
+        return entry.value()
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
         """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
@@ -160,7 +151,12 @@ class BaseStore(ABC):
         """Return the values of many keys; see `AsyncKeyValue.get_many`."""
         entries = await self._entries_of(keys, collection)
         now = clock.now()
-        return [entry.value() if entry is not None and entry.is_live(now) else None for entry in entries]
+        live = [entry for entry in entries if entry is not None and (entry.expires_at is None or entry.expires_at > now)]
+        values: list[dict[str, Any] | None] = [*Entry.values(live)]
+        if len(values) == len(entries):
+            return values
+        found = iter(values)
+        return [next(found) if entry is not None and (entry.expires_at is None or entry.expires_at > now) else None for entry in entries]
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
@@ -174,10 +170,10 @@ class BaseStore(ABC):
         key = arguments.name(key, "key")
         arguments.mapping(value)
         now = clock.now()
-        entry = Entry(collection, key, json=codec.encode(value), created_at=now, expires_at=arguments.deadline(ttl, now))
+        entry = Entry(collection, key, None, codec.encode(value), now, None if ttl is None else arguments.deadline(ttl, now))
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
-        await self._write(Claim(collection, frozenset((key,))), self._put(collection, (entry,)))
+        await self._write(collection, (key,), self._put(collection, (entry,)))
 
     async def put_many(
         self,
@@ -194,11 +190,10 @@ class BaseStore(ABC):
         now = clock.now()
         expires_at = arguments.deadline(ttl, now)
         entries = {
-            key: Entry(collection, key, json=codec.encode(value), created_at=now, expires_at=expires_at)
-            for key, value in zip(keys, values, strict=True)
+            key: Entry(collection, key, None, json, now, expires_at) for key, json in zip(keys, codec.encode_many(values), strict=True)
         }
         if await self._wanted(collection, entries):
-            await self._write(Claim(collection, frozenset(entries)), self._put(collection, tuple(entries.values())))
+            await self._write(collection, entries, self._put(collection, tuple(entries.values())))
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete `key` and return whether it was there; see `AsyncKeyValue.delete`."""
@@ -206,7 +201,7 @@ class BaseStore(ABC):
         key = arguments.name(key, "key")
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
-        return await self._write(Claim(collection, frozenset((key,))), self._delete(collection, (key,))) > 0
+        return await self._write(collection, (key,), self._delete(collection, (key,))) > 0
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
@@ -214,7 +209,7 @@ class BaseStore(ABC):
         distinct = tuple(dict.fromkeys(arguments.names(keys)))
         if not await self._wanted(collection, distinct):
             return 0
-        return await self._write(Claim(collection, frozenset(distinct)), self._delete(collection, distinct))
+        return await self._write(collection, distinct, self._delete(collection, distinct))
 
     async def setup(self) -> None:
         """Open the store now rather than at its first use.
@@ -270,9 +265,11 @@ class BaseStore(ABC):
             raise self._closed_error()
         return bool(keys)
 
-    async def _write(self, claim: Claim, call: Awaitable[T]) -> T:
-        """Await a call with its claim known to `_use`."""
-        token = _claim.set(claim)
+    async def _write(self, collection: str, keys: Collection[str] | None, call: Awaitable[T]) -> T:
+        """Await a call with what it is about known to `_use`."""
+        if self._client is None:
+            return await call
+        token = _claim.set((collection, keys))
         try:
             return await call
         finally:
@@ -284,10 +281,9 @@ class BaseStore(ABC):
             raise self._closed_error()
         if not self._opened.done and _opening.get() is not self:
             await self._opened.run(self._open_checked)
-        for future, (claim, owner) in list(self._abandoned.items()):
-            if collection is not None and claim.keys is not None and (claim.collection != collection or claim.keys.isdisjoint(keys)):
-                continue
-            await self._settle(future, owner)
+        for future, ((claimed, claimed_keys), owner) in list(self._abandoned.items()):
+            if collection is None or claimed_keys is None or (claimed == collection and not set(claimed_keys).isdisjoint(keys)):
+                await self._settle(future, owner)
 
     async def _open_checked(self) -> None:
         token = _opening.set(self)
@@ -310,7 +306,7 @@ class BaseStore(ABC):
                 await self._client.close()
         await self._close()
 
-    def _abandon(self, future: Future[Any], claim: Claim, owner: object | None) -> None:
+    def _abandon(self, claim: Claim, future: Future[Any], owner: object | None) -> None:
         self._abandoned[future] = claim, owner
         future.add_done_callback(lambda future: self._abandoned.pop(future, None))
 
@@ -360,7 +356,7 @@ class EnumerableStore(BaseStore):
     async def cull(self) -> None:
         """Remove the entries that have expired; see `AsyncCullProtocol`."""
         await self._ready()
-        await self._write(Claim("", None), self._cull(clock.now()))
+        await self._write("", None, self._cull(clock.now()))
 
     async def _listed(self, collection: str | None, limit: int | None, name: Callable[[Row], str]) -> list[str]:
         limit = arguments.limit_of(limit)
@@ -389,7 +385,7 @@ class EnumerableStore(BaseStore):
                     by_collection.setdefault(row.collection, []).append(row.key)
                     found = found or row.expires_at is None or row.expires_at > now
                 for name, keys in by_collection.items():
-                    await self._write(Claim(name, None), self._delete(name, tuple(dict.fromkeys(keys))))
+                    await self._write(name, None, self._delete(name, tuple(dict.fromkeys(keys))))
         return found
 
 

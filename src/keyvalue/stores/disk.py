@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,10 @@ class DiskStore(EnumerableFlatStore):
             self._client = Client("DiskStore", exclusive=True, make=lambda: _Cache(str(directory), disk=_Disk, **settings))
             self._plain_keys = True
 
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._use(lambda cache: cache.documents(names))
+    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+        return self._use(lambda cache: cache.documents(names))
 
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
+    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
         now = clock.now()
         rows = [
             # A millisecond more than what is left, lest SQLite's clock cut it short.
@@ -109,9 +109,9 @@ class DiskStore(EnumerableFlatStore):
                 for name, text, expire in rows:
                     cache.set(name, text, expire)
 
-        await self._use(store)
+        return self._use(store)
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         def remove(cache: _Cache) -> Sequence[bytes | None]:
             with cache.transact():
                 found = cache.documents(names)
@@ -120,16 +120,16 @@ class DiskStore(EnumerableFlatStore):
                         cache.delete(name)
             return found
 
-        return await self._use(remove)
+        return self._use(remove)
 
-    async def _discard(self, documents: Sequence[tuple[str, bytes]]) -> None:
+    def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[None]:
         def discard(cache: _Cache) -> None:
             with cache.transact():
                 for name, document in documents:
                     if cache.documents([name]) == [document]:
                         cache.delete(name)
 
-        await self._use(discard)
+        return self._use(discard)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: object = None

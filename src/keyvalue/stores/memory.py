@@ -58,7 +58,7 @@ class MemoryStore(EnumerableStore):
             arguments.name(collection, "collection")
             for key, value in values.items():
                 arguments.mapping(value)
-                entry = Entry(collection, arguments.name(key, "key"), json=codec.encode(value), created_at=now)
+                entry = Entry(collection, arguments.name(key, "key"), None, codec.encode(value), now)
                 self._insert(entry)
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
@@ -96,7 +96,9 @@ class MemoryStore(EnumerableStore):
             self._free(now)
 
     def _insert(self, entry: Entry) -> None:
-        entries = self._collections.setdefault(entry.collection, OrderedDict())
+        entries = self._collections.get(entry.collection)
+        if entries is None:
+            entries = self._collections[entry.collection] = OrderedDict()
         if entry.key not in entries:
             self._size += 1
         entries[entry.key] = entry

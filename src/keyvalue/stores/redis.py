@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -151,11 +151,11 @@ class RedisStore(EnumerableFlatStore):
         else:
             await self._pipeline(commands)
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._pipeline([("GETDEL", name.encode()) for name in names])
+    def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+        return self._pipeline([("GETDEL", name.encode()) for name in names])
 
-    async def _discard(self, documents: Sequence[tuple[str, bytes]]) -> None:
-        await self._pipeline([("EVAL", _DELETE_IF_EQUAL, 1, name.encode(), document) for name, document in documents])
+    def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[object]:
+        return self._pipeline([("EVAL", _DELETE_IF_EQUAL, 1, name.encode(), document) for name, document in documents])
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         pattern = re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*"

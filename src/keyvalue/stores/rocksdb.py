@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,10 +72,10 @@ class RocksDBStore(EnumerableFlatStore):
             return super()._mapped(error) or StoreRefusedError(f"RocksDBStore: RocksDB refused: {error}")
         return super()._mapped(error)
 
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._use(lambda db: _documents(db, names))
+    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+        return self._use(lambda db: _documents(db, names))
 
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
+    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
         rows = [(name, entry.document()) for name, entry in entries]
 
         def store(db: Rdict) -> None:
@@ -85,24 +85,24 @@ class RocksDBStore(EnumerableFlatStore):
                 else:
                     db.write(_batch(rows))
 
-        await self._use(store)
+        return self._use(store)
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         def remove(db: Rdict) -> Sequence[bytes | None]:
             with self._lock:
                 found = _documents(db, names)
                 db.write(_batch((name, None) for name, document in zip(names, found, strict=True) if document is not None))
             return found
 
-        return await self._use(remove)
+        return self._use(remove)
 
-    async def _discard(self, documents: Sequence[tuple[str, bytes]]) -> None:
+    def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[None]:
         def discard(db: Rdict) -> None:
             with self._lock:
                 now = _documents(db, [name for name, _ in documents])
                 db.write(_batch((name, None) for (name, document), found in zip(documents, now, strict=True) if document == found))
 
-        await self._use(discard)
+        return self._use(discard)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: str | None = None
@@ -141,12 +141,13 @@ def _without_pickle(db: Rdict) -> Rdict:
 
 def _documents(db: Rdict, names: Sequence[str]) -> list[bytes | None]:
     try:
-        values: Any = [db.get(names[0])] if len(names) == 1 else db.get(list(names))
+        if len(names) == 1:
+            return [_document(db.get(names[0]))]
+        return list(map(_document, db.get(list(names)) or ()))
     except _PickledError:
         if len(names) == 1:
             return [UNREADABLE]
         return [document for name in names for document in _documents(db, [name])]
-    return [None if value is None else _document(value) for value in values]
 
 
 def _page(db: Rdict, prefix: str, last: str | None) -> list[tuple[str, bytes]]:
@@ -163,7 +164,7 @@ def _page(db: Rdict, prefix: str, last: str | None) -> list[tuple[str, bytes]]:
                 value = iterator.value()
             except _PickledError:
                 value = UNREADABLE
-            rows.append((name, _document(value)))
+            rows.append((name, _document(value) or UNREADABLE))
         iterator.next()
     return rows
 
@@ -178,5 +179,7 @@ def _batch(rows: Any) -> WriteBatch:
     return batch
 
 
-def _document(value: object) -> bytes:
-    return value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else UNREADABLE
+def _document(value: Any) -> bytes | None:
+    if value is None or type(value) is bytes:
+        return value
+    return value.encode() if isinstance(value, str) else UNREADABLE
