@@ -250,6 +250,10 @@ async def test_values_are_never_shared(kv: Any) -> None:
     again = await kv.get_many(["k", "k"])
     assert again == [{"inner": [1]}] * 2
     again[0]["inner"].append(4)
+    assert again[1] == {"inner": [1]}
+    pairs = await kv.ttl_many(["k", "k"])
+    pairs[0][0]["inner"].append(4)
+    assert pairs[1][0] == {"inner": [1]}
     assert await kv.get("k") == {"inner": [1]}
 
 
@@ -359,13 +363,14 @@ async def test_values_of_a_wrong_type(kv: Any, backend: str) -> None:
 
 
 async def test_expiry(kv: Any, clock: Clock) -> None:
+    clock.freeze()
     await kv.put("k", {"a": 1}, ttl=10)
     await kv.put("stays", {"a": 2})
     clock.advance(9.9)
     assert await kv.get("k") == {"a": 1}
     value, left = await kv.ttl("k")
     assert value == {"a": 1}
-    assert 0 < left <= 0.1
+    assert left == pytest.approx(0.1, abs=1e-4)
     clock.advance(0.1)
     assert await kv.get("k") is None
     assert await kv.ttl("k") == (None, None)

@@ -70,7 +70,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def stores() -> dict[str, type[BaseStore]]:
     found: dict[str, type[BaseStore]] = {}
     for path in sorted((ROOT / "src" / "keyvalue" / "stores").glob("*.py")):
-        if path.stem not in ("__init__", "base"):
+        if path.stem != "base" and not path.stem.startswith("_"):
             module = importlib.import_module(f"keyvalue.stores.{path.stem}")
             found.update({name: getattr(module, name) for name in module.__all__})
     return found

@@ -35,10 +35,17 @@ def server() -> Generator[str, None, None]:
     if given:
         yield given
         return
+    with private_server() as url:
+        yield url
+
+
+@contextmanager
+def private_server(*arguments: str, port: int | None = None) -> Generator[str, None, None]:
+    """Yield the URL of a server of one's own, started with more arguments of redis-server."""
     with tempfile.TemporaryDirectory() as directory:
-        port = free_port()
+        port = port or free_port()
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL)
         try:
             _await_answer(port)
             yield f"redis://127.0.0.1:{port}/0"
@@ -53,7 +60,7 @@ def _await_answer(port: int) -> None:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
-                if connection.recv(7) == b"+PONG\r\n":
+                if connection.recv(7) in (b"+PONG\r\n", b"-NOAUTH"):
                     return
         except OSError:
             pass

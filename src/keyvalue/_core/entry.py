@@ -61,12 +61,17 @@ class Entry:
     def json(self) -> bytes:
         """The value as JSON text in UTF-8."""
         if self._json is None:
-            self._json = codec.encode(self._value or {})
+            self._json = codec.encode(self.value())
         return self._json
 
     def value(self) -> dict[str, Any]:
         """Return the value, as an object of the caller's own."""
-        return self._value if self._value is not None else codec.decode(self.json)
+        value, self._value = self._value, None
+        if value is not None:
+            return value
+        if self._json is None and self._document is not None:
+            return Entry.from_document(self._document, self.collection, self.key).value()
+        return codec.decode(self.json)
 
     @staticmethod
     def values(entries: Sequence[Entry]) -> list[dict[str, Any]]:

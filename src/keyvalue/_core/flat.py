@@ -66,6 +66,10 @@ class FlatStore(BaseStore):
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         """Return the documents under distinct names, aligned with them."""
 
+    def _peek(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+        """Like `_read`, for names under which another program's data of another kind may lie; that counts as nothing."""
+        return self._read(names)
+
     @abstractmethod
     def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
         """Store the document of each entry under its name, in place of what was there."""
@@ -118,7 +122,7 @@ class FlatStore(BaseStore):
 
     async def _guests(self, collection: str, keys: Sequence[str]) -> dict[str, Entry]:
         """Return the entries of moved collections that lie where contested keys of an ordinary collection belong, by those keys."""
-        documents = await self._read([plain_name(collection, key) for key in keys])
+        documents = await self._peek([plain_name(collection, key) for key in keys])
         return {
             key: entry
             for document, key in zip(documents, keys, strict=True)
@@ -129,7 +133,7 @@ class FlatStore(BaseStore):
 
     async def _strays(self, collection: str, keys: Sequence[str]) -> list[Entry]:
         """Return the entries of a moved collection that lie where py-key-value-aio put them."""
-        documents = await self._read([plain_name(collection, key) for key in keys])
+        documents = await self._peek([plain_name(collection, key) for key in keys])
         return [entry for document, key in zip(documents, keys, strict=True) if (entry := _stray(document, collection, key))]
 
     async def _discard_strays(self, strays: Sequence[Entry]) -> None:

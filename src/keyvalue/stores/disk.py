@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from pathlib import Path
@@ -16,18 +14,17 @@ from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import UNREADABLE, EnumerableFlatStore
+from keyvalue._core.flat import EnumerableFlatStore
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("disk"):
     import diskcache
-    from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
+
+    from keyvalue.stores._diskcache import SharedCache, open_cache
 
 __all__ = ["DiskStore"]
 
-_PAGE = 500  # rows a query; SQLite takes at least 999 parameters
 _MINIMUM_SIZE = 2**20
-_SIDE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]+\.val")
 
 
 class DiskStore(EnumerableFlatStore):
@@ -80,14 +77,16 @@ class DiskStore(EnumerableFlatStore):
             raise ValueError(
                 f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"
             )
+        place = str(directory)
+        settings: dict[str, Any]
         if disk_cache is not None:
-            disk = type("_Disk", (_Careful, type(disk_cache.disk)), {})
-            self._client = Client("DiskStore", exclusive=True, make=lambda: _Cache(disk_cache.directory, disk_cache.timeout, disk))
-            self._plain_keys = type(disk_cache.disk) is diskcache.Disk
+            place = disk_cache.directory
+            settings = {"timeout": disk_cache.timeout, "disk": type(disk_cache.disk)}
+        elif max_size:
+            settings = {"size_limit": max_size, "eviction_policy": "least-recently-stored"}
         else:
-            settings: dict[str, Any] = {"size_limit": max_size} if max_size else {"eviction_policy": "none"}
-            self._client = Client("DiskStore", exclusive=True, make=lambda: _Cache(str(directory), disk=_Disk, **settings))
-            self._plain_keys = True
+            settings = {"eviction_policy": "none"}
+        self._client = Client("DiskStore", exclusive=True, make=lambda: open_cache(place, **settings))
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         return self._use(lambda cache: cache.documents(names))
@@ -100,19 +99,10 @@ class DiskStore(EnumerableFlatStore):
             for name, entry in entries
         ]
 
-        def store(cache: _Cache) -> None:
-            if len(rows) == 1:
-                ((name, text, expire),) = rows
-                cache.set(name, text, expire)
-                return
-            with cache.transact():
-                for name, text, expire in rows:
-                    cache.set(name, text, expire)
-
-        return self._use(store)
+        return self._use(lambda cache: cache.set(*rows[0]) if len(rows) == 1 else cache.set_many(rows))
 
     def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        def remove(cache: _Cache) -> Sequence[bytes | None]:
+        def remove(cache: SharedCache) -> Sequence[bytes | None]:
             with cache.transact():
                 found = cache.documents(names)
                 for name, document in zip(names, found, strict=True):
@@ -123,7 +113,7 @@ class DiskStore(EnumerableFlatStore):
         return self._use(remove)
 
     def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[None]:
-        def discard(cache: _Cache) -> None:
+        def discard(cache: SharedCache) -> None:
             with cache.transact():
                 for name, document in documents:
                     if cache.documents([name]) == [document]:
@@ -132,90 +122,13 @@ class DiskStore(EnumerableFlatStore):
         return self._use(discard)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
-        last: object = None
+        last = None
         while True:
-            rows = await self._use(lambda cache, last=last: cache.page(prefix if self._plain_keys else "", last))
-            if not rows:
+            rows, last = await self._use(lambda cache, last=last: cache.page(prefix, last))
+            yield rows
+            if last is None:
                 return
-            yield [(name, document) for _, name, document in rows if name.startswith(prefix)]
-            last = rows[-1][0]
 
     async def _cull(self, now: float) -> None:
         await super()._cull(now)
         await self._use(lambda cache: cache.expire())
-
-
-class _Careful:
-    """What a diskcache disk must not do for a row that someone else may have planted: unpickle, or touch a file elsewhere."""
-
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        if mode not in (MODE_RAW, MODE_TEXT, MODE_BINARY) or not (filename is None or _SIDE_FILE.fullmatch(filename)):
-            return UNREADABLE
-        return super().fetch(mode, filename, value, read)  # pyright: ignore[reportAttributeAccessIssue] # mixed into a Disk
-
-    def remove(self, file_path: str) -> None:
-        if _SIDE_FILE.fullmatch(file_path):
-            super().remove(file_path)  # pyright: ignore[reportAttributeAccessIssue] # mixed into a Disk
-
-
-class _Disk(_Careful, diskcache.Disk):
-    pass
-
-
-class _Cache(diskcache.Cache):
-    """A cache with one connection for all threads, so that closing it leaves none open. Its user must see to one call at a time."""
-
-    _shared: sqlite3.Connection | None = None
-
-    @property
-    def _con(self) -> sqlite3.Connection:
-        if self._shared is None:
-            self._shared = sqlite3.connect(
-                os.path.join(self.directory, DBNAME), timeout=self.timeout, isolation_level=None, check_same_thread=False
-            )
-            try:
-                settings = self._shared.execute("SELECT key, value FROM Settings WHERE key LIKE 'sqlite_%'").fetchall()
-            except sqlite3.OperationalError:  # a new database has no settings yet
-                settings = []
-            for key, value in settings:
-                self.reset(key, value, update=False)
-        return self._shared
-
-    def close(self) -> None:
-        connection, self._shared = self._shared, None
-        if connection is not None:
-            connection.close()
-
-    def documents(self, names: Sequence[str]) -> list[bytes | None]:
-        """Return the documents under some names, None where there is none."""
-        keys = [self.disk.put(name)[0] for name in names]
-        found: dict[Any, bytes] = {}
-        for start in range(0, len(keys), _PAGE):
-            some = keys[start : start + _PAGE]
-            where = "= ?" if len(some) == 1 else f"IN ({','.join('?' * len(some))})"
-            query = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key {where}"  # noqa: S608 # only question marks
-            for key, mode, filename, value in self._sql(query, some).fetchall():
-                found[key] = self._document(mode, filename, value)
-        return [found.get(key) for key in keys]
-
-    def page(self, prefix: str, last: object) -> list[tuple[object, str, bytes]]:
-        """Return the next rows after a key, as (key in the database, name, document)."""
-        where = "raw = 1 AND typeof(key) IN ('text', 'blob')"
-        parameters: list[object] = []
-        if prefix:
-            where += " AND key >= ? AND key < ?"
-            parameters += [prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)]
-        if last is not None:
-            where += " AND key > ?"
-            parameters += [last]
-        query = f"SELECT key, mode, filename, value FROM Cache WHERE {where} ORDER BY key LIMIT {_PAGE}"  # noqa: S608 # only question marks
-        rows = self._sql(query, parameters).fetchall()
-        # raw = 1 says that the key is no pickle.
-        return [(key, str(self.disk.get(key, True)), self._document(mode, filename, value)) for key, mode, filename, value in rows]
-
-    def _document(self, mode: int, filename: str | None, value: Any) -> bytes:
-        try:
-            document = self.disk.fetch(mode, filename, value, False)
-        except (OSError, ValueError):  # the side file is gone, or no text
-            return UNREADABLE
-        return document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else UNREADABLE

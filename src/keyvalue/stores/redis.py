@@ -23,7 +23,7 @@ with needs("redis"):
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
     from redis.connection import parse_url
-    from redis.exceptions import AuthorizationError, ClusterDownError
+    from redis.exceptions import AuthorizationError, ClusterDownError, NoPermissionError
     from redis.retry import Retry
 
 __all__ = ["RedisStore"]
@@ -69,6 +69,7 @@ class RedisStore(EnumerableFlatStore):
     errors = (
         (redis.AuthenticationError, StoreRefusedError, "the server refused the credentials; check username and password"),
         (AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
+        (NoPermissionError, StoreRefusedError, "the server refused the command; check the user's rights"),
         (redis.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
         (redis.TimeoutError, StoreConnectionError, "the server did not answer in time"),
         (ClusterDownError, StoreConnectionError, "the cluster is down"),
@@ -134,10 +135,14 @@ class RedisStore(EnumerableFlatStore):
         await self._use(lambda client: client.ping())
 
     async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        if len(names) == 1:
+            return [await self._use(lambda client: client.execute_command("GET", names[0].encode(), NEVER_DECODE=True))]
+        return await self._peek(names)
+
+    def _peek(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+        # MGET, unlike GET, takes a key of another type for missing.
         keys = [name.encode() for name in names]
-        if len(keys) == 1:
-            return [await self._use(lambda client: client.execute_command("GET", keys[0], NEVER_DECODE=True))]
-        return await self._use(lambda client: client.execute_command("MGET", *keys, NEVER_DECODE=True))
+        return self._use(lambda client: client.execute_command("MGET", *keys, NEVER_DECODE=True))
 
     async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
         now = clock.now()

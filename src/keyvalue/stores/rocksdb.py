@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from keyvalue._core.flat import UNREADABLE, EnumerableFlatStore
 from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
 
 with needs("rocksdb"):
-    from rocksdict import Options, Rdict, WriteBatch
+    from rocksdict import ColumnFamily, Options, Rdict, WriteBatch
 
 __all__ = ["RocksDBStore"]
 
@@ -60,10 +61,8 @@ class RocksDBStore(EnumerableFlatStore):
         super().__init__(default_collection=default_collection)
         arguments.one_of("RocksDBStore", {"path": path, "db": db})
         arguments.directory(path, auto_create)
-        # A column family is an object of its own over the same database: what is set on it leaves the caller's alone.
-        self._client = Client(
-            "RocksDBStore", make=lambda: _without_pickle(_open(str(path)) if db is None else db.get_column_family("default"))
-        )
+        self._client = Client("RocksDBStore", make=lambda: _open(str(path)) if db is None else self._another(db))
+        self._family: ColumnFamily | None = None
         self._lock = threading.Lock()  # RocksDB has no compare-and-delete
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
@@ -72,18 +71,43 @@ class RocksDBStore(EnumerableFlatStore):
             return super()._mapped(error) or StoreRefusedError(f"RocksDBStore: RocksDB refused: {error}")
         return super()._mapped(error)
 
+    def _another(self, db: Rdict) -> Rdict:
+        """Return another object for the column family of a given one: what is set on it leaves the caller's alone."""
+        # Only the statistics tell the name of an object's column family.
+        name = re.search(r"\*\* Compaction Stats \[(.*)\] \*\*", db.property_value("rocksdb.cfstats") or "")
+        name = "default" if name is None else name[1]
+        self._family = db.get_column_family_handle(name)
+        other = _without_pickle(db.get_column_family(name))
+        try:
+            other.get("")
+        except KeyError as error:
+            raise StoreSetupError("RocksDBStore can't use a database that was opened with raw_mode; open it without") from error
+        return other
+
+    def _write_batch(self, db: Rdict, rows: Iterable[tuple[str, bytes | None]]) -> None:
+        """Put, or where there is no document, delete, all at once."""
+        batch = WriteBatch()
+        if self._family is not None:
+            batch.set_default_column_family(self._family)
+        for name, document in rows:
+            if document is None:
+                batch.delete(name)
+            else:
+                batch.put(name, document)
+        db.write(batch)
+
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         return self._use(lambda db: _documents(db, names))
 
     def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
-        rows = [(name, entry.document()) for name, entry in entries]
+        rows: list[tuple[str, bytes | None]] = [(name, entry.document()) for name, entry in entries]
 
         def store(db: Rdict) -> None:
             with self._lock:
                 if len(rows) == 1:
                     db.put(*rows[0])
                 else:
-                    db.write(_batch(rows))
+                    self._write_batch(db, rows)
 
         return self._use(store)
 
@@ -91,7 +115,7 @@ class RocksDBStore(EnumerableFlatStore):
         def remove(db: Rdict) -> Sequence[bytes | None]:
             with self._lock:
                 found = _documents(db, names)
-                db.write(_batch((name, None) for name, document in zip(names, found, strict=True) if document is not None))
+                self._write_batch(db, ((name, None) for name, document in zip(names, found, strict=True) if document is not None))
             return found
 
         return self._use(remove)
@@ -100,7 +124,8 @@ class RocksDBStore(EnumerableFlatStore):
         def discard(db: Rdict) -> None:
             with self._lock:
                 now = _documents(db, [name for name, _ in documents])
-                db.write(_batch((name, None) for (name, document), found in zip(documents, now, strict=True) if document == found))
+                same = [name for (name, document), found in zip(documents, now, strict=True) if document == found]
+                self._write_batch(db, ((name, None) for name in same))
 
         return self._use(discard)
 
@@ -124,7 +149,7 @@ def _refuse(_: bytes) -> NoReturn:
 
 def _open(path: str) -> Rdict:
     try:
-        return Rdict(path, Options())
+        return _without_pickle(Rdict(path, Options()))
     except Exception as error:
         advice = (
             "it is open already, here or in another process: share one store, or close the other"
@@ -167,16 +192,6 @@ def _page(db: Rdict, prefix: str, last: str | None) -> list[tuple[str, bytes]]:
             rows.append((name, _document(value) or UNREADABLE))
         iterator.next()
     return rows
-
-
-def _batch(rows: Any) -> WriteBatch:
-    batch = WriteBatch()
-    for name, document in rows:
-        if document is None:
-            batch.delete(name)
-        else:
-            batch.put(name, document)
-    return batch
 
 
 def _document(value: Any) -> bytes | None:

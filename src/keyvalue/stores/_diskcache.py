@@ -1,0 +1,189 @@
+"""A diskcache.Cache that is safe and tidy enough to keep entries in; what DiskStore is made of."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# diskcache has no types.
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import diskcache
+from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
+
+from keyvalue._core.flat import UNREADABLE
+from keyvalue.errors import StoreSetupError
+
+__all__ = ["SharedCache", "open_cache"]
+
+_PAGE = 500  # rows a query; SQLite takes at least 999 parameters
+_SIDE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]+\.val")
+
+
+def open_cache(directory: str, *, disk: type[Any] = diskcache.Disk, **settings: Any) -> SharedCache:
+    """Open the cache in a directory.
+
+    Args:
+        directory: The directory.
+        disk: How rows are encoded; made careful here.
+        settings: diskcache's.
+
+    Raises:
+        StoreSetupError: It can't be opened.
+    """
+    try:
+        return SharedCache(directory, disk=type("_Disk", (_Careful, disk), {}), **settings)
+    except Exception as error:
+        advice = "is the directory writable, and what lies in it a database of diskcache?"
+        raise StoreSetupError(f"DiskStore could not open {directory!r}: {advice} ({error})") from error
+
+
+class _Careful:
+    """What a diskcache disk must not do for a row that someone else may have planted: unpickle, or touch a file elsewhere."""
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        if mode not in (MODE_RAW, MODE_TEXT, MODE_BINARY) or not (filename is None or _SIDE_FILE.fullmatch(filename)):
+            return UNREADABLE
+        return super().fetch(mode, filename, value, read)  # pyright: ignore[reportAttributeAccessIssue] # mixed into a Disk
+
+    def remove(self, file_path: str) -> None:
+        if _SIDE_FILE.fullmatch(file_path):
+            super().remove(file_path)  # pyright: ignore[reportAttributeAccessIssue] # mixed into a Disk
+
+
+class SharedCache(diskcache.Cache):
+    """A cache with one connection for all threads, so that closing it leaves none open. Its user must see to one call at a time."""
+
+    _shared: sqlite3.Connection | None = None
+    _pid = 0
+    _replaced: list[str | None] | None = None  # in a transaction: side files to remove when it is committed
+    _written: list[str | None] | None = None  # and those to remove when it is rolled back
+    _in_bulk = False
+    cull_limit: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        if self._shared is None or self._pid != os.getpid():  # SQLite's connections don't survive a fork
+            self._pid = os.getpid()
+            path = os.path.join(self.directory, DBNAME)
+            self._shared = sqlite3.connect(path, timeout=self.timeout, isolation_level=None, check_same_thread=False)
+            self._shared.text_factory = _text
+            try:
+                settings = self._shared.execute("SELECT key, value FROM Settings WHERE key LIKE 'sqlite_%'").fetchall()
+            except sqlite3.OperationalError:  # a new database has no settings yet
+                settings = []
+            for key, value in settings:
+                self.reset(key, value, update=False)
+        return self._shared
+
+    def close(self) -> None:
+        connection, self._shared = self._shared, None
+        if connection is not None:
+            connection.close()
+
+    @contextmanager
+    def _transact(self, retry: bool = False, filename: str | None = None) -> Generator[Any, None, None]:
+        # diskcache removes the side files that a nested transaction replaced before the outer one is committed, and forgets those
+        # that it wrote if the outer one is rolled back.
+        if self._replaced is not None and self._written is not None:
+            self._written.append(filename)
+            yield self._sql, self._replaced.append
+            return
+        replaced = self._replaced = []
+        written = self._written = [filename]
+        obsolete = written
+        try:
+            with super()._transact(retry, filename) as (sql, _):
+                yield sql, replaced.append
+            obsolete = replaced
+        finally:
+            self._replaced = self._written = None
+            for name in obsolete:
+                if name is not None:
+                    self.disk.remove(name)
+
+    def _cull(self, now: float, sql: Any, cleanup: Any, limit: int | None = None) -> None:
+        if not self._in_bulk:
+            super()._cull(now, sql, cleanup, limit)
+
+    def set_many(self, rows: Sequence[tuple[str, str, float | None]]) -> None:
+        """Set many rows, given as (name, text, seconds to live), in one transaction."""
+        self._in_bulk = True  # a transaction frees no page before it is committed, so culling in it would not know when to stop
+        try:
+            with self.transact():
+                for row in rows:
+                    self.set(*row)
+        finally:
+            self._in_bulk = False
+        for _ in rows[:: max(1, self.cull_limit)]:
+            with self._transact() as (sql, cleanup):
+                self._cull(time.time(), sql, cleanup)
+
+    def documents(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the documents under some names, None where there is none."""
+        keys = [self.disk.put(name)[0] for name in names]
+        found: dict[Any, bytes | None] = {}
+        for start in range(0, len(keys), _PAGE):
+            some = keys[start : start + _PAGE]
+            where = "= ?" if len(some) == 1 else f"IN ({','.join('?' * len(some))})"
+            query = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key {where}"  # noqa: S608 # only question marks
+            for key, *row in self._sql(query, some).fetchall():
+                found[key] = self._document(key, *row)
+        return [found.get(key) for key in keys]
+
+    def page(self, prefix: str, last: tuple[str, object] | None) -> tuple[list[tuple[str, bytes]], tuple[str, object] | None]:
+        """Return the next names and documents after a place, and the place to go on from, None at the end."""
+        where = "raw = 1 AND typeof(key) IN ('text', 'blob')"  # raw = 1 says that a key is no pickle
+        parameters: list[object] = []
+        if prefix and type(self.disk).put is diskcache.Disk.put:  # other disks encode keys, so they are filtered below
+            where += " AND key >= ? AND key < ?"
+            parameters += [prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)]
+        if last is not None:
+            where += f" AND key > CAST(? AS {last[0]})"
+            parameters += [last[1]]
+        query = f"SELECT typeof(key), key, mode, filename, value FROM Cache WHERE {where} ORDER BY key LIMIT {_PAGE}"  # noqa: S608 # no values
+        rows = self._sql(query, parameters).fetchall()
+        named = [(self._name(key), self._document(key, *row)) for _, key, *row in rows]
+        page = [(name, document) for name, document in named if document is not None and name is not None and name.startswith(prefix)]
+        return page, rows[-1][:2] if len(rows) == _PAGE else None
+
+    def _name(self, key: object) -> str | None:
+        try:
+            name = self.disk.get(key, True)
+        except Exception:  # noqa: BLE001 # another program's key, and any disk may be in use
+            return None
+        return name if isinstance(name, str) else None
+
+    def _document(self, key: object, mode: int, filename: str | None, value: Any) -> bytes | None:
+        try:
+            document = self.disk.fetch(mode, filename, value, False)
+        except FileNotFoundError:
+            # Another process may have overwritten the row since it was read, and removed its file.
+            query = "SELECT mode, filename, value FROM Cache WHERE raw = 1 AND key = ?"
+            rows = self._sql(query, (key,)).fetchall()
+            if rows and rows[0][1] == filename:
+                return UNREADABLE
+            return self._document(key, *rows[0]) if rows else None
+        except Exception:  # noqa: BLE001 # a damaged row, and any disk may be in use
+            return UNREADABLE
+        return document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else UNREADABLE
+
+
+def _text(data: bytes) -> str | bytes:
+    """Decode a text column; what is damaged is left as it is, so that it hides no other row."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data

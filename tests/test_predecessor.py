@@ -1,0 +1,568 @@
+"""The real py-key-value-aio beside this library: the same names, and the same data, written by either and read by the other."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import pkgutil
+import sqlite3
+import warnings
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, get_origin
+
+import pytest
+
+import keyvalue
+import keyvalue.errors
+import keyvalue.protocols
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.stores.memory import MemoryStore
+from tests import backends
+from tests.conftest import Clock
+from tests.test_contract import same
+
+pytest.importorskip("key_value.aio", reason="the predecessor is not installed")
+
+from key_value.aio import protocols as old_protocols
+from key_value.aio.protocols import key_value as old_key_value
+from key_value.aio.stores.memory import MemoryStore as OldMemoryStore
+
+on_persistent = pytest.mark.backends(*backends.PERSISTENT)
+
+
+class Data(NamedTuple):
+    """Both libraries on the same data, and a look at it behind their backs."""
+
+    old: Any
+    new: Any
+    names: Callable[[], set[str]]
+    plant: Callable[[str, str], None]
+
+
+@asynccontextmanager
+async def on_disk(where: Path, _: str) -> AsyncGenerator[Data, None]:
+    from key_value.aio.stores.disk import DiskStore as OldDiskStore
+
+    from keyvalue.stores.disk import DiskStore
+
+    directory = where / "disk"
+
+    def sql(statement: str, *parameters: object) -> list[Any]:
+        with closing(sqlite3.connect(directory / "cache.db")) as connection, connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def plant(name: str, text: str) -> None:
+        sql("INSERT INTO Cache(key, raw, store_time, access_time, mode, value) VALUES (?, 1, 0, 0, 1, ?)", name, text)
+
+    async with OldDiskStore(directory=directory) as old, DiskStore(directory=directory) as new:
+        yield Data(old, new, lambda: {name for (name,) in sql("SELECT key FROM Cache")}, plant)
+
+
+@asynccontextmanager
+async def on_rocksdb(where: Path, _: str) -> AsyncGenerator[Data, None]:
+    from key_value.aio.stores.rocksdb import RocksDBStore as OldRocksDBStore
+    from rocksdict import Rdict
+
+    from keyvalue.stores.rocksdb import RocksDBStore
+
+    def plant(name: str, text: str) -> None:
+        db[name] = text.encode()
+
+    db = Rdict(str(where / "rocksdb"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it says that the store is unstable
+        old = OldRocksDBStore(db=db)
+    async with old, RocksDBStore(db=db) as new:
+        yield Data(old, new, lambda: {str(name) for name in db.keys()}, plant)  # noqa: SIM118 # an Rdict is no dict
+    db.close()
+
+
+@asynccontextmanager
+async def on_redis(_: Path, url: str) -> AsyncGenerator[Data, None]:
+    import redis
+    from key_value.aio.stores.redis import RedisStore as OldRedisStore
+
+    from keyvalue.stores.redis import RedisStore
+
+    client: Any = redis.Redis.from_url(url)
+    async with OldRedisStore(url=url) as old, RedisStore(url=url) as new:
+        yield Data(old, new, lambda: {name.decode() for name in client.keys("*")}, client.set)
+    client.close()
+
+
+OPENERS = {"disk": on_disk, "rocksdb": on_rocksdb, "redis": on_redis}
+Open = Callable[[], AbstractAsyncContextManager[Data]]
+
+
+@pytest.fixture
+def opened(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Open:
+    url: str = request.getfixturevalue("redis_url") if backend == "redis" else ""
+    return lambda: OPENERS[backend](tmp_path, url)
+
+
+# The same data
+
+VALUES: list[dict[str, Any]] = [
+    {},
+    {"name": "Alice", "é😀": ["é", None, True, 1, -1.5, {"x": []}]},
+    {"large": "x" * 100_000},
+    {"key": "k", "value": {"value": "{}"}, "version": 7, "collection": 1, "expires_at": ""},
+    {"ints": [2**53 + 1, 2**63, 2**80, -(2**80), 10**4000]},
+    {"floats": [0.1, 1e300, 5e-324, -0.0, 1.0]},
+    {"nul\0": "\0\n\u2028"},
+]
+
+
+@on_persistent
+async def test_it_reads_what_we_write(opened: Open) -> None:
+    keys = [f"k{number}" for number in range(len(VALUES))]
+    async with opened() as data:
+        await data.new.put_many(keys, VALUES, collection="c", ttl=50)
+        for key, value in zip(keys, VALUES, strict=True):
+            await data.new.put(key, value)
+            assert same(await data.old.get(key, collection="c"), value)
+            assert await data.old.ttl(key) == (value, None)
+        assert await data.old.get_many([*keys, "missing"]) == [*VALUES, None]
+        for value, left in await data.old.ttl_many(keys, collection="c"):
+            assert value in VALUES
+            assert 40 < left <= 50.1
+        await data.new.put("k0", {"again": True}, collection="c")
+        assert await data.old.ttl("k0", collection="c") == ({"again": True}, None)
+        assert await data.old.delete("k0", collection="c") is True
+        assert await data.new.get("k0", collection="c") is None
+        assert await data.old.delete_many(keys) == len(keys)
+        assert await data.new.keys() == []
+        if hasattr(data.old, "keys"):
+            assert sorted(await data.old.keys("c")) == keys[1:]
+
+
+@on_persistent
+async def test_we_read_what_it_writes(opened: Open) -> None:
+    keys = [f"k{number}" for number in range(len(VALUES))]
+    async with opened() as data:
+        await data.old.put_many(keys, VALUES, collection="c", ttl=50)
+        for key, value in zip(keys, VALUES, strict=True):
+            await data.old.put(key, value)
+            assert await data.new.get(key, collection="c") == value
+            assert await data.new.ttl(key) == (value, None)
+        assert await data.new.get_many([*keys, "missing"]) == [*VALUES, None]
+        for value, left in await data.new.ttl_many(keys, collection="c"):
+            assert value in VALUES
+            assert 40 < left <= 50
+        assert sorted(await data.new.keys("c")) == keys
+        assert sorted(await data.new.collections()) == ["c", "default_collection"]
+        await data.old.put("k0", {"again": True}, collection="c")
+        assert await data.new.ttl("k0", collection="c") == ({"again": True}, None)
+        await data.new.put("k1", {"ours": True}, collection="c", ttl=90)
+        assert (await data.old.ttl("k1", collection="c"))[1] > 80
+        assert await data.new.delete("k0", collection="c") is True
+        assert await data.old.get("k0", collection="c") is None
+        assert await data.new.destroy_collection("c") is True
+        assert await data.old.get_many(keys, collection="c") == [None] * len(keys)
+        assert await data.new.destroy() is True
+        assert data.names() == set()
+
+
+@on_persistent
+async def test_what_it_writes_expires(opened: Open, clock: Clock) -> None:
+    async with opened() as data:
+        await data.old.put("k", {}, ttl=50)
+        await data.old.put_many(["l", "m"], [{}, {}], collection="tenant::42", ttl=50)
+        clock.advance(50)
+        assert await data.new.get("k") is None
+        assert await data.new.get_many(["l", "m"], collection="tenant::42") == [None, None]
+        assert await data.new.collections() == []
+        assert await data.new.delete("l", collection="tenant::42") is False
+        await data.new.cull()
+        assert data.names() == set()
+
+
+@on_persistent
+async def test_values_that_only_it_writes_are_read(opened: Open) -> None:
+    deep: Any = 1
+    for level in range(900):
+        deep = {"a": deep} if level % 2 else [deep]
+    values = [{"floats": [float("inf"), -float("inf")], "\ud800": "\udfff", "big": [2**70]}, deep]
+    async with opened() as data:
+        await data.old.put_many(["k", "deep"], values, ttl=50)
+        await data.old.put("nan", {"nan": float("nan")})
+        await data.old.put_many(["k", "deep"], values, collection="a::b")
+        for collection in (None, "a::b"):
+            assert await data.new.get_many(["k", "deep"], collection=collection) == values
+        assert str((await data.new.get("nan"))["nan"]) == "nan"
+        assert sorted(await data.new.keys()) == ["deep", "k", "nan"]
+        assert sorted(await data.new.keys("a::b")) == ["deep", "k"]
+        await data.new.cull()
+        assert await data.new.delete_many(["k", "deep"]) == 2
+        assert await data.new.destroy() is True
+        assert data.names() == set()
+
+
+DOCUMENTS: list[dict[str, Any]] = [
+    {"value": json.dumps({"a": [1]})},
+    {"value": {"a": [1]}},
+    {"value": {"a": [1]}, "version": 1, "created_at": "", "expires_at": "", "more": 1},
+    {"value": {"a": [1]}, "created_at": "2026-01-01T00:00:00+00:00", "expires_at": "9999-12-31T23:59:59.999999+00:00"},
+]
+
+
+@on_persistent
+@pytest.mark.parametrize("number", range(len(DOCUMENTS)))
+async def test_both_read_every_form_of_the_document(opened: Open, number: int) -> None:
+    async with opened() as data:
+        data.plant("c::k", json.dumps(DOCUMENTS[number]))
+        assert await data.old.get("k", collection="c") == {"a": [1]}
+        assert await data.new.get("k", collection="c") == {"a": [1]}
+        assert await data.new.get_many(["k"], collection="c") == [{"a": [1]}]
+
+
+@pytest.mark.backends(*backends.SHARED)
+async def test_another_default_collection(opened: Open, make_raw: Callable[..., Any]) -> None:
+    async with opened() as data, make_raw(default_collection="mine") as new:
+        await data.old.put("k", {"a": 1}, collection="mine")
+        assert await new.get("k") == {"a": 1}
+        await new.put("l", {"a": 2})
+        assert await data.old.get("l", collection="mine") == {"a": 2}
+
+
+async def test_a_rocksdb_database_opened_by_one_after_the_other(tmp_path: Path) -> None:
+    from key_value.aio.stores.rocksdb import RocksDBStore as OldRocksDBStore
+
+    from keyvalue.stores.rocksdb import RocksDBStore
+
+    for turn in range(2):
+        with pytest.warns(UserWarning, match="unstable|stable"):
+            old = OldRocksDBStore(path=tmp_path)
+        async with old:
+            assert await old.get("new") == ({"turn": 0} if turn else None)
+            await old.put("old", {"turn": turn})
+        async with RocksDBStore(path=tmp_path) as new:
+            assert await new.get("old") == {"turn": turn}
+            await new.put("new", {"turn": turn})
+
+
+async def test_a_disk_cache_given_to_both(tmp_path: Path) -> None:
+    import diskcache
+    from key_value.aio.stores.disk import DiskStore as OldDiskStore
+
+    from keyvalue.stores.disk import DiskStore
+
+    with diskcache.Cache(tmp_path, disk=diskcache.JSONDisk, eviction_policy="none") as cache:
+        async with OldDiskStore(disk_cache=cache) as old, DiskStore(disk_cache=cache) as new:
+            await old.put("k", {"large": "x" * 100_000}, ttl=50)
+            assert await new.get("k") == {"large": "x" * 100_000}
+            await new.put("k", {"a": 1}, ttl=50)
+            assert await old.get("k") == {"a": 1}
+            assert await new.keys() == ["k"]
+
+
+# Names that move: H-5
+
+MOVED = [("tenant::42", "k"), ("urn:", "e"), ("a::b", "c"), ("::", "::"), (":", ":"), ("a::", "x::y"), ("a~::", "~0")]
+moved = pytest.mark.parametrize(("collection", "key"), MOVED)
+
+
+@on_persistent
+@moved
+async def test_an_entry_at_its_old_place_is_found_and_listed_once(opened: Open, collection: str, key: str) -> None:
+    async with opened() as data:
+        await data.old.put(key, {"old": True}, collection=collection, ttl=50)
+        assert data.names() == {f"{collection}::{key}"}
+        assert await data.new.get(key, collection=collection) == {"old": True}
+        value, left = await data.new.ttl(key, collection=collection)
+        assert value == {"old": True}
+        assert 40 < left <= 50
+        assert await data.new.get_many([key, "missing"], collection=collection) == [{"old": True}, None]
+        assert await data.new.keys(collection) == [key]
+        assert await data.new.collections() == [collection]
+        assert data.names() == {f"{collection}::{key}"}
+
+
+@on_persistent
+@moved
+@pytest.mark.parametrize("bulk", [False, True])
+async def test_the_next_put_takes_it_over(opened: Open, collection: str, key: str, bulk: bool) -> None:
+    async with opened() as data:
+        await data.old.put(key, {"old": True}, collection=collection)
+        if bulk:
+            await data.new.put_many(["other", key], [{}, {"new": True}], collection=collection, ttl=50)
+        else:
+            await data.new.put(key, {"new": True}, collection=collection)
+        assert f"{collection}::{key}" not in data.names()
+        assert not any("::" in name for name in data.names())
+        assert await data.new.get(key, collection=collection) == {"new": True}
+        assert (await data.new.keys(collection)).count(key) == 1
+        assert await data.old.get(key, collection=collection) is None
+
+
+@on_persistent
+@moved
+async def test_after_delete_it_is_gone_from_both_places(opened: Open, collection: str, key: str) -> None:
+    async with opened() as data:
+        await data.old.put(key, {"old": True}, collection=collection)
+        assert await data.new.delete(key, collection=collection) is True
+        assert await data.new.delete(key, collection=collection) is False
+        assert data.names() == set()
+
+        await data.new.put(key, {"new": True}, collection=collection)
+        await data.old.put(key, {"old": True}, collection=collection)
+        assert len(data.names()) == 2
+        assert await data.new.get(key, collection=collection) == {"new": True}
+        assert await data.new.keys(collection) == [key]
+        assert await data.new.delete_many([key, key], collection=collection) == 1
+        assert data.names() == set()
+
+        await data.old.put_many([key, "l"], [{}, {}], collection=collection)
+        assert await data.new.destroy_collection(collection) is True
+        assert data.names() == set()
+
+
+# Guests: rows that lie at the plain name of another pair (H-5)
+
+PAIRS = [(("a", "b::c"), ("a::b", "c")), (("a", ":b"), ("a:", "b")), (("a", "b::c::d"), ("a::b::c", "d"))]
+pairs = pytest.mark.parametrize(("host", "guest"), PAIRS)
+
+
+@on_persistent
+@pairs
+async def test_a_guest_is_not_returned_to_the_host(opened: Open, host: tuple[str, str], guest: tuple[str, str]) -> None:
+    async with opened() as data:
+        await data.old.put(guest[1], {"guest": True}, collection=guest[0], ttl=50)
+        assert await data.old.get(host[1], collection=host[0]) == {"guest": True}
+        assert await data.new.get(host[1], collection=host[0]) is None
+        assert await data.new.ttl(host[1], collection=host[0]) == (None, None)
+        assert await data.new.get_many([host[1], "x"], collection=host[0]) == [None, None]
+        assert await data.new.keys(host[0]) == []
+        assert await data.new.collections() == [guest[0]]
+        assert await data.new.get(guest[1], collection=guest[0]) == {"guest": True}
+
+
+@on_persistent
+@pairs
+async def test_a_guest_is_not_destroyed_by_the_host(opened: Open, host: tuple[str, str], guest: tuple[str, str]) -> None:
+    async with opened() as data:
+        await data.old.put(guest[1], {"guest": True}, collection=guest[0])
+        assert await data.new.delete(host[1], collection=host[0]) is False
+        assert await data.new.delete_many([host[1], "x"], collection=host[0]) == 0
+        assert await data.new.destroy_collection(host[0]) is False
+        await data.new.put("x", {}, collection=host[0])
+        assert await data.new.destroy_collection(host[0]) is True
+        await data.new.cull()
+        assert await data.new.get(guest[1], collection=guest[0]) == {"guest": True}
+        assert data.names() == {f"{guest[0]}::{guest[1]}"}
+
+
+@on_persistent
+@pairs
+@pytest.mark.parametrize("bulk", [False, True])
+async def test_a_guest_moves_out_when_the_host_puts(opened: Open, host: tuple[str, str], guest: tuple[str, str], bulk: bool) -> None:
+    async with opened() as data:
+        await data.old.put(guest[1], {"guest": 2**70}, collection=guest[0], ttl=50)
+        if bulk:
+            await data.new.put_many(["x", host[1]], [{}, {"host": True}], collection=host[0])
+        else:
+            await data.new.put(host[1], {"host": True}, collection=host[0])
+        assert await data.new.ttl(host[1], collection=host[0]) == ({"host": True}, None)
+        value, left = await data.new.ttl(guest[1], collection=guest[0])
+        assert value == {"guest": 2**70}
+        assert 40 < left <= 50
+        assert await data.new.keys(guest[0]) == [guest[1]]
+        assert host[1] in await data.new.keys(host[0])
+        assert await data.old.get(host[1], collection=host[0]) == {"host": True}
+        assert await data.new.delete(guest[1], collection=guest[0]) is True
+        assert await data.new.get(host[1], collection=host[0]) == {"host": True}
+
+
+@on_persistent
+@pairs
+async def test_a_guest_with_a_value_that_only_it_writes_moves_out_too(opened: Open, host: tuple[str, str], guest: tuple[str, str]) -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = {"a": deep}
+    async with opened() as data:
+        value = {"deep": deep, "inf": float("inf"), "\ud800": "\udfff"}
+        await data.old.put(guest[1], value, collection=guest[0])
+        await data.new.put(host[1], {"host": True}, collection=host[0])
+        assert await data.new.get(guest[1], collection=guest[0]) == value
+        assert await data.new.get(host[1], collection=host[0]) == {"host": True}
+
+
+@on_persistent
+@pairs
+async def test_the_moved_pair_leaves_the_hosts_row_alone(opened: Open, host: tuple[str, str], guest: tuple[str, str]) -> None:
+    async with opened() as data:
+        await data.old.put(host[1], {"host": True}, collection=host[0])
+        assert await data.new.get(guest[1], collection=guest[0]) is None
+        assert await data.new.delete(guest[1], collection=guest[0]) is False
+        assert await data.new.destroy_collection(guest[0]) is False
+        await data.new.put(guest[1], {"guest": True}, collection=guest[0])
+        assert await data.new.get(host[1], collection=host[0]) == {"host": True}
+        assert await data.new.delete_many([guest[1]], collection=guest[0]) == 1
+        assert await data.new.destroy_collection(guest[0]) is False
+        assert await data.new.get(host[1], collection=host[0]) == {"host": True}
+        assert await data.old.get(host[1], collection=host[0]) == {"host": True}
+
+
+@on_persistent
+async def test_a_damaged_row_at_an_old_place_does_not_disturb_the_new_one(opened: Open) -> None:
+    async with opened() as data:
+        data.plant("a::b::c", "not a document")
+        assert await data.new.get("c", collection="a::b") is None
+        await data.new.put("c", {"a": 1}, collection="a::b")
+        assert await data.new.get("c", collection="a::b") == {"a": 1}
+        assert await data.new.delete("c", collection="a::b") is True
+        assert data.names() == {"a::b::c"}
+
+
+# The same names
+
+REQUIRED = {"protocols", "protocols.key_value", "errors", "stores.base", "wrappers.base"} | {
+    f"stores.{name}" for name in ("memory", "null", "disk", "rocksdb", "redis")
+}
+TO_COME = {"MultiDiskStore"}
+BASES = {"stores.base": ["BaseStore"], "wrappers.base": ["BaseWrapper"]}
+
+
+def documented_modules() -> set[str]:
+    found = {"protocols", "protocols.key_value", "errors"}
+    for package in ("stores", "wrappers", "adapters"):
+        spec = importlib.util.find_spec(f"key_value.aio.{package}")
+        assert spec is not None
+        found |= {f"{package}.{module.name}" for module in pkgutil.iter_modules(spec.submodule_search_locations)}
+    return {name for name in found if not name.rpartition(".")[2].startswith("_")}
+
+
+def is_here(name: str) -> bool:
+    with suppress(ModuleNotFoundError):
+        return importlib.util.find_spec(f"keyvalue.{name}") is not None
+    return False
+
+
+def public(name: str, module: ModuleType) -> list[str]:
+    if name in BASES:
+        return BASES[name]
+    listed = getattr(module, "__all__", None)
+    if listed is not None:
+        return listed
+    return [
+        member
+        for member, value in vars(module).items()
+        if not member.startswith("_") and getattr(value, "__module__", "").startswith("key_value.aio")
+    ]
+
+
+HERE = sorted(filter(is_here, documented_modules()))
+
+
+def test_the_modules_that_must_be_here_are() -> None:
+    assert set(HERE) >= REQUIRED
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_every_documented_name_is_here(name: str) -> None:
+    old, new = importlib.import_module(f"key_value.aio.{name}"), importlib.import_module(f"keyvalue.{name}")
+    assert public(name, old)
+    for member in public(name, old):
+        if member in TO_COME and not hasattr(new, member):
+            continue
+        theirs, ours = getattr(old, member), getattr(new, member)
+        assert is_class(theirs) == is_class(ours)
+        if is_class(theirs) and name not in BASES:
+            compare_constructors(theirs, ours)
+            compare_methods(theirs, ours)
+
+
+def is_class(what: object) -> bool:
+    return inspect.isclass(what) and get_origin(what) is None  # on Python 3.10, `dict[str, int]` says it is a class
+
+
+def compare_constructors(theirs: Any, ours: Any) -> None:
+    """Each parameter that it names itself is here, with the same default."""
+    if "__init__" not in vars(theirs):
+        return
+    here = inspect.signature(ours).parameters
+    for name, parameter in inspect.signature(theirs.__init__).parameters.items():
+        if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        assert name in here, f"{ours.__name__} has no parameter {name}"
+        assert here[name].kind in (parameter.kind, inspect.Parameter.POSITIONAL_OR_KEYWORD), f"{ours.__name__}({name})"
+        if parameter.default is not parameter.empty:
+            assert here[name].default == parameter.default, f"{ours.__name__}({name})"
+
+
+METHODS = ["get", "ttl", "put", "delete", "get_many", "ttl_many", "put_many", "delete_many"]
+OPTIONAL = ["keys", "collections", "destroy", "destroy_collection", "cull"]
+
+
+def compare_methods(theirs: Any, ours: Any) -> None:
+    for name in [*METHODS, *OPTIONAL, "setup", "close"]:
+        if not hasattr(theirs, name):
+            continue
+        assert hasattr(ours, name), f"{ours.__name__} has no {name}"
+        here, there = (
+            [(p.name, p.kind, p.default) for p in inspect.signature(getattr(kind, name)).parameters.values()] for kind in (ours, theirs)
+        )
+        assert here == there, f"{ours.__name__}.{name}"
+
+
+def test_the_errors_have_the_same_parents() -> None:
+    from key_value.aio import errors as old_errors
+
+    for name in old_errors.__all__:
+        theirs, ours = getattr(old_errors, name), getattr(keyvalue.errors, name)
+        if not is_class(theirs):
+            continue
+        for parent in theirs.__mro__[1:]:
+            if parent.__module__.startswith("key_value"):
+                assert issubclass(ours, getattr(keyvalue.errors, parent.__name__)), name
+        compare_constructors(theirs, ours)
+
+
+def test_the_protocol_is_where_it_was() -> None:
+    assert keyvalue.AsyncKeyValue is keyvalue.protocols.AsyncKeyValue
+    assert old_protocols.AsyncKeyValue is old_key_value.AsyncKeyValue
+
+
+PROTOCOLS = [name for name in vars(old_key_value) if name.startswith("Async")]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+async def test_each_is_an_instance_of_the_others_protocol(name: str) -> None:
+    theirs, ours = getattr(old_key_value, name), getattr(keyvalue.protocols, name)
+    assert isinstance(MemoryStore(), theirs)
+    assert isinstance(MemoryStore(), ours)
+    old = OldMemoryStore()
+    assert isinstance(old, theirs) == isinstance(old, ours)
+    assert not isinstance(object(), ours)
+
+
+async def test_our_store_under_its_wrapper() -> None:
+    from key_value.aio.wrappers.prefix_keys import PrefixKeysWrapper
+
+    store = MemoryStore()
+    kv = PrefixKeysWrapper(key_value=store, prefix="mine")
+    await kv.put("k", {"a": 1}, ttl=50)
+    await kv.put_many(["l", "m"], [{}, {}], collection="c")
+    assert (await kv.ttl("k"))[0] == {"a": 1}
+    assert await kv.get_many(["l", "x"], collection="c") == [{}, None]
+    assert await kv.delete_many(["l", "m"], collection="c") == 2
+    assert await store.keys() == ["mine__k"]
+
+
+def test_its_store_under_our_facade_and_wrapper() -> None:
+    for wrap in (lambda store: store, backends.PlainWrapper, backends.RenamingWrapper):  # pyright: ignore[reportUnknownLambdaType]
+        with BlockingKeyValue(wrap(OldMemoryStore())) as kv:
+            kv.put("k", {"a": 1}, ttl=50)
+            value, left = kv.ttl("k")
+            assert value == {"a": 1}
+            assert left is not None
+            assert 40 < left <= 50
+            kv.put_many(["l", "m"], [{}, {}], collection="c")
+            assert kv.get_many(["l", "x"], collection="c") == [{}, None]
+            assert kv.delete_many(["l", "m"], collection="c") == 2
+            assert kv.delete("k") is True

@@ -1,0 +1,592 @@
+"""Any calls in any order, with hostile names, values and TTLs, on a moving clock: every store against a model.
+
+`CI=true` runs the full budget. `KEYVALUE_TEST_EXAMPLES` sets the number of examples on embedded stores; servers get their share of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+from collections import OrderedDict, UserDict
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, SupportsFloat, TypeVar, cast
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from keyvalue._core import clock as clock_module
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.errors import InvalidKeyError, InvalidTTLError, SerializationError, StoreClosedError
+from keyvalue.protocols import AsyncKeyValue
+from tests import backends, runtimes
+from tests.conftest import CI
+from tests.model import DEFAULT_COLLECTION, TICK, Held, Model
+from tests.test_contract import BAD_TTLS, NAMES, NOT_JSON, VALUES, nested, same
+
+# Examples and steps. The design asks CI for 200 of 50, and 25 of 30 on servers; Hypothesis keeps about a fifth of its examples shorter.
+EMBEDDED, SERVER = ((260, 50), (36, 30)) if CI else ((30, 30), (10, 20))
+
+T = TypeVar("T")
+
+START = 1_700_000_000.0
+EXPIRING_BY_THEMSELVES = ("disk", "redis")
+"""The backends that also expire entries by the real clock, which no example may outlast."""
+
+
+def one_in(pool: Sequence[T]) -> st.SearchStrategy[T]:
+    """What `st.sampled_from` does, which would put all of the pool into the texts that Hypothesis makes of its strategies."""
+    return st.integers(0, len(pool) - 1).map(lambda place: pool[place])
+
+
+# Names. A test case draws a few, and uses only those, so that it meets each again and again.
+
+Names = tuple[Sequence[str | None], Sequence[str]]
+
+# Collections and keys that some way of joining, escaping, folding or prefixing them would mix up with one another.
+FAMILIES: list[Names] = [
+    (["a", "a:"], ["a", ":a"]),
+    (["a", "a::a"], ["a", "a::a"]),
+    (["a", "a::"], ["a", "::a"]),
+    (["a::", "a::a", "a:"], ["a", ":a", "::a", "a::a"]),
+    ([":", "::", ":::"], [":", "::", "a"]),
+    (["a", "a::b", "a::b::c"], ["b::c::d", "c::d", "d"]),
+    (["a:", "a::"], [":", "~1", "~01"]),
+    (["a:", "a~1", "a::", "a~1:"], ["a", "~:a", "1~:a"]),
+    (["a", "A", "é", "e\u0301"], ["k", "K", "\ufb01", "fi"]),
+    ([None, DEFAULT_COLLECTION], ["a", "b"]),
+    (["mine/a", "a", None], ["key/a", "a", "key/key/a"]),
+    (["a", "a\0", "\0"], ["a", "\0", "\0a"]),
+    (["*", "?", "[a]", "a"], ["*", "[^b]", "\\"]),
+]
+
+_name = st.one_of(one_in(NAMES), one_in(NAMES), st.text(min_size=1, max_size=8))
+_any_names = st.tuples(
+    st.lists(st.one_of(_name, st.sampled_from([None, DEFAULT_COLLECTION, "a", "a::"])), min_size=1, max_size=3, unique=True),
+    st.lists(_name, min_size=2, max_size=4, unique=True),
+)
+_family = st.integers(0, len(FAMILIES) - 1).map(lambda place: FAMILIES[place])
+_hostile_names = st.integers(0, 3).flatmap(lambda dice: _any_names if dice == 3 else _family)
+_few_names = st.shared(st.runner().flatmap(lambda machine: cast("KeyValueMachine", machine).names), key="names")
+
+
+@st.composite
+def _collections(draw: st.DrawFn) -> str | None:
+    pool, _ = draw(_few_names)
+    return pool[draw(st.integers(0, len(pool) - 1))]
+
+
+@st.composite
+def _keys(draw: st.DrawFn) -> str:
+    _, pool = draw(_few_names)
+    return pool[draw(st.integers(0, len(pool) - 1))]
+
+
+A_COLLECTION = _collections()
+A_KEY = _keys()
+SOME_KEYS = st.one_of(st.lists(A_KEY, max_size=7), st.lists(A_KEY, max_size=5).map(tuple))
+
+
+# Values, each with what must come back. Most are made here, once: making them up is what takes Hypothesis longest.
+
+
+class Put(NamedTuple):
+    """A value to put, and its JSON round trip."""
+
+    value: Mapping[str, Any]
+    expected: dict[str, Any]
+
+
+def through_json(value: Any) -> Put:
+    return Put(value, json.loads(json.dumps(value)))
+
+
+POOL: list[Put] = [
+    *(Put(value, value) for value in [*VALUES, nested(250), nested(250, 2**70), {"large": "é\0" * 25_000}]),
+    *map(
+        through_json,
+        [
+            {"n": 1},
+            {"n": 2},
+            {"null": "null", "none": None, "NaN": "NaN", "Infinity": ["-Infinity", "true", "1e999"]},
+            {"tuple": (1, (2, ()), [(3,)]), "big": (2**70, None)},
+            {"sign": [0, 0.0, -0.0, -1e-320], "whole": [1, 1.0, True, 1e16, 2.0**63]},
+            {"version": 1, "key": "a", "collection": "a", "value": {"n": 1}, "created_at": None, "expires_at": "1970-01-01T00:00:00+00:00"},
+            {"envelope": {"envelope": {}}, "value": '{"n": 1}'},
+            {"a": {"": 1, "\0": 2, "\u2028": 3}, "A": "\ufeff", "b": "\x7f\x80'\"\\"},
+            OrderedDict(z=1, a=OrderedDict(z=1, a=2)),
+        ],
+    ),
+    Put(MappingProxyType({"proxy": 1}), {"proxy": 1}),
+    Put(UserDict({"user": UserDict({"dict": 2**64})}), {"user": {"dict": 2**64}}),
+]
+
+_leaves = st.one_of(
+    st.integers(),
+    st.integers(-(2**80), 2**80),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+    st.sampled_from([None, True, False, "null", "", 2**63, 2**64, -(2**63) - 1, 10**30]),
+)
+_json = st.recursive(
+    _leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple), st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+_made_up = st.dictionaries(st.text(max_size=4), _json, max_size=3).map(through_json)
+_from_pool = st.integers(0, len(POOL) - 1).map(lambda place: POOL[place])
+A_VALUE = st.integers(0, 9).flatmap(lambda dice: _made_up if dice == 9 else _from_pool)
+
+SOME_ITEMS = st.lists(st.tuples(A_KEY, A_VALUE), max_size=6)
+
+
+# Times to live.
+
+LONG: list[SupportsFloat | None] = [
+    None,
+    None,
+    None,
+    None,
+    30,
+    45.5,
+    60,
+    90.015625,
+    Decimal("31.5"),
+    Fraction(121, 2),
+    3600,
+    10**6,
+    10**9,
+    2 * 10**11,
+]
+SHORT: list[SupportsFloat | None] = [TICK, 0.5, 1, 10, Fraction(1, 3), 0.1, 0.001, Decimal("0.000001"), 1e-9, 5e-324]
+_long = st.one_of(st.sampled_from(LONG), st.sampled_from(LONG), st.floats(30, 1e6))
+_any = st.one_of(st.sampled_from(LONG), st.sampled_from(SHORT), st.sampled_from([*LONG, *SHORT]), st.floats(1e-9, 1e6))
+A_TTL = st.runner().flatmap(lambda machine: cast("KeyValueMachine", machine).ttls)
+
+
+# Calls that must be refused.
+
+
+class Good(Enum):
+    """What stands for a name that there is nothing wrong with."""
+
+    KEY = 1
+
+    def __repr__(self) -> str:
+        return "KEY"
+
+
+class Refusal(NamedTuple):
+    """A call that must raise this and change nothing."""
+
+    error: type[Exception]
+    method: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = {}
+
+
+_KEY = Good.KEY
+
+
+def _bad_names() -> Generator[Refusal, None, None]:
+    for bad, error in [("", InvalidKeyError), ("\ud800", InvalidKeyError), ("a\udfff", InvalidKeyError), (1, TypeError), (b"a", TypeError)]:
+        for method, args in [("get", ()), ("ttl", ()), ("delete", ()), ("put", ({},))]:
+            yield Refusal(error, method, (bad, *args))
+            yield Refusal(error, method, (_KEY, *args), {"collection": bad})
+        for method, args in [("get_many", ()), ("ttl_many", ()), ("delete_many", ()), ("put_many", ([{}, {}],))]:
+            yield Refusal(error, method, ([_KEY, bad], *args))
+            yield Refusal(error, method, ([_KEY, _KEY], *args), {"collection": bad})
+        yield Refusal(error, "keys", (bad,))
+        yield Refusal(error, "destroy_collection", (bad,))
+    yield Refusal(TypeError, "destroy_collection", (None,))
+    yield Refusal(TypeError, "put", (None, {}))
+    yield Refusal(TypeError, "delete_many", ([_KEY, None],))
+
+
+def _bad_values() -> Generator[Refusal, None, None]:
+    for bad in NOT_JSON:
+        yield Refusal(SerializationError, "put", (_KEY, {"n": [0, {"bad": bad}]}))
+        yield Refusal(SerializationError, "put_many", ([_KEY, _KEY], [{}, {"big": 2**70, "bad": (bad,)}]), {"ttl": 60})
+    for bad in (nested(300), nested(3000)):
+        yield Refusal(SerializationError, "put", (_KEY, bad))
+    for bad in (None, [], "{}", 1, b"{}"):
+        yield Refusal(TypeError, "put", (_KEY, bad))
+        yield Refusal(TypeError, "put_many", ([_KEY, _KEY], ({}, bad)))
+
+
+def _bad_ttls() -> Generator[Refusal, None, None]:
+    for bad in [*BAD_TTLS, "10", [1], object]:
+        yield Refusal(InvalidTTLError, "put", (_KEY, {}), {"ttl": bad})
+        yield Refusal(InvalidTTLError, "put_many", ([_KEY], [{}]), {"ttl": bad})
+
+
+def _bad_shapes() -> Generator[Refusal, None, None]:
+    for some, others in (([_KEY], []), ([], [{}]), ([_KEY, _KEY], [{}]), ([_KEY], [{}, {}])):
+        yield Refusal(ValueError, "put_many", (some, others))
+    for bad in ("ab", b"ab", {"a"}, {"a": 1}, None, 1):
+        for method, args in [("get_many", ()), ("ttl_many", ()), ("delete_many", ()), ("put_many", ([{}],))]:
+            yield Refusal(TypeError, method, (bad, *args))
+    yield Refusal(TypeError, "put_many", ([_KEY], "x"))
+    yield Refusal(TypeError, "put_many", ([_KEY], {"x": {}}))
+    for limit, error in ((-1, ValueError), ("1", TypeError), (1.0, TypeError), (True, TypeError)):
+        yield Refusal(error, "keys", (), {"limit": limit})
+        yield Refusal(error, "collections", (), {"limit": limit})
+
+
+BAD_NAMES, BAD_VALUES, BAD_TIMES, BAD_SHAPES = map(list, (_bad_names(), _bad_values(), _bad_ttls(), _bad_shapes()))
+A_REFUSAL = st.one_of(
+    st.integers(0, len(BAD_NAMES) - 1).map(lambda place: BAD_NAMES[place]),
+    st.integers(0, len(BAD_VALUES) - 1).map(lambda place: BAD_VALUES[place]),
+    st.integers(0, len(BAD_TIMES) - 1).map(lambda place: BAD_TIMES[place]),
+    st.integers(0, len(BAD_SHAPES) - 1).map(lambda place: BAD_SHAPES[place]),
+)
+
+SELDOM = st.integers(0, 3)
+
+
+# Where a machine runs.
+
+Call = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the stores of one test come from, and how they are called."""
+
+    backend: str
+    make: Callable[..., AsyncKeyValue]
+    enter: Callable[[AsyncKeyValue], Call]
+    before_each: Callable[[], object]
+    directory: Path
+    set_clock: Callable[[float], object]
+    limit: int | None = None
+
+
+def _of_facade(store: AsyncKeyValue) -> Call:
+    facade = BlockingKeyValue(store)
+    return lambda method, *args, **kwargs: getattr(facade, method)(*args, **kwargs)
+
+
+@contextmanager
+def entering(runtime: runtimes.Name) -> Generator[Callable[[AsyncKeyValue], Call], None, None]:
+    """Yield what makes of a store a function that calls its methods by name on a runtime, from this thread."""
+    if runtime == "direct":
+        yield _of_facade
+    elif runtime == "portal":
+        yield lambda store: _of_facade(runtimes.undeclared(store))
+    else:
+        with start_blocking_portal(runtime) as portal:
+            yield lambda store: lambda method, *args, **kwargs: portal.call(partial(getattr(store, method), *args, **kwargs))
+
+
+class KeyValueMachine(RuleBasedStateMachine):
+    """Makes the same calls on a store and on the model."""
+
+    world: World
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._around = sys.exc_info()[1]
+        self.world.before_each()
+        self.directory = tempfile.mkdtemp(dir=self.world.directory)
+        # With a limit, what matters is which entries are used when: of few names, in one collection.
+        self.names: st.SearchStrategy[Names] = _hostile_names if self.world.limit is None else st.just((["a"], ["a", "b", "c", "d"]))
+        self.ttls = _long if self.world.backend in EXPIRING_BY_THEMSELVES else _any
+        self.model = Model(START, self.world.limit)
+        self.world.set_clock(START)
+        self.call = self._opened()
+
+    def _opened(self) -> Call:
+        options = {} if self.world.limit is None else {"max_entries_per_collection": self.world.limit}
+        return self.world.enter(self.world.make(Path(self.directory), **options))
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[1] is self._around:  # no step has failed
+                self.look_at_everything()
+        finally:
+            self.call("close")
+            shutil.rmtree(self.directory)
+
+    @initialize(names=_few_names)
+    def draw_names(self, names: object) -> None:
+        """Have the few names drawn before any step that can be left out."""
+
+    # Reading.
+
+    @rule(key=A_KEY, collection=A_COLLECTION)
+    def get(self, key: str, collection: str | None) -> None:
+        got = self.call("get", key, collection=collection)
+        (held,) = self.model.read(collection, [key])
+        _check_value(got, held)
+        _spoil(got)
+
+    @rule(key=A_KEY, collection=A_COLLECTION)
+    def ttl(self, key: str, collection: str | None) -> None:
+        pair = self.call("ttl", key=key, collection=collection)
+        (held,) = self.model.read(collection, [key])
+        self._check_pair(pair, held)
+
+    @rule(keys=SOME_KEYS, collection=A_COLLECTION)
+    def get_many(self, keys: Sequence[str], collection: str | None) -> None:
+        got = self.call("get_many", keys, collection=collection)
+        assert type(got) is list
+        assert len(got) == len(keys)
+        _check_unshared(got)
+        for value, held in zip(got, self.model.read(collection, keys), strict=True):
+            _check_value(value, held)
+            _spoil(value)
+
+    @rule(keys=SOME_KEYS, collection=A_COLLECTION)
+    def ttl_many(self, keys: Sequence[str], collection: str | None) -> None:
+        self._check_pairs(keys, collection)
+
+    def _check_pairs(self, keys: Sequence[str], collection: str | None) -> None:
+        pairs = self.call("ttl_many", keys=keys, collection=collection)
+        assert type(pairs) is list
+        assert len(pairs) == len(keys)
+        _check_unshared([value for value, _ in pairs])
+        for pair, held in zip(pairs, self.model.read(collection, keys), strict=True):
+            self._check_pair(pair, held)
+
+    def _check_pair(self, pair: Any, held: Held | None) -> None:
+        assert type(pair) is tuple
+        value, left = pair
+        _check_value(value, held)
+        _spoil(value)
+        if held is None or held.earliest is None or held.latest is None:
+            assert left is None
+        else:
+            assert type(left) is float
+            assert held.earliest - self.model.now <= left <= held.latest - self.model.now
+
+    # Listing.
+
+    @rule(collection=A_COLLECTION, limit=st.sampled_from([None, None, 0, 1, 2, 3, 100]))
+    def keys(self, collection: str | None, limit: int | None) -> None:
+        listed = self.call("keys", limit=limit) if collection is None else self.call("keys", collection, limit=limit)
+        _check_listed(listed, self.model.keys(collection), limit)
+
+    @rule(limit=st.sampled_from([None, None, 0, 1, 2, 100]))
+    def collections(self, limit: int | None) -> None:
+        _check_listed(self.call("collections", limit=limit), self.model.collections(), limit)
+
+    # Writing.
+
+    def put_one(self, key: str, put: Put, collection: str | None, ttl: SupportsFloat | None) -> None:
+        value = _copied(put.value)
+        assert self.call("put", key, value, collection=collection, ttl=ttl) is None
+        _spoil(value)
+        self.model.put(collection, [(key, put.expected)], ttl)
+        self.world.set_clock(self.model.now)
+
+    def put_several(self, items: Sequence[tuple[str, Put]], collection: str | None, ttl: SupportsFloat | None, in_tuples: bool) -> None:
+        keys, values = [key for key, _ in items], [_copied(put.value) for _, put in items]
+        shaped = (tuple(keys), tuple(values)) if in_tuples else (keys, values)
+        assert self.call("put_many", *shaped, collection=collection, ttl=ttl) is None
+        for value in values:
+            _spoil(value)
+        self.model.put(collection, [(key, put.expected) for key, put in items], ttl)
+        self.world.set_clock(self.model.now)
+
+    # More than once, so that they are chosen more often.
+    put = rule(key=A_KEY, put=A_VALUE, collection=A_COLLECTION, ttl=A_TTL)(put_one)
+    put_again = rule(key=A_KEY, put=A_VALUE, collection=A_COLLECTION, ttl=A_TTL)(put_one)
+    put_many = rule(items=SOME_ITEMS, collection=A_COLLECTION, ttl=A_TTL, in_tuples=st.booleans())(put_several)
+    put_many_again = rule(items=SOME_ITEMS, collection=A_COLLECTION, ttl=A_TTL, in_tuples=st.booleans())(put_several)
+    put_even_more = rule(items=SOME_ITEMS, collection=A_COLLECTION, ttl=A_TTL, in_tuples=st.booleans())(put_several)
+
+    @rule(key=A_KEY, collection=A_COLLECTION)
+    def delete(self, key: str, collection: str | None) -> None:
+        assert self.call("delete", key, collection=collection) is (self.model.delete(collection, [key]) == 1)
+
+    @rule(keys=SOME_KEYS, collection=A_COLLECTION)
+    def delete_many(self, keys: Sequence[str], collection: str | None) -> None:
+        count = self.call("delete_many", keys, collection=collection)
+        assert type(count) is int
+        assert count == self.model.delete(collection, keys)
+
+    @rule(refusal=A_REFUSAL, key=A_KEY, collection=A_COLLECTION)
+    def refuse(self, refusal: Refusal, key: str, collection: str | None) -> None:
+        args = [_filled(argument, key) for argument in refusal.args]
+        kwargs = dict(refusal.kwargs)
+        if refusal.method not in ("keys", "collections", "destroy_collection"):
+            kwargs.setdefault("collection", collection)
+        with pytest.raises(refusal.error):
+            self.call(refusal.method, *args, **kwargs)
+        self._check_pairs([key], collection)
+
+    # The store as a whole.
+
+    # What leaves little to look at happens less often than chosen.
+
+    @rule(dice=SELDOM, collection=A_COLLECTION)
+    def destroy_collection(self, dice: int, collection: str | None) -> None:
+        if dice:
+            return
+        name = DEFAULT_COLLECTION if collection is None else collection
+        assert self.call("destroy_collection", name) is self.model.destroy_collection(name)
+
+    @rule(dice=SELDOM)
+    def destroy(self, dice: int) -> None:
+        if dice == 0:
+            assert self.call("destroy") is True
+            self.model.clear()
+            assert self.call("collections") == []
+
+    @rule()
+    def cull(self) -> None:
+        assert self.call("cull") is None
+
+    @rule(dice=st.integers(0, 11), again=st.booleans(), setup=st.booleans())
+    def reopen(self, dice: int, again: bool, setup: bool) -> None:
+        persistent = self.world.backend in backends.PERSISTENT
+        if dice > (2 if persistent else 0):
+            return
+        self.call("close")
+        if again:
+            self.call("close")
+        for method, args in (("get", ("a",)), ("put_many", ([], [])), ("collections", ()), ("cull", ())):
+            with pytest.raises(StoreClosedError):
+                self.call(method, *args)
+        if not persistent:
+            self.model.clear()
+        self.call = self._opened()
+        if setup:
+            self.call("setup")
+
+    # The clock.
+
+    @rule(seconds=st.sampled_from([TICK, 0.5, 1, 10, 29.984375, 30, 45.5, 3600, 10**6, 10**7]))
+    def advance(self, seconds: float) -> None:
+        self.model.advance(seconds)
+        self.world.set_clock(self.model.now)
+
+    @precondition(lambda self: self.model.next_deadline(1e8) is not None)
+    @rule(short_of=st.sampled_from([0, 0, TICK]))
+    def advance_to_next_deadline(self, short_of: float) -> None:
+        deadline = self.model.next_deadline(1e8)
+        assert deadline is not None
+        self.model.advance(deadline - short_of - self.model.now)
+        self.world.set_clock(self.model.now)
+
+    def look_at_everything(self) -> None:
+        names = self.model.collections()
+        _check_listed(self.call("collections"), names, None)
+        for name in names:
+            here = self.model.keys(name)
+            _check_listed(self.call("keys", name), here, None)
+            self._check_pairs(sorted(here), name)
+
+
+def _check_value(got: object, held: Held | None) -> None:
+    if held is None:
+        assert got is None
+    else:
+        assert same(got, held.value)
+
+
+def _check_unshared(got: Sequence[object]) -> None:
+    there = [id(value) for value in got if value is not None]
+    assert len(set(there)) == len(there), "two results are one object"
+
+
+def _check_listed(listed: Any, expected: set[str], limit: int | None) -> None:
+    assert type(listed) is list
+    assert {type(name) for name in listed} <= {str}
+    assert len(listed) == len(set(listed)) == (len(expected) if limit is None else min(limit, len(expected)))
+    assert expected.issuperset(listed)
+
+
+def _copied(value: Any) -> Any:
+    """Copy two levels of a value, so that it can be spoilt."""
+    if type(value) is not dict:
+        return value
+    return {key: type(part)(part) if type(part) in (list, dict) else part for key, part in cast("dict[str, Any]", value).items()}
+
+
+def _spoil(value: Any) -> None:
+    """Change a value that the store must not share, two levels deep."""
+    if type(value) is dict:
+        for part in cast("dict[str, Any]", value).values():
+            if type(part) in (list, dict):
+                part.clear()
+        value["spoilt"] = True
+
+
+def _filled(argument: Any, key: str) -> Any:
+    if type(argument) is list:
+        return [_filled(part, key) for part in cast("list[Any]", argument)]
+    return key if argument is Good.KEY else argument
+
+
+def check(world: World) -> None:
+    examples, steps = SERVER if world.backend == "redis" else EMBEDDED
+    if wanted := os.environ.get("KEYVALUE_TEST_EXAMPLES"):
+        examples = math.ceil(examples * int(wanted) / EMBEDDED[0])
+    how = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=False,
+        print_blob=True,
+        phases=tuple(phase for phase in Phase if phase is not Phase.explain),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+    run_state_machine_as_test(type("Machine", (KeyValueMachine,), {"world": world}), settings=how)
+
+
+@pytest.fixture
+def world(backend: str, runtime: runtimes.Runtime, request: pytest.FixtureRequest, tmp_path: Path) -> Generator[World, None, None]:
+    monkeypatch = request.getfixturevalue("monkeypatch")
+    moment = START
+
+    def set_clock(now: float) -> None:
+        nonlocal moment
+        moment = now
+
+    monkeypatch.setattr(clock_module, "now", lambda: moment)
+    # Pages so small that listing and destroying takes several of them.
+    for module in ("disk", "redis", "rocksdb"):
+        monkeypatch.setattr(f"keyvalue.stores.{module}._PAGE", 2)
+
+    with ExitStack() as stack:
+        url, before_each = "", lambda: None
+        if backend == "redis":
+            import redis
+
+            url = request.getfixturevalue("redis_server_url")
+            before_each = stack.enter_context(redis.Redis.from_url(url)).flushdb
+        if runtime.name == "asyncio":
+            stack.enter_context(runtimes.no_blocking())
+        enter = stack.enter_context(entering(runtime.name))
+        yield World(
+            backend, lambda where, **options: backends.MAKERS[backend](where, url, **options), enter, before_each, tmp_path, set_clock
+        )
+
+
+@pytest.mark.timeout(600)
+def test_any_calls_in_any_order(world: World) -> None:
+    check(world)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.backends("memory")
+def test_any_calls_on_a_store_with_a_limit(world: World) -> None:
+    check(replace(world, limit=2))
