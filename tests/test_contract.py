@@ -371,7 +371,7 @@ async def test_expiry(kv: Any, clock: Clock) -> None:
     value, left = await kv.ttl("k")
     assert value == {"a": 1}
     assert left == pytest.approx(0.1, abs=1e-4)
-    clock.advance(0.1)
+    clock.advance(0.11)
     assert await kv.get("k") is None
     assert await kv.ttl("k") == (None, None)
     assert await kv.get_many(["k", "stays"]) == [None, {"a": 2}]

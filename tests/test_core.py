@@ -100,7 +100,7 @@ def test_the_document() -> None:
     ],
 )
 def test_documents_that_can_be_read(document: str, expires_at: float | None) -> None:
-    entry = Entry.from_document(document, "c", "k")
+    entry = Entry.from_document(document.encode(), "c", "k")
     assert (entry.collection, entry.key, entry.expires_at) == ("c", "k", expires_at)
 
 
@@ -125,7 +125,7 @@ def test_documents_that_can_be_read(document: str, expires_at: float | None) -> 
 )
 def test_documents_that_can_not_be_read(document: str | bytes) -> None:
     with pytest.raises(DeserializationError, match=r"collection: c;key: k") as caught:
-        Entry.from_document(document, "c", "k")
+        Entry.from_document(document if isinstance(document, bytes) else document.encode(), "c", "k")
     assert "hunter2" not in str(caught.value)
 
 
@@ -285,8 +285,9 @@ def test_imports_point_one_way() -> None:
             with open(os.path.join(root, folder, name), encoding="utf-8") as file:
                 lines = [line.strip() for line in file if line.strip().startswith(("from keyvalue", "import keyvalue"))]
             for line in lines:
-                part = line.split()[1].split(".")[1]
-                assert part in may, f"{folder}/{name}: {line}"
+                module = line.split()[1].removeprefix("keyvalue.")
+                # Modules that several stores may share are private.
+                assert module.split(".")[0] in may or module.startswith(f"{folder}._"), f"{folder}/{name}: {line}"
 
 
 def test_only_the_core_knows_a_runtime() -> None:

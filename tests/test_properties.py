@@ -563,7 +563,7 @@ def world(backend: str, runtime: runtimes.Runtime, request: pytest.FixtureReques
 
     monkeypatch.setattr(clock_module, "now", lambda: moment)
     # Pages so small that listing and destroying takes several of them.
-    for module in ("disk", "redis", "rocksdb"):
+    for module in ("_diskcache", "redis", "rocksdb"):
         monkeypatch.setattr(f"keyvalue.stores.{module}._PAGE", 2)
 
     with ExitStack() as stack:
