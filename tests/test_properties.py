@@ -563,8 +563,10 @@ def world(backend: str, runtime: runtimes.Runtime, request: pytest.FixtureReques
 
     monkeypatch.setattr(clock_module, "now", lambda: moment)
     # Pages so small that listing and destroying takes several of them.
-    for module in ("_diskcache", "redis", "rocksdb"):
-        monkeypatch.setattr(f"keyvalue.stores.{module}._PAGE", 2)
+    paged = [module for name, module in sys.modules.items() if name.startswith("keyvalue.stores.") and hasattr(module, "_PAGE")]
+    assert paged
+    for module in paged:
+        monkeypatch.setattr(module, "_PAGE", 2)
 
     with ExitStack() as stack:
         url, before_each = "", lambda: None
