@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import nox
@@ -22,17 +21,14 @@ nox.options.error_on_external_run = True
 
 
 def _interpreters() -> list[str]:
-    """Return the supported interpreters of this machine: on the PATH, of pyenv, or the one that runs this."""
+    """Return the supported versions of Python that this machine has, on the PATH or of pyenv, and put the latter on the PATH."""
     found: list[str] = []
     for version in SUPPORTED:
-        pyenv = sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python")))
-        on_path = shutil.which(f"python{version}")
-        if sys.version_info[:2] == tuple(map(int, version.split("."))):
-            found.append(sys.executable)
-        elif pyenv:
-            found.append(pyenv[-1])
-        elif on_path is not None and "shims" not in Path(on_path).parts:
-            found.append(on_path)
+        pyenv = sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin")))
+        if pyenv:
+            os.environ["PATH"] = os.pathsep.join([pyenv[-1], os.environ["PATH"]])
+        if shutil.which(f"python{version}"):
+            found.append(version)
     return found
 
 

@@ -269,11 +269,13 @@ def test_from_many_threads(stack: Any) -> None:
 @backends
 def test_an_interrupt_cancels_the_call_and_leaves_the_facade_usable(loop: Any) -> None:
     store = ThirdParty()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with BlockingKeyValue(store, backend=loop) as kv:
         kv.put("k", {"a": 1})
         threading.Timer(0.1, signal.pthread_kill, [threading.get_ident(), signal.SIGINT]).start()
         with pytest.raises(KeyboardInterrupt):
             kv.get("slow")
+        signal.signal(signal.SIGINT, before)
         assert kv.get("k") == {"a": 1}
         assert store.cancelled == 1
 
