@@ -79,7 +79,7 @@ def extras(session: nox.Session, extra: str) -> None:
 def wheel(session: nox.Session) -> None:
     """The built wheel and sdist: complete, and the quickstart runs from the wheel."""
     session.install("build", "twine")
-    distribution = Path(session.create_tmp()) / "dist"
+    distribution = Path(session.create_tmp()).resolve() / "dist"
     shutil.rmtree(distribution, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(distribution))
     session.run("twine", "check", "--strict", *map(str, distribution.iterdir()))
