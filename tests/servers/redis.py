@@ -30,10 +30,12 @@ def free_port() -> int:
 
 @contextmanager
 def server() -> Generator[str, None, None]:
-    """Yield the URL of a running server."""
+    """Yield the URL of a running server. The tests empty the database that it names; parallel workers take the next ones."""
     given = os.environ.get(VARIABLE)
     if given:
-        yield given
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        base, _, database = given.rpartition("/")
+        yield f"{base}/{int(database) + worker}" if database.isdigit() else given
         return
     with private_server() as url:
         yield url
