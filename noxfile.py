@@ -64,7 +64,9 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]), env=env)
     session.run("coverage", "combine", "--quiet")
-    session.run("coverage", "report", "--skip-covered", "--fail-under", "0" if session.posargs else "95")
+    # Only CI is sure to have all servers.
+    complete = os.environ.get("CI") and not session.posargs
+    session.run("coverage", "report", "--skip-covered", "--fail-under", "95" if complete else "0")
 
 
 @nox.session
