@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -384,3 +385,29 @@ def test_trio_run_twice_with_one_facade() -> None:
     trio.run(main)
     trio.run(main)
     assert kv.get("k") == {"a": 1}
+
+
+@pytest.mark.backends("disk", "rocksdb")
+def test_closing_while_other_threads_are_in_calls(make_raw: Any, backend: str) -> None:
+    unexpected: list[BaseException] = []
+    for _ in range(5):
+        kv = BlockingKeyValue(make_raw())
+        kv.put("k", {})
+
+        def work(kv: BlockingKeyValue = kv) -> None:
+            try:
+                while True:
+                    kv.put_many([f"k{number}" for number in range(50)], [{}] * 50)
+            except StoreClosedError:
+                pass
+            except BaseException as error:  # noqa: BLE001 # whatever it is, it must not be lost in a thread
+                unexpected.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.02)
+        kv.close()
+        for thread in threads:
+            thread.join()
+    assert unexpected == []

@@ -68,6 +68,32 @@ def test_decoding_what_only_the_standard_library_reads() -> None:
             codec.decode(bad)
 
 
+def test_big_integers_deep_down_do_not_crash_the_process() -> None:
+    # orjson.Fragment writes past its buffer in such values, so it is not used.
+    program = """
+from keyvalue._core import codec
+for digits in range(3500, 3800):
+    value = 10**digits
+    for _ in range(250):
+        value = [value]
+    assert codec.decode(codec.encode({"a": value})) == {"a": value}
+print("fine")
+"""
+    assert run(program) == "fine"
+
+
+def test_subclasses_of_numbers_that_lie_do_not_change_silently() -> None:
+    class Whole(int):
+        def __int__(self) -> int:
+            return 7
+
+    class Real(float):
+        def __float__(self) -> float:
+            return 7.0
+
+    assert codec.decode(codec.encode({"a": Whole(3), "b": Real(0.5)})) == {"a": 3, "b": 0.5}
+
+
 # Entries
 
 
@@ -119,6 +145,9 @@ def test_documents_that_can_be_read(document: str, expires_at: float | None) -> 
         '{"value": {}, "version": 2}',
         '{"value": {}, "expires_at": "hunter2"}',
         '{"value": {}, "expires_at": 1}',
+        '{"value": {}, "expires_at": 0}',
+        '{"value": {}, "collection": 5, "key": "k"}',
+        '{"value": {}, "collection": "c", "key": []}',
         b'{"value": {"a": "\xff"}}',
         '{"value": {}, "expires_at": "9999-99-99T00:00:00+00:00"}',
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from keyvalue._core.capabilities import PROTOCOLS
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import InvalidKeyError
+from keyvalue.errors import InvalidKeyError, ReadOnlyError
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.null import NullStore
@@ -250,3 +250,14 @@ async def test_opening_and_closing_pass_through_and_may_be_missing() -> None:
     assert Noting.log == ["setup", "close"]
     async with PlainWrapper(ThirdParty()) as kv:
         await kv.aclose()
+
+
+async def test_an_own_override_of_an_optional_method_counts() -> None:
+    class Safe(BaseWrapper):
+        async def destroy(self) -> bool:
+            raise ReadOnlyError("destroy")
+
+    store = MemoryStore(seed={"c": {"k": {}}})
+    with pytest.raises(ReadOnlyError):
+        await Safe(store).destroy()
+    assert await store.get("k", collection="c") == {}

@@ -282,32 +282,32 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class _Keys(BlockingKeyValue):
-    def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
+class _Keys:
+    def keys(self: Any, collection: str | None = None, *, limit: int | None = None) -> list[str]:
         """List the keys of a collection; see `EnumerateKeysProtocol`."""
         return self._path.run(self._target.keys(collection, limit=limit))
 
 
-class _Collections(BlockingKeyValue):
-    def collections(self, *, limit: int | None = None) -> list[str]:
+class _Collections:
+    def collections(self: Any, *, limit: int | None = None) -> list[str]:
         """List the collections that hold an entry; see `EnumerateCollectionsProtocol`."""
         return self._path.run(self._target.collections(limit=limit))
 
 
-class _Destroy(BlockingKeyValue):
-    def destroy(self) -> bool:
+class _Destroy:
+    def destroy(self: Any) -> bool:
         """Remove every entry; see `DestroyStoreProtocol`."""
         return self._path.run(self._target.destroy())
 
 
-class _DestroyCollection(BlockingKeyValue):
-    def destroy_collection(self, collection: str) -> bool:
+class _DestroyCollection:
+    def destroy_collection(self: Any, collection: str) -> bool:
         """Remove every entry of a collection; see `DestroyCollectionProtocol`."""
         return self._path.run(self._target.destroy_collection(collection))
 
 
-class _Cull(BlockingKeyValue):
-    def cull(self) -> None:
+class _Cull:
+    def cull(self: Any) -> None:
         """Remove the entries that have expired; see `CullProtocol`."""
         self._path.run(self._target.cull())
 

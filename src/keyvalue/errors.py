@@ -118,7 +118,8 @@ class InvalidTTLError(KeyValueOperationError):
     """A time to live is not a positive, finite number of seconds that ends before the year 10000."""
 
     def __init__(self, ttl: object = None, extra_info: ExtraInfoType | None = None) -> None:
-        shown = repr(ttl) if isinstance(ttl, int | float) else f"a {type(ttl).__name__}"
+        short = isinstance(ttl, float) or (isinstance(ttl, int) and ttl.bit_length() < 200)
+        shown = repr(ttl) if short else f"a {type(ttl).__name__}"
         super().__init__(
             f"A TTL must be a positive, finite number of seconds that ends before the year 10000, not {shown[:60]}", extra_info
         )

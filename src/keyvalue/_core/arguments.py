@@ -197,6 +197,8 @@ def checked(constructor: F) -> F:
 def _fits(value: object, hint: Any) -> bool:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     plain = tuple(option for option in options if type(option) is type)
+    if float in plain and type(value) is int:  # as for type checkers
+        return True
     if isinstance(value, plain) and not (isinstance(value, bool) and bool not in plain):
         return True
     if len(plain) == len(options):

@@ -57,7 +57,7 @@ def advertise(instance: object, capabilities: Iterable[str], mixins: Mapping[str
 def _with_mixins(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
     # What a class says of itself, and what is not inherited, must be said again: whether it runs inline.
     own = {name: vars(base)[name] for name in ("__doc__", "__module__", "__qualname__", "runs_inline") if name in vars(base)}
-    return type(base.__name__, (*mixins, base), own)
+    return type(base.__name__, (base, *mixins), own)
 
 
 def require_async(key_value: K, owner: str) -> K:

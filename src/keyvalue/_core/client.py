@@ -20,7 +20,7 @@ import inspect
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 from keyvalue._core import runtime
@@ -136,7 +136,7 @@ class Client:
         if self._turn is None:
             return function(client)
         with self._turn:
-            return function(client)
+            return function(self._synchronous())  # it may have been closed while this call waited
 
     def _synchronous(self) -> Any:
         with self._lock:
@@ -213,6 +213,10 @@ class Client:
                 with suppress(CancelledError):  # the loop that it was sent to has ended meanwhile
                     await runtime.wait(closing)
 
+    def _close_synchronous(self, client: Any) -> None:
+        with self._turn or nullcontext():
+            self._close(client)
+
     def _start_closing(self) -> list[Future[Any]]:
         """Set about closing all clients; what can't be done at once is returned as futures that complete whether awaited or not."""
         started: list[Future[Any]] = []
@@ -227,9 +231,9 @@ class Client:
         with self._lock:
             client, self._sync = (None, self._sync) if self._given else (self._sync, None)
         if client is not None and runtime.current() == "inline":
-            self._close(client)
+            self._close_synchronous(client)
         elif client is not None:
-            started.append(self._threads.submit(lambda: self._close(client)))
+            started.append(self._threads.submit(lambda: self._close_synchronous(client)))
         self._threads.stop()
         return started
 

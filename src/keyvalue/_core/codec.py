@@ -2,8 +2,8 @@
 
 `encode` refuses whatever would not come back equal; `decode` gives back what was written, integers of any size included. The common
 case runs at C speed and costs about 1 µs for a small record in either direction: orjson does the work, and one more pass in C proves
-that the result is exact. Anything that the quick pass can't vouch for goes through `_normalize`, which is slower, takes subclasses of the
-plain types too, and says what is wrong and where.
+that the result is exact. Anything that the quick pass can't vouch for goes through `_encode_slowly`, which is slower, takes
+subclasses of the plain types too, and says what is wrong and where.
 """
 
 from __future__ import annotations
@@ -116,56 +116,46 @@ def _format_int(number: int) -> str:
         return format(Decimal(number), "f")
 
 
-def _encode_slowly(value: Mapping[str, Any]) -> bytes:
-    plain = _normalize(value, "value", [])
-    try:
-        return orjson.dumps(plain)
-    except (TypeError, ValueError) as error:  # pragma: no cover - _normalize lets nothing through that orjson refuses
-        raise SerializationError(f"Could not serialize the value: {error}") from error
-
-
-def _normalize(value: object, path: str, above: list[int]) -> object:
-    """Return `value` rebuilt from plain types, exactly equal, or raise an error that names the place."""
+def _encode_slowly(value: object, path: str = "value", above: tuple[int, ...] = ()) -> bytes:
+    """Encode a value of any types that JSON has a form for, or raise an error that names the place of what it has none for."""
     if value is None or value is True or value is False:
-        return value
+        return orjson.dumps(value)
     if isinstance(value, Enum):
         raise _refusal(path, "an enum member; store its value or its name")
     if isinstance(value, str):
-        return _plain_text(value, path)
+        return _encode_text(value, path)
     if isinstance(value, int):
-        number = int(value)
-        return number if -(2**63) <= number < 2**64 else orjson.Fragment(_format_int(number))
+        return _format_int(int.__index__(value)).encode()
     if isinstance(value, float):
         if not isfinite(value):
             raise _refusal(path, "not a finite number; store None or a string")
-        return float(value)
+        return orjson.dumps(float.__float__(value))
     if not isinstance(value, (Mapping, list, tuple)):
         raise _refusal(path, f"of type {type(value).__name__}, which JSON has no form for; convert it first")
-    if id(cast("object", value)) in above:
+    container = cast("object", value)
+    if id(container) in above:
         raise _refusal(path, "the value itself again; circular references can't be stored")
     if len(above) == MAX_DEPTH:
         raise SerializationError(f"Could not serialize the value: it is nested more than {MAX_DEPTH} levels deep")
-    above.append(id(cast("object", value)))
-    result: object
-    if isinstance(value, Mapping):
-        result = {}
-        for key, item in cast("Mapping[object, object]", value).items():
-            if not isinstance(key, str) or isinstance(key, Enum):
-                raise _refusal(path, f"a mapping with a key of type {type(key).__name__}; JSON takes only strings")
-            result[_plain_text(key, f"a key of {path}")] = _normalize(item, f"{path}[{key[:40]!r}]", above)
-    else:
+    above = (*above, id(container))
+    if not isinstance(value, Mapping):
         items = cast("list[object]", value)
-        result = [_normalize(item, f"{path}[{index}]", above) for index, item in enumerate(items)]
-    above.pop()
-    return result
+        return b"[%b]" % b",".join([_encode_slowly(item, f"{path}[{index}]", above) for index, item in enumerate(items)])
+    members: list[bytes] = []
+    for key, item in cast("Mapping[object, object]", value).items():
+        if not isinstance(key, str) or isinstance(key, Enum):
+            raise _refusal(path, f"a mapping with a key of type {type(key).__name__}; JSON takes only strings")
+        name = _encode_text(key, f"a key of {path}")
+        members.append(b"%b:%b" % (name, _encode_slowly(item, f"{path}[{key[:40]!r}]", above)))
+    return b"{%b}" % b",".join(members)
 
 
-def _plain_text(text: str, path: str) -> str:
+def _encode_text(text: str, path: str) -> bytes:
     try:
-        text.encode()
+        str.encode(text)
     except UnicodeEncodeError:
         raise _refusal(path, "a string with a lone surrogate, which UTF-8 can't hold") from None
-    return str.__str__(text)
+    return orjson.dumps(str.__str__(text))
 
 
 def _refusal(path: str, what: str) -> SerializationError:

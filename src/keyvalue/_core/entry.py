@@ -114,19 +114,22 @@ class Entry:
                 raise ValueError("it has no field `value` that is an object")
             if get("version", 1) != 1:
                 raise ValueError("its version is not 1; a newer version of this library may read it")
-            expires_at = get("expires_at")
-            own_value = cast("dict[str, Any]", value)
+            own_collection, own_key, expires_at = get("collection"), get("key"), get("expires_at")
+            if not (own_collection is None or type(own_collection) is str) or not (own_key is None or type(own_key) is str):
+                raise ValueError("its collection or key is not a string")
             return cls(
-                get("collection", collection),
-                get("key", key),
-                own_value,
+                collection if own_collection is None else own_collection,
+                key if own_key is None else own_key,
+                cast("dict[str, Any]", value),
                 None,
                 None,
-                _from_iso(expires_at) if expires_at else None,
+                None if expires_at is None or expires_at == "" else _from_iso(expires_at),
                 document,
             )
         except (ValueError, TypeError, OverflowError, AttributeError) as error:
-            raise unreadable(collection, key, _reason(error)) from None  # a decoder's error carries the whole text
+            reason = _reason(error)
+        # Raised out here, so that it does not hold on to the decoder's error, which carries the whole text.
+        raise unreadable(collection, key, reason)
 
 
 @lru_cache(16)  # entries that are put together share theirs

@@ -101,8 +101,15 @@ class FlatStore(BaseStore):
             await self._discard_strays(await self._strays(collection, [entry.key for entry in entries]))
             return
         contested = [entry.key for entry in entries if is_contested(entry.key)]
-        if contested and (guests := await self._guests(collection, contested)):
-            await self._store([(moved_name(guest.collection, guest.key), guest) for guest in guests.values()])
+        if contested and (guests := (await self._guests(collection, contested)).values()):
+            # They move out, unless they have expired or were put again at their own place.
+            names = [moved_name(guest.collection, guest.key) for guest in guests]
+            now, there = clock.now(), await self._peek(names)
+            moving = [
+                (name, guest) for name, guest, taken in zip(names, guests, there, strict=True) if taken is None and guest.is_live(now)
+            ]
+            if moving:
+                await self._store(moving)
         await self._store([(plain_name(collection, entry.key), entry) for entry in entries])
 
     async def _delete(self, collection: str, keys: Sequence[str]) -> int:

@@ -165,9 +165,9 @@ async def run_to_end(awaitable: Awaitable[T], abandon: Callable[[Future[None]], 
     try:
         await waiter
     except asyncio.CancelledError:
+        ended: Future[None] = Future()
+        task.add_done_callback(lambda task: (task.cancelled() or task.exception(), ended.set_result(None)))
         if not task.done():
-            ended: Future[None] = Future()
-            task.add_done_callback(lambda task: (task.cancelled() or task.exception(), ended.set_result(None)))
             abandon(ended)
         raise
     return await task

@@ -281,6 +281,8 @@ class BaseStore(ABC):
             raise self._closed_error()
         if not self._opened.done and _opening.get() is not self:
             await self._opened.run(self._open_checked)
+            if self._closed:  # meanwhile
+                raise self._closed_error()
         for future, ((claimed, claimed_keys), owner) in list(self._abandoned.items()):
             if collection is None or claimed_keys is None or (claimed == collection and not set(claimed_keys).isdisjoint(keys)):
                 await self._settle(future, owner)
@@ -295,16 +297,21 @@ class BaseStore(ABC):
             raise StoreSetupError(f"{type(self).__name__} could not be set up: {error}") from error
         finally:
             _opening.reset(token)
-        self._unready = self._closed
+        if self._closed:  # meanwhile: what was opened is to be released again
+            await self._close()
+            raise self._closed_error()
+        self._unready = False
 
     async def _finish(self) -> None:
         try:
             for future, (_, owner) in list(self._abandoned.items()):
                 await self._settle(future, owner)
         finally:
-            if self._client is not None:
-                await self._client.close()
-        await self._close()
+            try:
+                if self._client is not None:
+                    await self._client.close()
+            finally:
+                await self._close()
 
     def _abandon(self, claim: Claim, future: Future[Any], owner: object | None) -> None:
         self._abandoned[future] = claim, owner

@@ -276,32 +276,32 @@ async def _call_if_there(target: object, *names: str) -> None:
             return
 
 
-class _Keys(BaseWrapper):
-    async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
+class _Keys:
+    async def keys(self: Any, collection: str | None = None, *, limit: int | None = None) -> list[str]:
         """List the keys of a collection; see `AsyncEnumerateKeysProtocol`."""
         return await self._keys(collection, limit)
 
 
-class _Collections(BaseWrapper):
-    async def collections(self, *, limit: int | None = None) -> list[str]:
+class _Collections:
+    async def collections(self: Any, *, limit: int | None = None) -> list[str]:
         """List the collections that hold an entry; see `AsyncEnumerateCollectionsProtocol`."""
         return await self._collections(limit)
 
 
-class _Destroy(BaseWrapper):
-    async def destroy(self) -> bool:
+class _Destroy:
+    async def destroy(self: Any) -> bool:
         """Remove every entry; see `AsyncDestroyStoreProtocol`."""
         return await self._destroy()
 
 
-class _DestroyCollection(BaseWrapper):
-    async def destroy_collection(self, collection: str) -> bool:
+class _DestroyCollection:
+    async def destroy_collection(self: Any, collection: str) -> bool:
         """Remove every entry of a collection; see `AsyncDestroyCollectionProtocol`."""
         return await self._destroy_collection(collection)
 
 
-class _Cull(BaseWrapper):
-    async def cull(self) -> None:
+class _Cull:
+    async def cull(self: Any) -> None:
         """Remove the entries that have expired; see `AsyncCullProtocol`."""
         await self._cull()
 

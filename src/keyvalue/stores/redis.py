@@ -119,7 +119,8 @@ class RedisStore(EnumerableFlatStore):
                 options |= {"ssl": True, "ssl_check_hostname": ssl_check_hostname, **tls}
             make, make_async = redis.Redis, redis.asyncio.Redis
         else:
-            parse_url(url)
+            if not _is_url(url):
+                raise ValueError("RedisStore can't parse the URL: check scheme and port, and percent-encode user name and password")
             options = {"url": url}
             make, make_async = redis.Redis.from_url, redis.asyncio.Redis.from_url
         # One retry, at once, is for connections that went stale in the pool.
@@ -191,6 +192,14 @@ class RedisStore(EnumerableFlatStore):
             if isinstance(result, Exception):
                 raise self._mapped(result) or result from result
         return results
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parse_url(url)
+    except ValueError:  # its message may quote a part of the password
+        return False
+    return True
 
 
 def _expiry(entry: Entry, now: float) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,7 +62,8 @@ class RocksDBStore(EnumerableFlatStore):
         super().__init__(default_collection=default_collection)
         arguments.one_of("RocksDBStore", {"path": path, "db": db})
         arguments.directory(path, auto_create)
-        self._client = Client("RocksDBStore", make=lambda: _open(str(path)) if db is None else self._another(db))
+        make = partial(_open, str(path)) if db is None else partial(self._another, db)
+        self._client = Client("RocksDBStore", make=make)
         self._family: ColumnFamily | None = None
         self._lock = threading.Lock()  # RocksDB has no compare-and-delete
 
