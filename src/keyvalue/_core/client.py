@@ -97,12 +97,8 @@ class Client:
         try:
             if runtime.is_inline() and self._given_async is None:
                 return self._call(function)
-            kind = runtime.current()
-            if self._given_async is not None:
-                client = self._given_on_loop(kind)
-            elif kind == "asyncio" and self._make_async is not None and not self._given:
-                client = await self._of_loop()
-            else:
+            client = await self._asynchronous()
+            if client is None:
                 return await self._in_thread(lambda: self._call(function), abandon)
             awaitable: Any = function(client)
             if abandon is None:
@@ -119,24 +115,28 @@ class Client:
 
     async def open(self) -> None:
         """Make the client that this runtime uses, so that what can go wrong goes wrong now."""
-        kind = runtime.current()
-        if self._given_async is not None:
-            self._given_on_loop(kind)
-        elif kind == "asyncio" and self._make_async is not None and not self._given:
-            await self._of_loop()
-        elif kind == "inline":
+        if await self._asynchronous() is not None:
+            return
+        if runtime.is_inline():
             self._synchronous()
         else:
             await self._in_thread(self._synchronous, None)
 
+    async def _asynchronous(self) -> Any | None:
+        """Return the asynchronous client to use here, or None if the synchronous one is to be used."""
+        kind = runtime.current()
+        if self._given_async is not None:
+            return self._given_on_loop(kind)
+        if kind == "asyncio" and self._make_async is not None and not self._given:
+            return await self._of_loop()
+        return None
+
     def _call(self, function: Callable[[Any], Any]) -> Any:
+        if self._turn is not None:
+            with self._turn:
+                return function(self._synchronous())
         client = self._sync
-        if client is None or self._closed:
-            client = self._synchronous()
-        if self._turn is None:
-            return function(client)
-        with self._turn:
-            return function(self._synchronous())  # it may have been closed while this call waited
+        return function(self._synchronous() if client is None or self._closed else client)
 
     def _synchronous(self) -> Any:
         with self._lock:

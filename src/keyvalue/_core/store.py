@@ -151,12 +151,9 @@ class BaseStore(ABC):
         """Return the values of many keys; see `AsyncKeyValue.get_many`."""
         entries = await self._entries_of(keys, collection)
         now = clock.now()
-        live = [entry for entry in entries if entry is not None and (entry.expires_at is None or entry.expires_at > now)]
-        values: list[dict[str, Any] | None] = [*Entry.values(live)]
-        if len(values) == len(entries):
-            return values
-        found = iter(values)
-        return [next(found) if entry is not None and (entry.expires_at is None or entry.expires_at > now) else None for entry in entries]
+        live = [entry if entry is not None and entry.is_live(now) else None for entry in entries]
+        values = iter(Entry.values([entry for entry in live if entry is not None]))
+        return [None if entry is None else next(values) for entry in live]
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
