@@ -57,8 +57,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=INTERPRETERS)
 def tests(session: nox.Session) -> None:
-    """The tests, on each Python found, with coverage."""
-    session.install("-e", ".[all]", *_groups("test", "predecessor"))
+    """The tests, on each Python found, with coverage; on the oldest with the lowest versions of all dependencies."""
+    oldest = session.python == INTERPRETERS[0]
+    session.install("-e", ".[all]", *_groups("test", "predecessor"), *(["--resolution=lowest-direct"] if oldest else []))
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]), env={"KEYVALUE_TEST_EXAMPLES": "40"})
     session.run("coverage", "combine", "--quiet")

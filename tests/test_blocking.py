@@ -411,3 +411,51 @@ def test_closing_while_other_threads_are_in_calls(make_raw: Any, backend: str) -
         for thread in threads:
             thread.join()
     assert unexpected == []
+
+
+def test_a_call_that_races_closing_starts_no_new_thread() -> None:
+    kv = BlockingKeyValue(ThirdParty())
+    kv.get("k")
+    late = kv._target.get  # pyright: ignore[reportPrivateUsage] # what a call in another thread holds while this one closes
+    kv.close()
+    before = threading.active_count()
+    with pytest.raises(StoreClosedError):
+        kv._path.run(late("k"))  # pyright: ignore[reportPrivateUsage] # likewise
+    assert threading.active_count() == before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_facade_whose_thread_has_ended_says_so() -> None:
+    class Exiting(ThirdParty):
+        async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+            raise SystemExit
+
+    kv = BlockingKeyValue(Exiting())
+    with pytest.raises(SystemExit):
+        kv.get("k")
+    kv._loop._thread.join(5)  # type: ignore[union-attr] # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
+    with pytest.raises(RuntimeError, match="raised SystemExit"):
+        kv.get("k")
+
+
+def test_a_facade_that_is_dropped_on_its_own_loop_ends_its_thread() -> None:
+    class Holding(ThirdParty):
+        facade: BlockingKeyValue | None = None
+
+        async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+            await anyio.sleep(0.05)
+            self.facade = None
+            return None
+
+    store = Holding()
+    before = set(threading.enumerate())
+    store.facade = BlockingKeyValue(store)
+    store.facade.put("k", {})
+    (thread,) = set(threading.enumerate()) - before
+    loop = store.facade._loop  # pyright: ignore[reportPrivateUsage]
+    future = loop.portal().start_task_soon(store.get, "k")
+    del loop
+    future.result()
+    del future
+    thread.join(5)
+    assert not thread.is_alive()

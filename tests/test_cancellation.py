@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from keyvalue._core import runtime
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import StoreSetupError
+from keyvalue.errors import KeyValueOperationError, StoreConnectionError, StoreSetupError
 from keyvalue.stores.base import BaseStore, Client, Entry
 from keyvalue.stores.redis import RedisStore
 from keyvalue.stores.rocksdb import RocksDBStore
+from keyvalue.wrappers.base import BaseWrapper
 from tests import backends
 
 loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -145,10 +149,11 @@ def test_abandoned_work_of_one_loop_is_waited_for_in_another_thread() -> None:
 
 
 class Proxy:
-    """Forwards one TCP port to another; what the first connection sends can be held back, as a slow network would."""
+    """Forwards one TCP port to another, like a bad network: it can hold back what is sent, and cut connections instead of an answer."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.delay = 0.0
+        self.cuts = 0
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -169,12 +174,17 @@ class Proxy:
             while data := source.recv(65536):
                 delay, self.delay = (self.delay, 0.0) if delayed else (0.0, self.delay)
                 time.sleep(delay)
+                if not delayed and self.cuts:
+                    self.cuts -= 1
+                    break
                 sink.sendall(data)
         except OSError:
             pass
         finally:
-            source.close()
-            sink.close()
+            for end in (source, sink):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
 
     def close(self) -> None:
         self._listener.close()
@@ -211,8 +221,6 @@ def test_a_cancelled_put_over_a_slow_network_never_lands_after_a_later_one(loop:
 
 
 def test_an_abandoned_put_on_the_blocked_loop_is_a_clear_error(redis_url: str) -> None:
-    from keyvalue.errors import KeyValueOperationError
-
     async def main() -> None:
         with proxied(redis_url) as (proxy, url):
             async with RedisStore(url=url) as kv:
@@ -220,7 +228,7 @@ def test_an_abandoned_put_on_the_blocked_loop_is_a_clear_error(redis_url: str) -
                 proxy.delay = 0.2
                 with anyio.move_on_after(0.05):
                     await kv.put("k", {"v": "old"})
-                with pytest.raises(KeyValueOperationError, match="event loop of this thread"):
+                with pytest.raises(KeyValueOperationError, match="synchronous call blocks"):
                     BlockingKeyValue(kv).get("k")
                 assert await kv.get("k") == {"v": "old"}
 
@@ -337,3 +345,55 @@ def test_opening_happens_once_across_loops_and_threads(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert kv.opened == 1
+
+
+def test_an_abandoned_put_on_the_blocked_loop_is_a_clear_error_through_the_portal(redis_url: str) -> None:
+    async def main() -> None:
+        with proxied(redis_url) as (proxy, url):
+            async with RedisStore(url=url) as kv:
+                await kv.get("k")
+                proxy.delay = 0.2
+                with anyio.move_on_after(0.05):
+                    await kv.put("k", {"v": "old"})
+                facade = BlockingKeyValue(BaseWrapper(kv))
+                with pytest.raises(KeyValueOperationError, match="synchronous call blocks"):
+                    facade.get("k")
+                assert await kv.get("k") == {"v": "old"}
+                assert facade.get("k") == {"v": "old"}
+                facade.close()
+
+    anyio.run(main)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_forked_child_waits_for_no_call_of_the_parents(exclusive: bool) -> None:
+    client = SlowClient([0.0, 1.0])
+    kv = SlowStore(client, exclusive=exclusive)
+    runtime.drive(kv.put("k", {"v": "first"}))
+    thread = threading.Thread(target=lambda: runtime.drive(kv.put("k", {"v": "slow"})))
+    thread.start()
+    time.sleep(0.1)
+    started = time.monotonic()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - coverage ends with os._exit
+        signal.alarm(5)
+        os._exit(0 if runtime.drive(kv.get("k")) == {"v": "first"} else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert time.monotonic() - started < 0.8
+    thread.join()
+    runtime.drive(kv.close())
+
+
+def test_an_answer_that_is_lost_is_no_answer(redis_url: str) -> None:
+    with proxied(redis_url) as (proxy, url), BlockingKeyValue(RedisStore(url=url)) as kv:
+        kv.put("k", {"a": 1})
+        proxy.cuts = 1
+        assert kv.get("k") == {"a": 1}
+        for delete in (lambda: kv.delete("k"), lambda: kv.delete_many(["k"])):
+            kv.put("k", {"a": 1})
+            proxy.cuts = 1
+            with pytest.raises(StoreConnectionError):  # it was deleted; sent again, the command would say that it was not there
+                delete()
+            assert kv.get("k") is None

@@ -168,13 +168,16 @@ async def test_any_later_call_frees_what_has_expired(clock: Clock, call: str) ->
 
 
 async def test_deadlines_do_not_pile_up(clock: Clock) -> None:
-    store = MemoryStore(max_entries_per_collection=10)
+    store = MemoryStore(max_entries_per_collection=1000)
     for number in range(5000):
         await store.put("same", {}, ttl=1000)
         await store.put(f"evicted{number}", {}, ttl=1000)
         await store.put("deleted", {}, collection="d", ttl=1000)
         await store.delete("deleted", collection="d")
         assert deadlines(store) <= 2 * held(store) + 64
+    await store.put_many([f"k{number}" for number in range(1000)], [{}] * 1000, collection="bulk", ttl=1000)
+    await store.destroy_collection("bulk")
+    assert deadlines(store) <= 2 * held(store) + 64
     clock.advance(1000)
     await store.cull()
     assert (held(store), deadlines(store)) == (0, 0)

@@ -534,6 +534,16 @@ async def test_a_damaged_row_is_an_error_for_its_own_key_alone(runtime: Runtime,
     assert await kv.get("bad", collection="c") == {"a": 2}
 
 
+async def test_a_row_that_names_another_pair_is_missing_to_every_call(runtime: Runtime, redis_url: str, raw: Any) -> None:
+    kv = runtime.adapt(RedisStore(url=redis_url))
+    await kv.put("k", {"a": 1}, collection="c")
+    raw.rename("c::k", "c::l")
+    assert await kv.get("l", collection="c") is None
+    assert await kv.delete("l", collection="c") is False
+    assert await kv.delete_many(["l", "k"], collection="c") == 0
+    assert await kv.keys("c") == []
+
+
 GLOBS = ["a", "a*", "*", "?", "a?", "a[1]", "a[^b]", "[a]", "a1", "br\\x", "\\", "\\*", "a\\", "a::b", "a::*", "^", "a-b", "[a-z]"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import signal
 import threading
 import time
 from concurrent.futures import Future
@@ -132,7 +133,7 @@ def test_waiting_inline() -> None:
 @loops
 def test_waiting_inline_for_the_loop_that_is_blocked_is_an_error(loop: str) -> None:
     async def main() -> None:
-        with pytest.raises(KeyValueOperationError, match="event loop of this thread"):
+        with pytest.raises(KeyValueOperationError, match="synchronous call blocks"):
             runtime.drive(runtime.wait(Future(), runtime.running_loop()), None)
 
     anyio.run(main, backend=loop)
@@ -277,3 +278,83 @@ def test_run_to_end_lets_a_cancelled_call_end() -> None:
         assert len(abandoned) == 2
 
     asyncio.run(main())
+
+
+def stopped_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop that has run and was neither finished nor closed."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    return loop
+
+
+def finished_trio() -> Any:
+    async def main() -> Any:
+        return runtime.running_loop()
+
+    return trio.run(main)
+
+
+@pytest.mark.parametrize("make", [stopped_loop, finished_trio])
+@pytest.mark.parametrize("waiting", ["inline", "asyncio", "trio"])
+def test_waiting_for_what_a_loop_that_does_not_run_would_have_to_do(make: Any, waiting: str) -> None:
+    owner = make()
+
+    async def main() -> None:
+        with pytest.raises(runtime.LoopOverError):
+            await runtime.wait(Future(), owner)
+        once, counted = runtime.Once(), Counted()
+        once._running, once._owner = Future(), owner  # pyright: ignore[reportPrivateUsage] # as a task on it would leave it
+        await once.run(counted)
+        assert counted.finished == 1
+
+    if waiting == "inline":
+        runtime.drive(main())
+    else:
+        anyio.run(main, backend=waiting)
+    if isinstance(owner, asyncio.AbstractEventLoop):
+        owner.close()
+
+
+@pytest.mark.parametrize("waiting", ["inline", "asyncio", "trio"])
+def test_a_wait_ends_with_the_loop_that_it_depends_on(waiting: str) -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    while not loop.is_running():
+        time.sleep(0.001)
+    threading.Timer(0.05, loop.call_soon_threadsafe, [loop.stop]).start()
+
+    async def main() -> None:
+        with pytest.raises(runtime.LoopOverError):
+            await runtime.wait(Future(), loop)
+
+    if waiting == "inline":
+        runtime.drive(main())
+    else:
+        anyio.run(main, backend=waiting)
+    thread.join()
+    loop.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_once_works_after_a_fork_that_another_thread_ran_it_through() -> None:
+    once = runtime.Once()
+    started, release = threading.Event(), threading.Event()
+
+    async def slow() -> None:
+        started.set()
+        release.wait()
+
+    thread = threading.Thread(target=lambda: runtime.drive(once.run(slow)))
+    thread.start()
+    started.wait()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - coverage ends with os._exit
+        signal.alarm(5)
+        counted = Counted()
+        runtime.drive(once.run(counted))
+        os._exit(0 if counted.finished == 1 else 1)
+    release.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.null import NullStore
 from keyvalue.wrappers.base import BaseWrapper, Operation
 from tests.backends import PlainWrapper, RenamingWrapper
-from tests.test_blocking import ThirdParty
+from tests.test_blocking import Entered, ThirdParty
 
 
 class RecordingWrapper(BaseWrapper):
@@ -261,3 +262,73 @@ async def test_an_own_override_of_an_optional_method_counts() -> None:
     with pytest.raises(ReadOnlyError):
         await Safe(store).destroy()
     assert await store.get("k", collection="c") == {}
+
+
+def passing_on(function: Any) -> Any:
+    @functools.wraps(function)
+    def decorated(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return decorated
+
+
+class Decorated(ThirdParty):
+    get = passing_on(ThirdParty.get)
+
+
+async def test_a_plain_decorator_makes_nothing_synchronous() -> None:
+    assert await PlainWrapper(Decorated()).get("k") is None
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_what_can_only_be_entered_is_entered_and_left_once(depth: int) -> None:
+    inner = Entered()
+    kv: Any = inner
+    for _ in range(depth):
+        kv = PlainWrapper(kv)
+    async with kv:
+        await kv.setup()
+        assert inner.log == ["entered"]
+    await kv.close()
+    assert inner.log == ["entered", "left"]
+
+
+def test_what_can_only_be_entered_is_entered_through_a_facade() -> None:
+    inner = Entered()
+    with BlockingKeyValue(PlainWrapper(inner)) as facade:
+        facade.put("k", {})
+    assert inner.log == ["entered", "left"]
+
+
+class SynchronouslyClosed(ThirdParty):
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_synchronous_close_is_called() -> None:
+    inner = SynchronouslyClosed()
+    with BlockingKeyValue(inner):
+        pass
+    with BlockingKeyValue(PlainWrapper(inner)):
+        pass
+    assert inner.closed == 2
+
+
+async def test_all_are_closed_even_if_one_of_them_fails() -> None:
+    class Failing(MemoryStore):
+        closed = False
+
+        async def close(self) -> None:
+            self.closed = True
+            raise OSError("can't close")
+
+    class Several(BaseWrapper):
+        def _wrapped(self) -> Sequence[AsyncKeyValue]:
+            return stores
+
+    stores = [Failing(), Failing(), Failing()]
+    with pytest.raises(OSError, match="can't close"):
+        await Several(stores[0]).close()
+    assert all(store.closed for store in stores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
+import inspect
 import sys
 import threading
 import weakref
@@ -72,8 +72,11 @@ class BlockingKeyValue:
         self._target: Any = key_value if inline else _Later(key_value)
         self._path: runtime.Inline | _Loop = runtime.Inline(key_value) if inline else self._loop
         self._entered: contextlib.AbstractContextManager[object] | None = None
-        _facades.add(self)
+        runtime.renewed_by_fork(self)
         advertise(self, capabilities_of(key_value), _MIXINS)
+
+    def _renew(self) -> None:
+        self._target = _Refusing(_forked)
 
     @property
     def key_value(self) -> AsyncKeyValue:
@@ -141,8 +144,10 @@ class BlockingKeyValue:
             self._loop.stop()
 
     def __enter__(self) -> Self:
-        self.setup()
-        if not hasattr(self._key_value, "setup") and hasattr(self._key_value, "__aenter__") and self._entered is None:
+        if self._path is not self._loop or isinstance(self._target, _Refusing) or not hasattr(self._key_value, "__aenter__"):
+            self.setup()
+        elif self._entered is None:
+            # In one task, which what opens a task group needs.
             entered = self._loop.portal().wrap_async_context_manager(cast("Any", self._key_value))
             entered.__enter__()
             self._entered = entered
@@ -190,16 +195,19 @@ class _Loop:
         self._lock = threading.Lock()
         self._portal: BlockingPortal | None = None
         self._thread: threading.Thread | None = None
+        self._stopped = False
 
     def portal(self) -> BlockingPortal:
         with self._lock:
+            if self._stopped:
+                raise _closed()
             if self._portal is None:
                 ready: Future[BlockingPortal] = Future()
                 thread = threading.Thread(target=_serve, args=(self._backend, self._options, ready), name="keyvalue-loop", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    raise _shutting_down() from error
+                    raise _ended() from error
                 self._portal = ready.result()
                 self._thread = thread
                 weakref.finalize(self, _stop, self._portal)
@@ -207,16 +215,16 @@ class _Loop:
 
     def run(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if sys.is_finalizing():  # the thread does not run any more: waiting for it would never end
-            raise _shutting_down()
+            raise _ended()
         portal = self._portal or self.portal()
         try:
-            future = portal.start_task_soon(_await, operation)
+            future = portal.start_task_soon(_await, operation, (*runtime.blocked(), runtime.running_loop()))
         except RuntimeError as error:
             if threading.get_ident() == getattr(self._thread, "ident", None):
                 raise RuntimeError(
                     "This BlockingKeyValue was called on its own event loop, which the call would block for ever; await the store there"
                 ) from error
-            raise _shutting_down() from error
+            raise _ended() from error
         try:
             return future.result()
         except BaseException:
@@ -225,6 +233,7 @@ class _Loop:
 
     def stop(self) -> None:
         with self._lock:
+            self._stopped = True
             portal, self._portal = self._portal, None
             thread, self._thread = self._thread, None
         if portal is not None and thread is not None:
@@ -232,8 +241,10 @@ class _Loop:
             thread.join()
 
 
-async def _await(operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    return await operation()
+async def _await(operation: Callable[[], Any], blocked: tuple[object, ...]) -> Any:
+    with runtime.blocking(blocked):
+        result = operation()  # of another library's object, it may be synchronous
+        return await result if inspect.isawaitable(result) else result
 
 
 def _serve(backend: str, options: dict[str, Any] | None, ready: Future[BlockingPortal]) -> None:
@@ -254,11 +265,16 @@ def _serve(backend: str, options: dict[str, Any] | None, ready: Future[BlockingP
 
 
 def _stop(portal: BlockingPortal) -> None:
-    with contextlib.suppress(RuntimeError):  # it has ended already
+    try:
         portal.start_task_soon(portal.stop, False)
+    except RuntimeError:  # either it has ended already, or this is its own thread, where it refuses
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=_stop_if_running, args=(portal,), daemon=True).start()
 
 
-_facades: weakref.WeakSet[BlockingKeyValue] = weakref.WeakSet()
+def _stop_if_running(portal: BlockingPortal) -> None:
+    with contextlib.suppress(RuntimeError):
+        portal.start_task_soon(portal.stop, False)
 
 
 def _closed() -> Exception:
@@ -269,17 +285,11 @@ def _forked() -> Exception:
     return RuntimeError("This BlockingKeyValue was made before the process forked; make a new one, over a new store, in the child")
 
 
-def _shutting_down() -> Exception:
-    return RuntimeError("The interpreter is shutting down: a BlockingKeyValue has no background thread any more")
-
-
-def _after_fork() -> None:
-    for facade in _facades:
-        facade._target = _Refusing(_forked)  # pyright: ignore[reportPrivateUsage] # the module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _ended() -> Exception:
+    return RuntimeError(
+        "The background thread of this BlockingKeyValue has ended: the interpreter is shutting down, or something on its event loop "
+        "raised SystemExit or KeyboardInterrupt. Make a new one"
+    )
 
 
 class _Keys:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from keyvalue.protocols.key_value import (
@@ -53,7 +53,7 @@ def advertise(instance: object, capabilities: Iterable[str], mixins: Mapping[str
         instance.__class__ = _with_mixins(type(instance), chosen)
 
 
-@cache
+@lru_cache(256)
 def _with_mixins(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
     # What a class says of itself, and what is not inherited, must be said again: whether it runs inline.
     own = {name: vars(base)[name] for name in ("__doc__", "__module__", "__qualname__", "runs_inline") if name in vars(base)}
@@ -81,6 +81,7 @@ def require_async(key_value: K, owner: str) -> K:
 
 
 def _is_async(method: Any) -> bool:
+    method = inspect.unwrap(method)  # a decorator's own function says nothing about what it passes on
     if inspect.iscoroutinefunction(method) or not (inspect.isfunction(method) or inspect.ismethod(method)):
         return True
     # A plain function may return an awaitable all the same, if it says so.

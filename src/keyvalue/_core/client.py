@@ -71,6 +71,13 @@ class Client:
         self._in_threads: set[Future[Any]] = set()
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
         self._closed = False
+        runtime.renewed_by_fork(self)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._turn = self._turn and threading.Lock()
+        self._in_threads = set()
+        self._by_loop = {}
 
     @property
     def runs_inline(self) -> bool:
@@ -209,31 +216,35 @@ class Client:
                 with suppress(Exception):
                     await runtime.wait(future)
         finally:
-            for closing in self._start_closing():
-                with suppress(CancelledError):  # the loop that it was sent to has ended meanwhile
-                    await runtime.wait(closing)
+            for closing, loop in self._start_closing():
+                with suppress(CancelledError, runtime.LoopOverError):  # the loop that it was sent to has ended meanwhile
+                    await runtime.wait(closing, loop)
 
     def _close_synchronous(self, client: Any) -> None:
         with self._turn or nullcontext():
             self._close(client)
 
-    def _start_closing(self) -> list[Future[Any]]:
-        """Set about closing all clients; what can't be done at once is returned as futures that complete whether awaited or not."""
-        started: list[Future[Any]] = []
-        here = runtime.running_loop()
+    def _start_closing(self) -> list[tuple[Future[Any], object | None]]:
+        """Set about closing all clients.
+
+        Returns:
+            What can't be done at once, as futures that complete whether awaited or not, each with the loop that it needs, if any.
+        """
+        started: list[tuple[Future[Any], object | None]] = []
+        blocked = runtime.blocked()
         for loop, (_, keeper) in list(self._by_loop.items()):
             if not loop.is_running():
                 self._by_loop.pop(loop, None)
                 continue
             closing = asyncio.run_coroutine_threadsafe(_aclose(keeper), loop)
-            if loop is not here or runtime.current() != "inline":  # inline, the loop gets to it when this call has returned
-                started.append(closing)
+            if loop not in blocked:  # such a one gets to it when this call has returned
+                started.append((closing, loop))
         with self._lock:
             client, self._sync = (None, self._sync) if self._given else (self._sync, None)
         if client is not None and runtime.current() == "inline":
             self._close_synchronous(client)
         elif client is not None:
-            started.append(self._threads.submit(lambda: self._close_synchronous(client)))
+            started.append((self._threads.submit(lambda: self._close_synchronous(client)), None))
         self._threads.stop()
         return started
 

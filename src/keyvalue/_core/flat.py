@@ -211,10 +211,9 @@ def _listed(name: str, document: bytes) -> Entry | None:
 
 
 def _counts(document: bytes | None, collection: str, key: str, now: float) -> bool:
-    """Return whether what was removed counts as an entry: also if it can't be read, but not if it had expired."""
-    if document is None:
-        return False
+    """Return whether what was removed counts as the pair's entry: also if it can't be read, but not if it had expired."""
     try:
-        return Entry.from_document(document, collection, key).is_live(now)
+        entry = _own(document, collection, key)
     except DeserializationError:
         return True
+    return entry is not None and entry.is_live(now)

@@ -12,19 +12,40 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, Literal, TypeVar
+from concurrent.futures import wait as wait_for_futures
+from contextlib import contextmanager, suppress
+from math import inf
+from typing import Any, Literal, Protocol, TypeVar
 
 from keyvalue.errors import KeyValueOperationError
 
-__all__ = ["Inline", "Once", "Threads", "current", "drive", "is_inline", "is_over", "run_to_end", "running_loop", "wait"]
+__all__ = [
+    "Inline",
+    "LoopOverError",
+    "Once",
+    "Threads",
+    "blocked",
+    "blocking",
+    "current",
+    "drive",
+    "is_inline",
+    "is_over",
+    "renewed_by_fork",
+    "run_to_end",
+    "running_loop",
+    "wait",
+]
 
 T = TypeVar("T")
 Runtime = Literal["inline", "asyncio", "trio"]
 
+_LOOK_AGAIN = 0.5  # seconds between two looks at whether the loop that is waited for still runs
+
 _inline: contextvars.ContextVar[bool] = contextvars.ContextVar("keyvalue_inline", default=False)
+_blocked: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("keyvalue_blocked", default=())
 
 
 is_inline = _inline.get
@@ -39,8 +60,8 @@ def current() -> Runtime:
     """
     if _inline.get():
         return "inline"
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
+    trio = _trio()
+    if trio is not None and trio.in_trio_task():
         return "trio"
     try:
         asyncio.get_running_loop()
@@ -49,17 +70,74 @@ def current() -> Runtime:
     return "asyncio"
 
 
+def _trio() -> Any | None:
+    """Return trio's low-level module if somebody has imported it (to the end)."""
+    return getattr(sys.modules.get("trio"), "lowlevel", None)
+
+
 def running_loop() -> object | None:
     """Return an object that stands for the loop that runs on this thread, inline or not; None if there is none."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return trio.lowlevel.current_trio_token()
+    trio = _trio()
+    if trio is not None and trio.in_trio_run():
+        return trio.current_trio_token()
     return asyncio._get_running_loop()  # the documented get_running_loop() raises where this returns None
 
 
 def is_over(loop: object | None) -> bool:
-    """Return whether a loop (see `running_loop`) has been closed, so that nothing on it will ever complete."""
-    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
+    """Return whether a loop (see `running_loop`) does not run any more, so that nothing on it makes progress."""
+    if loop is None:
+        return False
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return not loop.is_running()
+    token: Any = loop
+    try:
+        token.run_sync_soon(_nothing, idempotent=True)
+    except RuntimeError:  # trio.RunFinishedError
+        return True
+    return False
+
+
+def _nothing() -> None:
+    pass
+
+
+def blocked() -> tuple[object, ...]:
+    """Return the loops that can't run before the calling code has returned, because their threads wait for it."""
+    loop = running_loop() if _inline.get() else None
+    return _blocked.get() if loop is None else (*_blocked.get(), loop)
+
+
+@contextmanager
+def blocking(loops: tuple[object, ...]) -> Generator[None, None, None]:
+    """Have the calling code know that some loops wait for it; see `blocked`."""
+    token = _blocked.set(loops)
+    try:
+        yield
+    finally:
+        _blocked.reset(token)
+
+
+class Renewable(Protocol):
+    """What `renewed_by_fork` takes."""
+
+    def _renew(self) -> None: ...
+
+
+_renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
+
+
+def renewed_by_fork(instance: Renewable) -> None:
+    """Have `_renew` called on an object in every child that the process forks: the threads that held its locks are not there."""
+    _renewables.add(instance)
+
+
+def _renew_all() -> None:
+    for instance in list(_renewables):
+        instance._renew()  # pyright: ignore[reportPrivateUsage] # between the core and what is registered here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
 
 
 class Inline:
@@ -109,29 +187,51 @@ async def wait(future: Future[T], owner: object | None = None) -> T:
         owner: The loop (see `running_loop`) without which it can't complete, if there is such a one.
 
     Raises:
-        KeyValueOperationError: The call is inline, on the very thread of that loop: waiting would never end.
+        KeyValueOperationError: That loop waits for this very call: waiting would never end.
+        LoopOverError: That loop does not run any more.
     """
-    runtime = current()
-    if runtime == "inline":
-        if owner is not None and owner is running_loop() and not future.done():
+    if owner is None:
+        await _wait_for(future, None)
+        return future.result()
+    while not future.done():
+        if owner in blocked():
             raise KeyValueOperationError(
-                "A call on this store is in flight on the event loop of this thread, which this synchronous call blocks; "
+                "A call on this store is in flight on an event loop that this synchronous call blocks; "
                 "await that call first, or make this one from another thread"
             )
-        return future.result()
-    if runtime == "asyncio":
+        if is_over(owner):
+            raise LoopOverError
+        await _wait_for(future, _LOOK_AGAIN)
+    return future.result()
+
+
+async def _wait_for(future: Future[Any], seconds: float | None) -> None:
+    """Wait until a future is done, at most for some seconds."""
+    runtime = current()
+    if runtime == "inline":
+        wait_for_futures((future,), seconds)
+    elif runtime == "asyncio":
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         future.add_done_callback(lambda _: _soon(loop.call_soon_threadsafe, _finish, waiter))
-        await waiter
+        alarm = None if seconds is None else loop.call_later(seconds, _finish, waiter)
+        try:
+            await waiter
+        finally:
+            if alarm is not None:
+                alarm.cancel()
     else:
         import trio  # noqa: PLC0415 # not everybody has it
 
         event = trio.Event()
         token = trio.lowlevel.current_trio_token()
         future.add_done_callback(lambda _: _soon(token.run_sync_soon, event.set))
-        await event.wait()
-    return future.result()
+        with trio.move_on_after(inf if seconds is None else seconds):
+            await event.wait()
+
+
+class LoopOverError(Exception):
+    """The event loop that a future depends on does not run any more."""
 
 
 def _soon(schedule: Callable[..., object], *args: Any) -> None:
@@ -184,6 +284,11 @@ class Once:
         self._running: Future[None] | None = None
         self._owner: object | None = None
         self.done = False
+        renewed_by_fork(self)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._running = None
 
     async def run(self, function: Callable[[], Awaitable[object]]) -> None:
         """Return when the function has run, here or elsewhere.
@@ -200,15 +305,22 @@ class Once:
                 if running is None:
                     self._running, self._owner = mine, running_loop()
             if running is not None:
-                await wait(running, owner)
+                try:
+                    await wait(running, owner)
+                except LoopOverError:
+                    self._give_up(running)
                 continue
             try:
                 await function()
                 self.done = True
             finally:
-                with self._lock:
-                    self._running = None
+                self._give_up(mine)
                 mine.set_result(None)
+
+    def _give_up(self, running: Future[None]) -> None:
+        with self._lock:
+            if self._running is running:
+                self._running = None
 
 
 class Threads:
@@ -227,7 +339,11 @@ class Threads:
         self._name = name
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
-        self._pid = 0
+        renewed_by_fork(self)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._executor = None
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Run a function in a worker thread, in a copy of the caller's context.
@@ -239,17 +355,14 @@ class Threads:
             The future of its result.
         """
         executor = self._executor
-        if executor is None or self._pid != os.getpid():
+        if executor is None:
             with self._lock:
-                if self._executor is None or self._pid != os.getpid():  # threads don't survive a fork
-                    self._executor = ThreadPoolExecutor(self._count, self._name)
-                    self._pid = os.getpid()
-                executor = self._executor
+                executor = self._executor = self._executor or ThreadPoolExecutor(self._count, self._name)
         return executor.submit(contextvars.copy_context().run, function)
 
     def stop(self) -> None:
         """Let the threads end when they have nothing left to do."""
         with self._lock:
             executor, self._executor = self._executor, None
-        if executor is not None and self._pid == os.getpid():
+        if executor is not None:
             executor.shutdown(wait=False)

@@ -82,6 +82,11 @@ class BaseStore(ABC):
         self._opened = runtime.Once()
         self._finished = runtime.Once()
         self._abandoned: dict[Future[Any], tuple[Claim, object | None]] = {}
+        runtime.renewed_by_fork(self)
+
+    def _renew(self) -> None:
+        """Make the store fit for use in a forked child, where no other thread is."""
+        self._abandoned = {}
 
     # What a subclass writes.
 
@@ -315,11 +320,10 @@ class BaseStore(ABC):
         future.add_done_callback(lambda future: self._abandoned.pop(future, None))
 
     async def _settle(self, future: Future[Any], owner: object | None) -> None:
-        if runtime.is_over(owner):
-            self._abandoned.pop(future, None)
-            return
         try:
             await runtime.wait(future, owner)
+        except runtime.LoopOverError:
+            self._abandoned.pop(future, None)
         except Exception:
             if not future.done():
                 raise

@@ -13,7 +13,9 @@ for. Names are checked before they are changed.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsFloat, TypeVar
 
@@ -66,6 +68,7 @@ class BaseWrapper:
 
     def __init__(self, key_value: AsyncKeyValue) -> None:
         self.key_value = require_async(key_value, type(self).__name__)
+        self._entered: list[object] = []
         advertise(self, self._capabilities(), _MIXINS)
 
     # The hooks.
@@ -199,12 +202,13 @@ class BaseWrapper:
     async def setup(self) -> None:
         """Open what is wrapped, as far as it can be opened."""
         for inner in self._wrapped():
-            await _call_if_there(inner, "setup")
+            await self._open_one(inner)
 
     async def close(self) -> None:
-        """Close what is wrapped, as far as it can be closed."""
-        for inner in self._wrapped():
-            await _call_if_there(inner, "close", "aclose")
+        """Close what is wrapped, as far as it can be closed; all of it, even if some of it fails."""
+        async with AsyncExitStack() as stack:
+            for inner in reversed(self._wrapped()):
+                stack.push_async_callback(self._close_one, inner)
 
     async def aclose(self) -> None:
         """The same as `close`."""
@@ -216,6 +220,22 @@ class BaseWrapper:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         await self.close()
+
+    async def _open_one(self, inner: Any) -> None:
+        # The protocol has no lifecycle, so there may be none.
+        if hasattr(inner, "setup"):
+            await _result(inner.setup())
+        elif hasattr(inner, "__aenter__") and not any(entered is inner for entered in self._entered):
+            await inner.__aenter__()
+            self._entered.append(inner)
+
+    async def _close_one(self, inner: Any) -> None:
+        close = getattr(inner, "close", None) or getattr(inner, "aclose", None)
+        if close is not None:
+            await _result(close())
+        elif any(entered is inner for entered in self._entered):
+            self._entered = [entered for entered in self._entered if entered is not inner]
+            await inner.__aexit__(None, None, None)
 
     def _operation(self, name: str, collection: str | None, keys: Sequence[str]) -> tuple[Operation, str | None]:
         if collection is not None:
@@ -267,13 +287,9 @@ class BaseWrapper:
         return self.key_value
 
 
-async def _call_if_there(target: object, *names: str) -> None:
-    """Call the first of some methods that an object has; the protocol has no lifecycle, so it may have none."""
-    for name in names:
-        method = getattr(target, name, None)
-        if method is not None:
-            await method()
-            return
+async def _result(returned: Any) -> None:
+    if inspect.isawaitable(returned):
+        await returned
 
 
 class _Keys:

@@ -61,6 +61,10 @@ class MemoryStore(EnumerableStore):
                 entry = Entry(collection, arguments.name(key, "key"), None, codec.encode(value), now)
                 self._insert(entry)
 
+    def _renew(self) -> None:
+        super()._renew()
+        self._lock = threading.Lock()
+
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         with self._lock:
             self._free(clock.now())
@@ -109,14 +113,7 @@ class MemoryStore(EnumerableStore):
                 self._size -= 1
         if entry.expires_at is not None:
             heapq.heappush(self._deadlines, (entry.expires_at, entry.collection, entry.key))
-            if len(self._deadlines) > 2 * self._size + 64:
-                self._deadlines = [
-                    (kept.expires_at, kept.collection, kept.key)
-                    for entries in self._collections.values()
-                    for kept in entries.values()
-                    if kept.expires_at is not None
-                ]
-                heapq.heapify(self._deadlines)
+            self._prune()
 
     def _pop(self, collection: str, key: str) -> bool:
         entries = self._collections.get(collection)
@@ -125,7 +122,19 @@ class MemoryStore(EnumerableStore):
         self._size -= 1
         if not entries:
             del self._collections[collection]
+        self._prune()
         return True
+
+    def _prune(self) -> None:
+        """Forget the deadlines that were left behind, when they are most of them."""
+        if len(self._deadlines) > 2 * self._size + 64:
+            self._deadlines = [
+                (entry.expires_at, entry.collection, entry.key)
+                for entries in self._collections.values()
+                for entry in entries.values()
+                if entry.expires_at is not None
+            ]
+            heapq.heapify(self._deadlines)
 
     def _free(self, now: float) -> None:
         """Remove what has expired."""

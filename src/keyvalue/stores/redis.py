@@ -123,42 +123,42 @@ class RedisStore(EnumerableFlatStore):
                 raise ValueError("RedisStore can't parse the URL: check scheme and port, and percent-encode user name and password")
             options = {"url": url}
             make, make_async = redis.Redis.from_url, redis.asyncio.Redis.from_url
-        # One retry, at once, is for connections that went stale in the pool.
+        # redis-py's own retries would send GETDEL again after its answer was lost, to find nothing and say so.
         self._client = Client(
             "RedisStore",
-            make=lambda: make(**options, retry=Retry(NoBackoff(), 1)),
-            make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 1)),
+            make=lambda: make(**options, retry=Retry(NoBackoff(), 0)),
+            make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 0)),
             close=lambda client: client.close() if isinstance(client, redis.Redis) else client.aclose(),
         )
 
     async def _open(self) -> None:
         await super()._open()
-        await self._use(lambda client: client.ping())
+        await self._use_again(lambda client: client.ping())
 
     async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
         if len(names) == 1:
-            return [await self._use(lambda client: client.execute_command("GET", names[0].encode(), NEVER_DECODE=True))]
+            return [await self._use_again(lambda client: client.execute_command("GET", names[0].encode(), NEVER_DECODE=True))]
         return await self._peek(names)
 
     def _peek(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         # MGET, unlike GET, takes a key of another type for missing.
         keys = [name.encode() for name in names]
-        return self._use(lambda client: client.execute_command("MGET", *keys, NEVER_DECODE=True))
+        return self._use_again(lambda client: client.execute_command("MGET", *keys, NEVER_DECODE=True))
 
     async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
         now = clock.now()
         if all(entry.expires_at is None for _, entry in entries):
             pairs = [part for name, entry in entries for part in (name.encode(), entry.document())]
-            await self._use(lambda client: client.execute_command("SET" if len(entries) == 1 else "MSET", *pairs))
+            await self._use_again(lambda client: client.execute_command("SET" if len(entries) == 1 else "MSET", *pairs))
             return
         commands = [("SET", name.encode(), entry.document(), *_expiry(entry, now)) for name, entry in entries]
         if len(commands) == 1:
-            await self._use(lambda client: client.execute_command(*commands[0]))
+            await self._use_again(lambda client: client.execute_command(*commands[0]))
         else:
             await self._pipeline(commands)
 
     def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        return self._pipeline([("GETDEL", name.encode()) for name in names])
+        return self._pipeline([("GETDEL", name.encode()) for name in names], repeatable=False)
 
     def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[object]:
         return self._pipeline([("EVAL", _DELETE_IF_EQUAL, 1, name.encode(), document) for name, document in documents])
@@ -168,9 +168,9 @@ class RedisStore(EnumerableFlatStore):
         cursor: int | bytes = 0
         while True:
             scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
-            cursor, keys = await self._use(lambda client, scan=scan: client.execute_command(*scan, NEVER_DECODE=True))
+            cursor, keys = await self._use_again(lambda client, scan=scan: client.execute_command(*scan, NEVER_DECODE=True))
             if keys:
-                documents = await self._use(lambda client, keys=keys: client.execute_command("MGET", *keys, NEVER_DECODE=True))
+                documents = await self._use_again(lambda client, keys=keys: client.execute_command("MGET", *keys, NEVER_DECODE=True))
                 yield [
                     (name, document)
                     for key, document in zip(keys, documents, strict=True)
@@ -179,7 +179,16 @@ class RedisStore(EnumerableFlatStore):
             if int(cursor) == 0:
                 return
 
-    async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def _use_again(self, function: Callable[[Any], Any]) -> Any:
+        """Call a function of the client that may be called twice: a connection in the pool can be dead without anybody having noticed."""
+        try:
+            return await self._use(function)
+        except StoreConnectionError as error:
+            if isinstance(error.__cause__, redis.TimeoutError):
+                raise
+            return await self._use(function)
+
+    async def _pipeline(self, commands: Sequence[tuple[Any, ...]], *, repeatable: bool = True) -> list[Any]:
         def send(client: Any) -> Any:
             pipeline = client.pipeline(transaction=False)
             for command in commands:
@@ -187,10 +196,13 @@ class RedisStore(EnumerableFlatStore):
             # Raised by redis-py, an error would quote the command, value included.
             return pipeline.execute(raise_on_error=False)
 
-        results: list[Any] = await self._use(send)
+        results: list[Any] = await (self._use_again if repeatable else self._use)(send)
         for result in results:
             if isinstance(result, Exception):
-                raise self._mapped(result) or result from result
+                mapped = self._mapped(result)
+                if mapped is None:
+                    raise result
+                raise mapped from result
         return results
 
 

@@ -67,6 +67,10 @@ class RocksDBStore(EnumerableFlatStore):
         self._family: ColumnFamily | None = None
         self._lock = threading.Lock()  # RocksDB has no compare-and-delete
 
+    def _renew(self) -> None:
+        super()._renew()
+        self._lock = threading.Lock()
+
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         # rocksdict raises bare Exception for all that RocksDB reports.
         if type(error).__module__ == "rocksdict" or type(error) is Exception:
