@@ -39,7 +39,7 @@ from tests.model import DEFAULT_COLLECTION, TICK, Held, Model
 from tests.test_contract import BAD_TTLS, NAMES, NOT_JSON, VALUES, nested, same
 
 # Examples and steps. The design asks CI for 200 of 50, and 25 of 30 on servers; Hypothesis keeps about a fifth of its examples shorter.
-EMBEDDED, SERVER = ((260, 50), (120, 30)) if CI else ((30, 30), (10, 20))
+EMBEDDED, SERVER = ((260, 50), (40, 30)) if CI else ((30, 30), (10, 20))
 
 T = TypeVar("T")
 

@@ -217,7 +217,7 @@ async def test_a_given_synchronous_client_works_everywhere_and_stays_open(runtim
         kv = runtime.adapt(RedisStore(client=client))
         await use(kv)
         pool: Any = client.connection_pool
-        held = [*getattr(pool, "_available_connections", []), *([client.connection] if client.connection else [])]
+        held: list[Any] = [*getattr(pool, "_available_connections", []), *([client.connection] if client.connection else [])]
         await kv.close()
         await kv.close()
         assert any(connection._sock is not None for connection in held)

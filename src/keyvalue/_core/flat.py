@@ -1,66 +1,132 @@
 """Stores whose backend is one flat space of names, each holding one JSON document.
 
-A pair of collection and key is kept under the name `<collection>::<key>`, the layout of py-key-value-aio. A name is read back by splitting
-it at the first `::`, so a collection that holds `::` or ends with `:` would be mistaken for another. Entries of such a collection are
-*moved* to names of the form `<collection>~:<key>`, where in both parts `~` is written `~0` and `:` is written `~1`: no such name holds
-`::`, and none is meant twice.
+`Names` says under which names a pair of collection and key may lie. Most pairs have one *place*. Some have several, because
+py-key-value-aio gives different pairs the same name: a place is *shared* if another pair's document may lie there, and *home* if not.
+A document counts only if the collection and key in it are those of the pair.
 
-py-key-value-aio puts those entries under the plain name too. So a miss on a moved name also looks there, and because two pairs may share
-that place, a document counts only if the collection and key in it are the ones asked for. The next put or delete of the pair removes
-it from the old place; a put by the pair that the place rightly belongs to first moves it to its own.
+A put goes to the first place of the pair that no other pair's entry holds, which at the latest is its home, and removes the
+pair's older documents from the other places. So whatever was stored is found, and no two pairs ever meet.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from contextlib import aclosing
+from typing import NamedTuple
 
 from keyvalue._core import clock
 from keyvalue._core.entry import Entry
 from keyvalue._core.store import BaseStore, EnumerableStore, Row
 from keyvalue.errors import DeserializationError
 
-__all__ = ["UNREADABLE", "EnumerableFlatStore", "FlatStore"]
+__all__ = ["UNREADABLE", "Change", "CompoundNames", "EnumerableFlatStore", "FlatStore", "Names", "Place", "digest"]
 
 UNREADABLE = b""
 """What a store returns for a row that must not or can't be read: no document."""
 
 
-def is_moved(collection: str) -> bool:
-    """Return whether the entries of a collection are kept under moved names."""
+class Place(NamedTuple):
+    """A name under which the document of a pair may lie.
+
+    Attributes:
+        name: The name.
+        shared: Whether another pair's document may lie there.
+        strict: Whether only a document that names the pair counts as the pair's; elsewhere, so does one that names none.
+    """
+
+    name: str
+    shared: bool = False
+    strict: bool = False
+
+
+class Change(NamedTuple):
+    """A compare-and-set of one name.
+
+    Attributes:
+        name: The name.
+        expected: The document that must be there for the change to be made; None if there must be none.
+        entry: The entry to store; None to remove what is there.
+    """
+
+    name: str
+    expected: bytes | None
+    entry: Entry | None
+
+
+class Names(ABC):
+    """Where the documents of a flat store lie."""
+
+    @abstractmethod
+    def places(self, collection: str, key: str) -> Sequence[Place]:
+        """Return the places of a pair. At least one is home; those behind it are only read and cleared."""
+
+    @abstractmethod
+    def prefixes(self, collection: str) -> Sequence[str]:
+        """Return what the names of all places of a collection's pairs start with; none of them starts with another."""
+
+    def single(self, collection: str, keys: Sequence[str]) -> list[str] | None:
+        """Return the names of pairs that all have one place, or None if some have more."""
+        return None
+
+
+class CompoundNames(Names):
+    """The names `<collection>::<key>`, which is how py-key-value-aio names pairs.
+
+    A name is read back by splitting it at the first `::`, so a collection that holds `::` or ends with `:` would be mistaken for another.
+    The home of such a pair is `<collection>~:<key>`, where in both parts `~` is written `~0` and `:` is written `~1`: no such name holds
+    `::`, and none is meant twice. py-key-value-aio puts those pairs under the plain name too; so that place is read, and cleared, but
+    never written. A pair whose plain name may be taken by such a one has a home of that form as well, for as long as it is taken.
+    """
+
+    def places(self, collection: str, key: str) -> Sequence[Place]:
+        """Return the places of a pair."""
+        plain = f"{collection}::{key}"
+        if _is_mistakable(collection):
+            return Place(_escaped(collection, key)), Place(plain, shared=True, strict=True)
+        if _is_contested(key):
+            return Place(plain, shared=True), Place(_escaped(collection, key))
+        return (Place(plain),)
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        """Return what the names of a collection start with."""
+        return f"{collection}::", _escaped(collection, "")
+
+    def single(self, collection: str, keys: Sequence[str]) -> list[str] | None:
+        """Return the plain names of pairs, if these are all that they can have."""
+        if _is_mistakable(collection) or any(map(_is_contested, keys)):
+            return None
+        return [f"{collection}::{key}" for key in keys]
+
+
+def _is_mistakable(collection: str) -> bool:
     return ":" in collection and ("::" in collection or collection.endswith(":"))
 
 
-def is_contested(key: str) -> bool:
-    """Return whether py-key-value-aio could have put another pair where this key of an ordinary collection belongs."""
+def _is_contested(key: str) -> bool:
     return ":" in key and ("::" in key or key.startswith(":"))
 
 
-def plain_name(collection: str, key: str) -> str:
-    """Return the name that py-key-value-aio gives to a pair."""
-    return f"{collection}::{key}"
+def _escaped(collection: str, key: str) -> str:
+    return f"{collection.replace('~', '~0').replace(':', '~1')}~:{key.replace('~', '~0').replace(':', '~1')}"
 
 
-def moved_name(collection: str, key: str) -> str:
-    """Return the moved name of a pair."""
-    return f"{_escape(collection)}~:{_escape(key)}"
-
-
-def name_of(collection: str, key: str) -> str:
-    """Return the name of a pair."""
-    return moved_name(collection, key) if is_moved(collection) else plain_name(collection, key)
-
-
-def _escape(text: str) -> str:
-    return text.replace("~", "~0").replace(":", "~1")
+def digest(text: str) -> str:
+    """Return `~` and the 64 hexadecimal digits of the SHA-256 of a text in UTF-8: a name for what a backend can't name."""
+    return "~" + hashlib.sha256(text.encode()).hexdigest()
 
 
 class FlatStore(BaseStore):
     """A store over a flat space of names; a subclass reads, writes and removes documents by name.
 
-    Its four methods return awaitables: they may be coroutines, or return what `_use` returns.
+    Its methods return awaitables: they may be coroutines, or return what `_use` returns.
+
+    Attributes:
+        names: Where the pairs lie.
     """
+
+    names: Names = CompoundNames()
 
     @abstractmethod
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
@@ -71,7 +137,7 @@ class FlatStore(BaseStore):
         return self._read(names)
 
     @abstractmethod
-    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
+    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[object]:
         """Store the document of each entry under its name, in place of what was there."""
 
     @abstractmethod
@@ -79,73 +145,92 @@ class FlatStore(BaseStore):
         """Remove distinct names and return what was removed, aligned with them."""
 
     @abstractmethod
-    def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[object]:
-        """Remove each name whose document still is the one given."""
+    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[object]]:
+        """Make each change whose name still has the document that it expects; return which were made. Each is atomic by itself."""
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
-        if not is_moved(collection):
-            documents = await self._read([f"{collection}::{key}" for key in keys])
+        names = self.names.single(collection, keys)
+        if names is not None:
+            documents = await self._read(names)
             if len(keys) == 1:
                 return (_own(documents[0], collection, keys[0]),)
             return [_own(document, collection, key) for document, key in zip(documents, keys, strict=True)]
-        names = [*(moved_name(collection, key) for key in keys), *(plain_name(collection, key) for key in keys)]
-        documents = await self._read(names)
         return [
-            _own(document, collection, key) or _stray(old, collection, key)
-            for document, old, key in zip(documents, documents[len(keys) :], keys, strict=False)
+            next((entry for place, document in found if (entry := _own(document, collection, key, place.strict))), None)
+            for key, found in zip(keys, await self._look(collection, keys), strict=True)
         ]
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
-        if is_moved(collection):
-            await self._store([(moved_name(collection, entry.key), entry) for entry in entries])
-            await self._discard_strays(await self._strays(collection, [entry.key for entry in entries]))
+        names = self.names.single(collection, [entry.key for entry in entries])
+        if names is not None:
+            await self._store(list(zip(names, entries, strict=True)))
             return
-        contested = [entry.key for entry in entries if is_contested(entry.key)]
-        if contested and (guests := (await self._guests(collection, contested)).values()):
-            # They move out, unless they have expired or were put again at their own place.
-            names = [moved_name(guest.collection, guest.key) for guest in guests]
-            now, there = clock.now(), await self._peek(names)
-            moving = [
-                (name, guest) for name, guest, taken in zip(names, guests, there, strict=True) if taken is None and guest.is_live(now)
-            ]
-            if moving:
-                await self._store(moving)
-        await self._store([(plain_name(collection, entry.key), entry) for entry in entries])
+        while entries:
+            now = clock.now()
+            home: list[tuple[str, Entry]] = []
+            shared: list[tuple[Change, Entry]] = []
+            older: list[tuple[Change, Entry]] = []
+            for entry, found in zip(entries, await self._look(collection, [entry.key for entry in entries]), strict=True):
+                claimed = {change.name for change, _ in shared}
+                chosen = next(
+                    place
+                    for place, document in found
+                    if not place.shared or (place.name not in claimed and not _is_anothers(document, collection, entry.key, place, now))
+                )
+                for place, document in found:
+                    if place != chosen:
+                        if _is_own(document, collection, entry.key, place):
+                            older.append((Change(place.name, document, None), entry))
+                    elif place.shared:
+                        shared.append((Change(place.name, document, entry), entry))
+                    else:
+                        home.append((place.name, entry))
+            if home:
+                await self._store(home)
+            made = await self._exchange([change for change, _ in shared]) if shared else ()
+            entries = [entry for (_, entry), was_made in zip(shared, made, strict=True) if not was_made]
+            obsolete = [change for change, entry in older if entry not in entries]
+            if obsolete:
+                await self._exchange(obsolete)
 
     async def _delete(self, collection: str, keys: Sequence[str]) -> int:
         now = clock.now()
-        if is_moved(collection):
-            strays = await self._strays(collection, keys)
-            removed = await self._remove([moved_name(collection, key) for key in keys])
-            await self._discard_strays(strays)
-            gone = {key for key, document in zip(keys, removed, strict=True) if _counts(document, collection, key, now)}
-            return len(gone.union(stray.key for stray in strays if stray.is_live(now)))
-        contested = [key for key in keys if is_contested(key)]
-        if contested:
-            guests = await self._guests(collection, contested)
-            keys = [key for key in keys if key not in guests]
-        removed = await self._remove([plain_name(collection, key) for key in keys]) if keys else ()
-        return sum(_counts(document, collection, key, now) for document, key in zip(removed, keys, strict=True))
+        names = self.names.single(collection, keys)
+        if names is not None:
+            removed = await self._remove(names)
+            return sum(_counts(document, collection, key, now) for document, key in zip(removed, keys, strict=True))
+        gone: set[str] = set()
+        while keys:
+            changes = [
+                (key, Change(place.name, document, None))
+                for key, found in zip(keys, await self._look(collection, keys), strict=True)
+                for place, document in found
+                if _is_own(document, collection, key, place)
+            ]
+            if not changes:
+                break
+            made = await self._exchange([change for _, change in changes])
+            for (key, change), was_made in zip(changes, made, strict=True):
+                if was_made and _counts(change.expected, collection, key, now):
+                    gone.add(key)
+            keys = list(dict.fromkeys(key for (key, _), was_made in zip(changes, made, strict=True) if not was_made))
+        return len(gone)
 
-    async def _guests(self, collection: str, keys: Sequence[str]) -> dict[str, Entry]:
-        """Return the entries of moved collections that lie where contested keys of an ordinary collection belong, by those keys."""
-        documents = await self._peek([plain_name(collection, key) for key in keys])
-        return {
-            key: entry
-            for document, key in zip(documents, keys, strict=True)
-            if (entry := _readable(document))
-            and not _is_of(entry, collection, key)
-            and plain_name(entry.collection, entry.key) == plain_name(collection, key)
-        }
-
-    async def _strays(self, collection: str, keys: Sequence[str]) -> list[Entry]:
-        """Return the entries of a moved collection that lie where py-key-value-aio put them."""
-        documents = await self._peek([plain_name(collection, key) for key in keys])
-        return [entry for document, key in zip(documents, keys, strict=True) if (entry := _stray(document, collection, key))]
-
-    async def _discard_strays(self, strays: Sequence[Entry]) -> None:
-        if strays:
-            await self._discard([(plain_name(stray.collection, stray.key), stray.document()) for stray in strays])
+    async def _look(self, collection: str, keys: Sequence[str]) -> list[list[tuple[Place, bytes | None]]]:
+        """Return the places of pairs and what lies there."""
+        places = [self.names.places(collection, key) for key in keys]
+        # A put stores a document in its new place before it removes it from an old one, which comes later here: read the other way round,
+        # it is found in one of them.
+        backwards = [place for some in places for place in reversed(some)]
+        documents: dict[str, bytes | None] = {}
+        for read, names in (
+            (self._peek, [place.name for place in backwards if place.strict]),
+            (self._read, [place.name for place in backwards if not place.strict]),
+        ):
+            distinct = list(dict.fromkeys(names))
+            if distinct:
+                documents |= zip(distinct, await read(distinct), strict=True)
+        return [[(place, documents[place.name]) for place in some] for some in places]
 
 
 class EnumerableFlatStore(FlatStore, EnumerableStore):
@@ -156,58 +241,59 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
         """Yield all names that start with a prefix (which may be empty), with their documents, in pages of any size."""
 
     async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
-        prefixes = [""] if collection is None else [plain_name(collection, "")]
-        if collection is not None and is_moved(collection):
-            prefixes.append(moved_name(collection, ""))
-        for prefix in prefixes:
+        for prefix in [""] if collection is None else self.names.prefixes(collection):
             async with aclosing(self._list(prefix)) as pages:
                 async for page in pages:
-                    entries = [entry for name, document in page if (entry := _listed(name, document))]
                     yield [
                         Row(entry.collection, entry.key, entry.expires_at)
-                        for entry in entries
+                        for _, _, entry in self._entries_in(page)
                         if collection is None or entry.collection == collection
                     ]
 
     async def _cull(self, now: float) -> None:
         async with aclosing(self._list("")) as pages:
             async for page in pages:
-                expired = [(name, document) for name, document in page if (entry := _listed(name, document)) and not entry.is_live(now)]
+                expired = [Change(name, document, None) for name, document, entry in self._entries_in(page) if not entry.is_live(now)]
                 if expired:
-                    await self._discard(expired)
+                    await self._exchange(expired)
+
+    def _entries_in(self, page: Sequence[tuple[str, bytes]]) -> Iterable[tuple[str, bytes, Entry]]:
+        """Read the documents found by listing; one that is at no place of the pair that it names is none."""
+        for name, document in page:
+            entry = _named(document)
+            if entry is not None and any(place.name == name for place in self.names.places(entry.collection, entry.key)):
+                yield name, document, entry
 
 
-def _is_of(entry: Entry, collection: str, key: str) -> bool:
-    return entry.collection == collection and entry.key == key
-
-
-def _own(document: bytes | None, collection: str, key: str) -> Entry | None:
-    """Read the document of a pair; one that says to be of another pair is none."""
+def _own(document: bytes | None, collection: str, key: str, strict: bool = False) -> Entry | None:
+    """Read what lies at a place of a pair; what says to be of another pair is none."""
     if document is None:
         return None
-    entry = Entry.from_document(document, collection, key)
-    return entry if entry.collection == collection and entry.key == key else None
+    entry = _named(document) if strict else Entry.from_document(document, collection, key)
+    return entry if entry is not None and entry.collection == collection and entry.key == key else None
 
 
-def _stray(document: bytes | None, collection: str, key: str) -> Entry | None:
-    """Read a document at the old place of a pair; it counts only if it says to be of that pair."""
-    entry = _readable(document)
-    return entry if entry and _is_of(entry, collection, key) else None
+def _is_own(document: bytes | None, collection: str, key: str, place: Place) -> bool:
+    """Return whether what lies at a place of a pair is the pair's; what can't be read is, unless the place is strict."""
+    try:
+        return _own(document, collection, key, place.strict) is not None
+    except DeserializationError:
+        return True
 
 
-def _readable(document: bytes | None) -> Entry | None:
+def _is_anothers(document: bytes | None, collection: str, key: str, place: Place, now: float) -> bool:
+    """Return whether what lies at a place of a pair is an entry of another one, which has not expired."""
+    entry = None if document is None else _named(document)
+    return entry is not None and entry.is_live(now) and not _is_own(document, collection, key, place)
+
+
+def _named(document: bytes) -> Entry | None:
     """Read a document that may be another program's or damaged, and then is none; so is one that names no collection or key."""
     try:
-        entry = None if document is None else Entry.from_document(document, "", "")
+        entry = Entry.from_document(document, "", "")
     except DeserializationError:
         return None
-    return entry if entry is not None and entry.collection and entry.key else None
-
-
-def _listed(name: str, document: bytes) -> Entry | None:
-    """Read a document found by listing; one that is not where this library or its predecessor puts it is none."""
-    entry = _readable(document)
-    return entry if entry and name in (plain_name(entry.collection, entry.key), name_of(entry.collection, entry.key)) else None
+    return entry if entry.collection and entry.key else None
 
 
 def _counts(document: bytes | None, collection: str, key: str, now: float) -> bool:

@@ -19,7 +19,10 @@ from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
 from keyvalue._core.flat import UNREADABLE
 from keyvalue.errors import StoreSetupError
 
-__all__ = ["SharedCache", "open_cache"]
+__all__ = ["Row", "SharedCache", "open_cache"]
+
+Row = tuple[str, str, float | None]
+"""What is set: a name, a text, and the seconds that it has to live."""
 
 _PAGE = 500  # rows a query; SQLite takes at least 999 parameters
 _SIDE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]+\.val")
@@ -118,8 +121,8 @@ class SharedCache(diskcache.Cache):
         if not self._in_bulk:
             super()._cull(now, sql, cleanup, limit)
 
-    def set_many(self, rows: Sequence[tuple[str, str, float | None]]) -> None:
-        """Set many rows, given as (name, text, seconds to live), in one transaction."""
+    def set_many(self, rows: Sequence[Row]) -> None:
+        """Set many rows in one transaction."""
         self._in_bulk = True  # a transaction frees no page before it is committed, so culling in it would not know when to stop
         try:
             with self.transact():
@@ -130,6 +133,27 @@ class SharedCache(diskcache.Cache):
         for _ in rows[:: max(1, self.cull_limit)]:
             with self._transact() as (sql, cleanup):
                 self._cull(time.time(), sql, cleanup)
+
+    def remove(self, names: Sequence[str]) -> list[bytes | None]:
+        """Remove the rows under some names and return their documents, in one transaction."""
+        with self.transact():
+            found = self.documents(names)
+            for name, document in zip(names, found, strict=True):
+                if document is not None:
+                    self.delete(name)
+        return found
+
+    def exchange(self, changes: Sequence[tuple[str, bytes | None, Row | None]]) -> list[bool]:
+        """Set a row, or remove it, wherever the document under its name is the expected one; return where that was so."""
+        made: list[bool] = []
+        with self.transact():
+            for name, expected, row in changes:
+                made.append(self.documents([name]) == [expected])
+                if made[-1] and row is not None:
+                    self.set(*row)
+                elif made[-1]:
+                    self.delete(name)
+        return made
 
     def documents(self, names: Sequence[str]) -> list[bytes | None]:
         """Return the documents under some names, None where there is none."""

@@ -14,13 +14,13 @@ from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import EnumerableFlatStore
+from keyvalue._core.flat import Change, EnumerableFlatStore
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("disk"):
     import diskcache
 
-    from keyvalue.stores._diskcache import SharedCache, open_cache
+    from keyvalue.stores._diskcache import Row, SharedCache, open_cache
 
 __all__ = ["DiskStore"]
 
@@ -92,34 +92,19 @@ class DiskStore(EnumerableFlatStore):
         return self._use(lambda cache: cache.documents(names))
 
     def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
-        now = clock.now()
-        rows = [
-            # A millisecond more than what is left, lest SQLite's clock cut it short.
-            (name, entry.document().decode(), None if entry.expires_at is None else entry.expires_at - now + 0.001)
-            for name, entry in entries
-        ]
+        def store(cache: SharedCache) -> None:
+            if len(entries) == 1:
+                cache.set(*_row(*entries[0]))
+            else:
+                cache.set_many([_row(name, entry) for name, entry in entries])
 
-        return self._use(lambda cache: cache.set(*rows[0]) if len(rows) == 1 else cache.set_many(rows))
+        return self._use(store)
 
     def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        def remove(cache: SharedCache) -> Sequence[bytes | None]:
-            with cache.transact():
-                found = cache.documents(names)
-                for name, document in zip(names, found, strict=True):
-                    if document is not None:
-                        cache.delete(name)
-            return found
+        return self._use(lambda cache: cache.remove(names))
 
-        return self._use(remove)
-
-    def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[None]:
-        def discard(cache: SharedCache) -> None:
-            with cache.transact():
-                for name, document in documents:
-                    if cache.documents([name]) == [document]:
-                        cache.delete(name)
-
-        return self._use(discard)
+    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
+        return self._use(lambda cache: cache.exchange([(name, expected, entry and _row(name, entry)) for name, expected, entry in changes]))
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last = None
@@ -132,3 +117,8 @@ class DiskStore(EnumerableFlatStore):
     async def _cull(self, now: float) -> None:
         await super()._cull(now)
         await self._use(lambda cache: cache.expire())
+
+
+def _row(name: str, entry: Entry) -> Row:
+    # A millisecond more than what is left, lest SQLite's clock cut it short.
+    return name, entry.document().decode(), None if entry.expires_at is None else entry.expires_at - clock.now() + 0.001

@@ -14,7 +14,7 @@ from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import EnumerableFlatStore
+from keyvalue._core.flat import Change, EnumerableFlatStore
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("redis"):
@@ -29,7 +29,14 @@ with needs("redis"):
 __all__ = ["RedisStore"]
 
 _PAGE = 500
-_DELETE_IF_EQUAL = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+# Compares what lies under a name, then sets or removes it. Arguments: whether a document must be there, that document, those of SET if any.
+_EXCHANGE = """
+local there = redis.pcall('GET', KEYS[1])
+if type(there) ~= 'string' then there = false end
+if ARGV[1] == '0' and there or ARGV[1] == '1' and there ~= ARGV[2] then return 0 end
+if #ARGV > 2 then redis.call('SET', KEYS[1], unpack(ARGV, 3)) else redis.call('DEL', KEYS[1]) end
+return 1
+"""
 
 
 class RedisStore(EnumerableFlatStore):
@@ -151,7 +158,7 @@ class RedisStore(EnumerableFlatStore):
             pairs = [part for name, entry in entries for part in (name.encode(), entry.document())]
             await self._use_again(lambda client: client.execute_command("SET" if len(entries) == 1 else "MSET", *pairs))
             return
-        commands = [("SET", name.encode(), entry.document(), *_expiry(entry, now)) for name, entry in entries]
+        commands = [("SET", name.encode(), *_arguments(entry, now)) for name, entry in entries]
         if len(commands) == 1:
             await self._use_again(lambda client: client.execute_command(*commands[0]))
         else:
@@ -160,8 +167,13 @@ class RedisStore(EnumerableFlatStore):
     def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         return self._pipeline([("GETDEL", name.encode()) for name in names], repeatable=False)
 
-    def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[object]:
-        return self._pipeline([("EVAL", _DELETE_IF_EQUAL, 1, name.encode(), document) for name, document in documents])
+    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[object]]:
+        now = clock.now()
+        commands = [
+            ("EVAL", _EXCHANGE, 1, name.encode(), *((0, "") if expected is None else (1, expected)), *_arguments(entry, now))
+            for name, expected, entry in changes
+        ]
+        return self._pipeline(commands, repeatable=False)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         pattern = re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*"
@@ -214,6 +226,9 @@ def _is_url(url: str) -> bool:
     return True
 
 
-def _expiry(entry: Entry, now: float) -> tuple[object, ...]:
-    """Return the options of SET for an entry's expiry: milliseconds, rounded up."""
-    return () if entry.expires_at is None else ("PX", max(1, ceil((entry.expires_at - now) * 1000)))
+def _arguments(entry: Entry | None, now: float) -> tuple[Any, ...]:
+    """Return the arguments of SET: the document, and its time to live in milliseconds, rounded up."""
+    if entry is None:
+        return ()
+    expiry = () if entry.expires_at is None else ("PX", max(1, ceil((entry.expires_at - now) * 1000)))
+    return entry.document(), *expiry

@@ -13,7 +13,7 @@ from keyvalue._core import arguments
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import UNREADABLE, EnumerableFlatStore
+from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore
 from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
 
 with needs("rocksdb"):
@@ -106,9 +106,8 @@ class RocksDBStore(EnumerableFlatStore):
         return self._use(lambda db: _documents(db, names))
 
     def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
-        rows: list[tuple[str, bytes | None]] = [(name, entry.document()) for name, entry in entries]
-
         def store(db: Rdict) -> None:
+            rows = [(name, entry.document()) for name, entry in entries]
             with self._lock:
                 if len(rows) == 1:
                     db.put(*rows[0])
@@ -126,14 +125,16 @@ class RocksDBStore(EnumerableFlatStore):
 
         return self._use(remove)
 
-    def _discard(self, documents: Sequence[tuple[str, bytes]]) -> Awaitable[None]:
-        def discard(db: Rdict) -> None:
+    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
+        def exchange(db: Rdict) -> Sequence[bool]:
             with self._lock:
-                now = _documents(db, [name for name, _ in documents])
-                same = [name for (name, document), found in zip(documents, now, strict=True) if document == found]
-                self._write_batch(db, ((name, None) for name in same))
+                found = _documents(db, [change.name for change in changes])
+                made = [change.expected == document for change, document in zip(changes, found, strict=True)]
+                chosen = [change for change, is_made in zip(changes, made, strict=True) if is_made]
+                self._write_batch(db, [(name, entry and entry.document()) for name, _, entry in chosen])
+            return made
 
-        return self._use(discard)
+        return self._use(exchange)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: str | None = None
