@@ -360,7 +360,7 @@ async def test_a_guest_is_not_destroyed_by_the_host(opened: Open, host: tuple[st
 @on_persistent
 @pairs
 @pytest.mark.parametrize("bulk", [False, True])
-async def test_the_host_lives_elsewhere_while_a_guest_is_there(opened: Open, host: tuple[str, str], guest: tuple[str, str], bulk: bool) -> None:
+async def test_the_host_lives_elsewhere_beside_a_guest(opened: Open, host: tuple[str, str], guest: tuple[str, str], bulk: bool) -> None:
     async with opened() as data:
         await data.old.put(guest[1], {"guest": 2**70}, collection=guest[0], ttl=50)
         if bulk:
@@ -385,7 +385,7 @@ async def test_the_host_lives_elsewhere_while_a_guest_is_there(opened: Open, hos
 
 @on_persistent
 @pairs
-async def test_a_guest_with_a_value_that_only_the_predecessor_writes_stays(opened: Open, host: tuple[str, str], guest: tuple[str, str]) -> None:
+async def test_a_guest_that_can_not_be_written_here_stays(opened: Open, host: tuple[str, str], guest: tuple[str, str]) -> None:
     deep: Any = 1
     for _ in range(900):
         deep = {"a": deep}

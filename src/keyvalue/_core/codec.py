@@ -13,17 +13,20 @@ import marshal
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, cast
 
 import orjson
 
 from keyvalue.errors import SerializationError
 
-__all__ = ["MAX_DEPTH", "decode", "decode_many", "encode", "encode_many"]
+__all__ = ["LARGE", "MAX_DEPTH", "LargeValueError", "decode", "decode_many", "encode", "encode_many"]
 
 MAX_DEPTH = 254
 """How many levels of objects and arrays a value may have: the limit of orjson's encoder, kept by the slow path too."""
+
+LARGE = 2**20
+"""Bytes from which on a value or a document is encoded or decoded in a worker thread, so that an event loop can go on meanwhile."""
 
 # What is left to `default` is refused there, because none is given: the slow path then names the place.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -32,24 +35,34 @@ _DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(".") for
 _LONG_NUMBER = b"0" * 19  # the shortest run of digits that may lie outside 64 bits
 
 
-def encode(value: Mapping[str, Any]) -> bytes:
+class LargeValueError(Exception):
+    """A value is larger than the limit that was given."""
+
+
+def encode(value: Mapping[str, Any], limit: float = inf) -> bytes:
     """Encode a value as JSON, or refuse it.
 
     Args:
         value: A mapping with string keys, nested as deep as `MAX_DEPTH`.
+        limit: About so many bytes are encoded at most.
 
     Returns:
         JSON text in UTF-8, keys in the value's own order, without spaces.
 
     Raises:
         SerializationError: Something in the value would not come back as it is. The message says where.
+        LargeValueError: It is larger than the limit.
     """
     try:
         # marshal takes exactly the built-in types and none of their subclasses, so what it passes holds no enum members, for which
         # orjson would silently write the bare value. What it takes beyond JSON (bytes, sets, keys that are no strings), orjson refuses.
-        marshal.dumps(value, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
+        size = len(marshal.dumps(value, 2))  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
+        if size > limit:
+            raise LargeValueError
         encoded = orjson.dumps(value, option=_OPTIONS)
     except (ValueError, TypeError, RecursionError):
+        if limit != inf and _is_larger(value, limit):
+            raise LargeValueError from None
         return _encode_slowly(value)
     # Left are NaN and the infinities, which orjson writes as null. (On bytes, find() is twice as quick as `in`.)
     if encoded.find(b"null") >= 0 and orjson.loads(encoded) != value:
@@ -57,12 +70,16 @@ def encode(value: Mapping[str, Any]) -> bytes:
     return encoded
 
 
-def encode_many(values: Sequence[Mapping[str, Any]]) -> list[bytes]:
-    """Encode many values; see `encode`. One pass of marshal serves for all."""
+def encode_many(values: Sequence[Mapping[str, Any]], limit: float = inf) -> list[bytes]:
+    """Encode many values; see `encode`. One pass of marshal serves for all, and the limit is for all together."""
     try:
-        marshal.dumps(values, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
+        size = len(marshal.dumps(values, 2))  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
+        if size > limit:
+            raise LargeValueError
         encoded = [orjson.dumps(value, option=_OPTIONS) for value in values]
     except (ValueError, TypeError, RecursionError):
+        if limit != inf and _is_larger(values, limit):
+            raise LargeValueError from None
         return [encode(value) for value in values]
     for index, text in enumerate(encoded):
         if text.find(b"null") >= 0 and orjson.loads(text) != values[index]:
@@ -114,6 +131,21 @@ def _format_int(number: int) -> str:
         return str(number)
     except ValueError:
         return format(Decimal(number), "f")
+
+
+def _is_larger(value: object, limit: float) -> bool:
+    """Return whether a value of any types is larger than a limit, roughly, without looking at more than decides it."""
+    size = 0.0
+    left = [value]
+    while left and size <= limit:
+        one = left.pop()
+        size += 32 + (len(one) if isinstance(one, str | bytes) else 0)  # what lies beside a text costs the slow path about as much
+        if isinstance(one, Mapping):
+            left += cast("Mapping[object, object]", one).keys()
+            left += cast("Mapping[object, object]", one).values()
+        elif isinstance(one, list | tuple):
+            left += cast("Sequence[object]", one)
+    return size > limit
 
 
 def _encode_slowly(value: object, path: str = "value", above: tuple[int, ...] = ()) -> bytes:

@@ -64,6 +64,11 @@ class Entry:
             self._json = codec.encode(self.value())
         return self._json
 
+    @property
+    def is_large(self) -> bool:
+        """Whether `value` takes so long that no event loop should wait for it."""
+        return self._value is None and len(self._json or self._document or b"") > codec.LARGE
+
     def value(self) -> dict[str, Any]:
         """Return the value, as an object of the caller's own."""
         value, self._value = self._value, None

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
+from itertools import repeat
+from typing import NamedTuple, TypeVar
 
-from keyvalue._core import clock
+from keyvalue._core import clock, runtime
+from keyvalue._core.codec import LARGE
 from keyvalue._core.entry import Entry
 from keyvalue._core.store import BaseStore, EnumerableStore, Row
 from keyvalue.errors import DeserializationError
 
 __all__ = ["UNREADABLE", "Change", "CompoundNames", "EnumerableFlatStore", "FlatStore", "Names", "Place", "digest"]
+
+T = TypeVar("T")
 
 UNREADABLE = b""
 """What a store returns for a row that must not or can't be read: no document."""
@@ -152,13 +156,17 @@ class FlatStore(BaseStore):
         names = self.names.single(collection, keys)
         if names is not None:
             documents = await self._read(names)
-            if len(keys) == 1:
+            if len(keys) == 1 and len(documents[0] or b"") <= LARGE:
                 return (_own(documents[0], collection, keys[0]),)
-            return [_own(document, collection, key) for document, key in zip(documents, keys, strict=True)]
-        return [
-            next((entry for place, document in found if (entry := _own(document, collection, key, place.strict))), None)
-            for key, found in zip(keys, await self._look(collection, keys), strict=True)
-        ]
+            return await _reading(documents, lambda: list(map(_own, documents, repeat(collection), keys)))
+        look = await self._look(collection, keys)
+        return await _reading(
+            (document for found in look for _, document in found),
+            lambda: [
+                next((entry for place, document in found if (entry := _own(document, collection, key, place.strict))), None)
+                for key, found in zip(keys, look, strict=True)
+            ],
+        )
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         names = self.names.single(collection, [entry.key for entry in entries])
@@ -198,7 +206,7 @@ class FlatStore(BaseStore):
         names = self.names.single(collection, keys)
         if names is not None:
             removed = await self._remove(names)
-            return sum(_counts(document, collection, key, now) for document, key in zip(removed, keys, strict=True))
+            return await _reading(removed, lambda: sum(map(_counts, removed, repeat(collection), keys, repeat(now))))
         gone: set[str] = set()
         while keys:
             changes = [
@@ -246,23 +254,35 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
                 async for page in pages:
                     yield [
                         Row(entry.collection, entry.key, entry.expires_at)
-                        for _, _, entry in self._entries_in(page)
+                        for _, _, entry in await self._entries_in(page)
                         if collection is None or entry.collection == collection
                     ]
 
     async def _cull(self, now: float) -> None:
         async with aclosing(self._list("")) as pages:
             async for page in pages:
-                expired = [Change(name, document, None) for name, document, entry in self._entries_in(page) if not entry.is_live(now)]
+                expired = [Change(name, document, None) for name, document, entry in await self._entries_in(page) if not entry.is_live(now)]
                 if expired:
                     await self._exchange(expired)
 
-    def _entries_in(self, page: Sequence[tuple[str, bytes]]) -> Iterable[tuple[str, bytes, Entry]]:
+    async def _entries_in(self, page: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes, Entry]]:
         """Read the documents found by listing; one that is at no place of the pair that it names is none."""
-        for name, document in page:
-            entry = _named(document)
-            if entry is not None and any(place.name == name for place in self.names.places(entry.collection, entry.key)):
-                yield name, document, entry
+
+        def read() -> Sequence[tuple[str, bytes, Entry]]:
+            return [
+                (name, document, entry)
+                for name, document in page
+                if (entry := _named(document)) and any(place.name == name for place in self.names.places(entry.collection, entry.key))
+            ]
+
+        return await _reading((document for _, document in page), read)
+
+
+async def _reading(documents: Iterable[bytes | None], read: Callable[[], T]) -> T:
+    """Call what reads some documents, off the event loop if they are large."""
+    if sum(len(document) for document in documents if document is not None) > LARGE:
+        return await runtime.aside(read)
+    return read()
 
 
 def _own(document: bytes | None, collection: str, key: str, strict: bool = False) -> Entry | None:

@@ -27,6 +27,7 @@ __all__ = [
     "LoopOverError",
     "Once",
     "Threads",
+    "aside",
     "blocked",
     "blocking",
     "current",
@@ -366,3 +367,11 @@ class Threads:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
+
+
+_aside = Threads(4, "keyvalue-codec")
+
+
+async def aside(function: Callable[[], T]) -> T:
+    """Call a function that takes long to compute, in a worker thread if a loop would have to wait for it."""
+    return function() if _inline.get() else await wait(_aside.submit(function))

@@ -141,7 +141,7 @@ class BaseStore(ABC):
         (entry,) = await self._get(collection, (key,))
         if entry is None or (entry.expires_at is not None and entry.expires_at <= clock.now()):
             return None
-        return entry.value()
+        return await runtime.aside(entry.value) if entry.is_large else entry.value()
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
         """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
@@ -150,21 +150,15 @@ class BaseStore(ABC):
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
         (entry,) = await self._get(collection, (key,))
-        return _with_ttl(entry, clock.now())
+        return (await _with_ttls([entry]))[0]
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
         """Return the values of many keys; see `AsyncKeyValue.get_many`."""
-        entries = await self._entries_of(keys, collection)
-        now = clock.now()
-        live = [entry if entry is not None and entry.is_live(now) else None for entry in entries]
-        values = iter(Entry.values([entry for entry in live if entry is not None]))
-        return [None if entry is None else next(values) for entry in live]
+        return await _values(_live(await self._entries_of(keys, collection)))
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
-        entries = await self._entries_of(keys, collection)
-        now = clock.now()
-        return [_with_ttl(entry, now) for entry in entries]
+        return await _with_ttls(await self._entries_of(keys, collection))
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store `value` under `key`; see `AsyncKeyValue.put`."""
@@ -172,7 +166,12 @@ class BaseStore(ABC):
         key = arguments.name(key, "key")
         arguments.mapping(value)
         now = clock.now()
-        entry = Entry(collection, key, None, codec.encode(value), now, None if ttl is None else arguments.deadline(ttl, now))
+        expires_at = None if ttl is None else arguments.deadline(ttl, now)
+        try:
+            json = codec.encode(value, codec.LARGE)
+        except codec.LargeValueError:
+            json = await runtime.aside(partial(codec.encode, value))
+        entry = Entry(collection, key, None, json, now, expires_at)
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
         await self._write(collection, (key,), self._put(collection, (entry,)))
@@ -191,9 +190,11 @@ class BaseStore(ABC):
         arguments.mappings(values, len(keys))
         now = clock.now()
         expires_at = arguments.deadline(ttl, now)
-        entries = {
-            key: Entry(collection, key, None, json, now, expires_at) for key, json in zip(keys, codec.encode_many(values), strict=True)
-        }
+        try:
+            texts = codec.encode_many(values, codec.LARGE)
+        except codec.LargeValueError:
+            texts = await runtime.aside(partial(codec.encode_many, values))
+        entries = {key: Entry(collection, key, None, json, now, expires_at) for key, json in zip(keys, texts, strict=True)}
         if await self._wanted(collection, entries):
             await self._write(collection, entries, self._put(collection, tuple(entries.values())))
 
@@ -397,7 +398,20 @@ class EnumerableStore(BaseStore):
         return found
 
 
-def _with_ttl(entry: Entry | None, now: float) -> tuple[dict[str, Any] | None, float | None]:
-    if entry is None or not entry.is_live(now):
-        return None, None
-    return entry.value(), None if entry.expires_at is None else entry.expires_at - now
+def _live(entries: Sequence[Entry | None]) -> list[Entry | None]:
+    now = clock.now()
+    return [entry if entry is not None and entry.is_live(now) else None for entry in entries]
+
+
+async def _values(entries: Sequence[Entry | None]) -> list[dict[str, Any] | None]:
+    there = [entry for entry in entries if entry is not None]
+    decode = partial(Entry.values, there)
+    values = iter(await runtime.aside(decode) if any(entry.is_large for entry in there) else decode())
+    return [None if entry is None else next(values) for entry in entries]
+
+
+async def _with_ttls(entries: Sequence[Entry | None]) -> list[tuple[dict[str, Any] | None, float | None]]:
+    now = clock.now()
+    live = [entry if entry is not None and entry.is_live(now) else None for entry in entries]
+    left = [None if entry is None or entry.expires_at is None else entry.expires_at - now for entry in live]
+    return list(zip(await _values(live), left, strict=True))
