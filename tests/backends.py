@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from keyvalue.protocols import AsyncKeyValue
-from keyvalue.stores.disk import DiskStore
+from keyvalue.stores.disk import DiskStore, MultiDiskStore
+from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.null import NullStore
 from keyvalue.stores.redis import RedisStore
 from keyvalue.stores.rocksdb import RocksDBStore
+from keyvalue.stores.simple import SimpleStore
 from keyvalue.wrappers.base import BaseWrapper
 
 Factory = Callable[..., AsyncKeyValue]
@@ -51,6 +53,22 @@ def _disk(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
     return DiskStore(directory=where / "disk", **kwargs)
 
 
+def _multi_disk(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
+    return MultiDiskStore(base_directory=where / "multi-disk", **kwargs)
+
+
+def _filetree(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
+    return FileTreeStore(data_directory=where / "filetree", **kwargs)
+
+
+def _filetree_v1(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
+    strategies = {
+        "key_sanitization_strategy": FileTreeV1KeySanitizationStrategy(where),
+        "collection_sanitization_strategy": FileTreeV1CollectionSanitizationStrategy(where),
+    }
+    return FileTreeStore(data_directory=where / "filetree-v1", metadata_directory=where / "info", **strategies, **kwargs)
+
+
 def _rocksdb(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
     return RocksDBStore(path=where / "rocksdb", **kwargs)
 
@@ -61,7 +79,11 @@ def _redis(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
 
 MAKERS: Mapping[str, Factory] = {
     "memory": lambda *_, **kwargs: MemoryStore(**kwargs),
+    "simple": lambda *_, **kwargs: SimpleStore(**kwargs),
     "disk": _disk,
+    "multi-disk": _multi_disk,
+    "filetree": _filetree,
+    "filetree-v1": _filetree_v1,
     "rocksdb": _rocksdb,
     "redis": _redis,
     "wrapped": lambda *_, **kwargs: RenamingWrapper(PlainWrapper(MemoryStore(**kwargs))),
@@ -70,6 +92,7 @@ MAKERS: Mapping[str, Factory] = {
 
 STORING: Sequence[str] = [name for name in MAKERS if name != "null"]
 EMBEDDED: Sequence[str] = [name for name in STORING if name != "redis"]
-PERSISTENT: Sequence[str] = ["disk", "rocksdb", "redis"]
-SHARED: Sequence[str] = ["disk", "redis"]
+FILES: Sequence[str] = ["disk", "multi-disk", "filetree", "filetree-v1", "rocksdb"]
+PERSISTENT: Sequence[str] = [*FILES, "redis"]
+SHARED: Sequence[str] = ["disk", "multi-disk", "filetree", "filetree-v1", "redis"]
 """Those of which two stores can be open on the same data."""

@@ -44,7 +44,7 @@ EMBEDDED, SERVER = ((260, 50), (40, 30)) if CI else ((30, 30), (10, 20))
 T = TypeVar("T")
 
 START = 1_700_000_000.0
-EXPIRING_BY_THEMSELVES = ("disk", "redis")
+EXPIRING_BY_THEMSELVES = ("disk", "multi-disk", "redis")
 """The backends that also expire entries by the real clock, which no example may outlast."""
 
 

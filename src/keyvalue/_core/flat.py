@@ -122,9 +122,9 @@ def digest(text: str) -> str:
 
 
 class FlatStore(BaseStore):
-    """A store over a flat space of names; a subclass reads, writes and removes documents by name.
+    """A store over a flat space of names; a subclass reads and writes documents by name.
 
-    Its methods return awaitables: they may be coroutines, or return what `_use` returns.
+    What it writes returns awaitables: its methods may be coroutines, or return what `_use` returns.
 
     Attributes:
         names: Where the pairs lie.
@@ -145,12 +145,23 @@ class FlatStore(BaseStore):
         """Store the document of each entry under its name, in place of what was there."""
 
     @abstractmethod
-    def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        """Remove distinct names and return what was removed, aligned with them."""
-
-    @abstractmethod
     def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[object]]:
         """Make each change whose name still has the document that it expects; return which were made. Each is atomic by itself."""
+
+    def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+        """Remove distinct names and return what was removed, aligned with them. To be overridden where one call does it."""
+        return self._exchange_for_nothing(names)
+
+    async def _exchange_for_nothing(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        removed: dict[str, bytes | None] = {}
+        left = list(names)
+        while left:
+            found = dict(zip(left, await self._read(left), strict=True))
+            changes = [Change(name, document, None) for name, document in found.items() if document is not None]
+            made = await self._exchange(changes) if changes else ()
+            left = [change.name for change, was_made in zip(changes, made, strict=True) if not was_made]
+            removed |= {name: document for name, document in found.items() if name not in left}
+        return [removed[name] for name in names]
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         names = self.names.single(collection, keys)

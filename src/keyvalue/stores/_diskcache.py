@@ -9,7 +9,8 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Generator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,12 +18,14 @@ import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
 
 from keyvalue._core.flat import UNREADABLE
-from keyvalue.errors import StoreSetupError
+from keyvalue.errors import PathSecurityError, StoreSetupError
 
-__all__ = ["Row", "SharedCache", "open_cache"]
+__all__ = ["CacheDirectory", "Row", "SharedCache", "open_cache"]
 
 Row = tuple[str, str, float | None]
 """What is set: a name, a text, and the seconds that it has to live."""
+
+_OPEN = 32  # caches at a time, of three files each
 
 _PAGE = 500  # rows a query; SQLite takes at least 999 parameters
 _SIDE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]+\.val")
@@ -43,7 +46,7 @@ def open_cache(directory: str, *, disk: type[Any] = diskcache.Disk, **settings: 
         return SharedCache(directory, disk=type("_Disk", (_Careful, disk), {}), **settings)
     except Exception as error:
         advice = "is the directory writable, and what lies in it a database of diskcache?"
-        raise StoreSetupError(f"DiskStore could not open {directory!r}: {advice} ({error})") from error
+        raise StoreSetupError(f"Could not open {directory!r}: {advice} ({error})") from error
 
 
 class _Careful:
@@ -203,6 +206,66 @@ class SharedCache(diskcache.Cache):
         except Exception:  # noqa: BLE001 # a damaged row, and any disk may be in use
             return UNREADABLE
         return document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else UNREADABLE
+
+
+class CacheDirectory:
+    """Many caches, of which only a few are open at a time. Its user must see to one call at a time.
+
+    Args:
+        base: The directory in which each has one of its own; None if they are made by `factory`.
+        factory: Returns the cache of that name.
+        settings: diskcache's, for those in the directory.
+    """
+
+    def __init__(self, base: str | None, factory: Callable[[str], diskcache.Cache] | None, **settings: Any) -> None:
+        self._base = base
+        self._factory = factory
+        self._settings = settings
+        self._open: OrderedDict[str, SharedCache] = OrderedDict()
+        if base is not None:
+            os.makedirs(base, exist_ok=True)
+
+    def names(self) -> list[str]:
+        """Return the names of the caches in the directory."""
+        assert self._base is not None
+        with os.scandir(self._base) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and self._exists(entry.path)]
+
+    def cache(self, name: str, *, create: bool) -> SharedCache | None:
+        """Return a cache, or None if there is none and it is not to be made.
+
+        Raises:
+            PathSecurityError: Its directory is a link.
+        """
+        cache = self._open.get(name)
+        if cache is not None:
+            self._open.move_to_end(name)
+            return cache
+        settings: dict[str, Any] = self._settings
+        if self._base is not None:
+            directory = os.path.join(self._base, name)
+            if os.path.islink(directory):
+                raise PathSecurityError(f"{directory!r} is a link, which may lead elsewhere; put the directory itself there")
+            if not create and not self._exists(directory):
+                return None
+        else:
+            assert self._factory is not None
+            made = self._factory(name)
+            directory = made.directory
+            settings = {"timeout": made.timeout, "disk": type(made.disk)}
+            made.close()  # it opens itself again if its maker uses it
+        cache = self._open[name] = open_cache(directory, **settings)
+        if len(self._open) > _OPEN:
+            self._open.popitem(last=False)[1].close()
+        return cache
+
+    def close(self) -> None:
+        """Close those that are open."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _exists(self, directory: str) -> bool:
+        return os.path.exists(os.path.join(directory, DBNAME))
 
 
 def _text(data: bytes) -> str | bytes:

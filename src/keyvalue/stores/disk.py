@@ -5,26 +5,36 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Change, EnumerableFlatStore
+from keyvalue._core.flat import Change, EnumerableFlatStore, Names, Place, digest
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("disk"):
     import diskcache
+    from pathvalidate import sanitize_filename
 
-    from keyvalue.stores._diskcache import Row, SharedCache, open_cache
+    from keyvalue.stores._diskcache import CacheDirectory, Row, SharedCache, open_cache
 
-__all__ = ["DiskStore"]
+__all__ = ["DiskStore", "MultiDiskStore"]
+
+T = TypeVar("T")
 
 _MINIMUM_SIZE = 2**20
+_DIGEST = re.compile(r"~[0-9a-f]{64}")
+_ERRORS = (
+    (diskcache.Timeout, StoreConnectionError, "the database is locked by another process"),
+    (sqlite3.Error, StoreRefusedError, "SQLite refused; is the disk full, or the directory damaged or not writable?"),
+    (OSError, StoreRefusedError, "the file system refused; is the disk full, or the directory not writable?"),
+)
 
 
 class DiskStore(EnumerableFlatStore):
@@ -54,11 +64,7 @@ class DiskStore(EnumerableFlatStore):
 
     stability = "stable"
     runs_inline = True
-    errors = (
-        (diskcache.Timeout, StoreConnectionError, "the database is locked by another process"),
-        (sqlite3.Error, StoreRefusedError, "SQLite refused; is the disk full, or the directory damaged or not writable?"),
-        (OSError, StoreRefusedError, "the file system refused; is the disk full, or the directory not writable?"),
-    )
+    errors = _ERRORS
 
     @arguments.checked
     def __init__(
@@ -73,19 +79,11 @@ class DiskStore(EnumerableFlatStore):
         super().__init__(default_collection=default_collection)
         arguments.one_of("DiskStore", {"directory": directory, "disk_cache": disk_cache})
         arguments.directory(directory, auto_create)
-        if max_size and max_size < _MINIMUM_SIZE:
-            raise ValueError(
-                f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"
-            )
+        settings: dict[str, Any] = _settings(max_size)
         place = str(directory)
-        settings: dict[str, Any]
         if disk_cache is not None:
             place = disk_cache.directory
             settings = {"timeout": disk_cache.timeout, "disk": type(disk_cache.disk)}
-        elif max_size:
-            settings = {"size_limit": max_size, "eviction_policy": "least-recently-stored"}
-        else:
-            settings = {"eviction_policy": "none"}
         self._client = Client("DiskStore", exclusive=True, make=lambda: open_cache(place, **settings))
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
@@ -117,6 +115,181 @@ class DiskStore(EnumerableFlatStore):
     async def _cull(self, now: float) -> None:
         await super()._cull(now)
         await self._use(lambda cache: cache.expire())
+
+
+class MultiDiskStore(EnumerableFlatStore):
+    """Keeps the entries of each collection in a directory of its own, each shared by any number of processes on one machine.
+
+    Format: each directory is diskcache's, as in `DiskStore`, except that the row of an entry is the key alone. The directory is named after
+    the collection. A collection that can't name one, or that shares its name with another one's, has a directory that is
+    named by `~` and the SHA-256 of its name in hexadecimal; so have keys of a collection whose rows others hold. Whose a row is, is
+    written in its document.
+
+    Expiry, durability and threads are those of `DiskStore`. At most 32 directories are open at a time.
+
+    Args:
+        disk_cache_factory: Returns the diskcache.Cache of a collection, whose directory and settings are used. It is called in a worker
+            thread, more than once for a collection, also when reading. The store can then list keys and destroy a collection, but does
+            not know which collections there are.
+        base_directory: The directory of the directories, instead of a factory.
+        max_size: Bytes for each collection; see `DiskStore`.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        auto_create: Whether to make the base directory if it is missing. Default True.
+
+    Raises:
+        ValueError: Neither or both of `disk_cache_factory` and `base_directory`, `max_size` too small or given with a factory, or the base
+            directory is missing and `auto_create` is False.
+        PathSecurityError: On use: the directory of a collection is a link.
+    """
+
+    stability = "stable"
+    runs_inline = True
+    errors = _ERRORS
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        disk_cache_factory: Callable[[str], diskcache.Cache] | None = None,
+        base_directory: Path | str | None = None,
+        max_size: int | None = None,
+        default_collection: str | None = None,
+        auto_create: bool = True,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        arguments.one_of("MultiDiskStore", {"base_directory": base_directory, "disk_cache_factory": disk_cache_factory})
+        arguments.directory(base_directory, auto_create)
+        settings = _settings(max_size)
+        if disk_cache_factory is not None:
+            if max_size:
+                raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
+            self.__class__ = _FactoryStore  # pyright: ignore[reportAttributeAccessIssue] # nobody derives from it
+        self.names = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
+        base = None if base_directory is None else str(base_directory)
+        self._client = Client("MultiDiskStore", exclusive=True, make=lambda: CacheDirectory(base, disk_cache_factory, **settings))
+
+    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+        def read(caches: CacheDirectory) -> Sequence[bytes | None]:
+            found: dict[str, bytes | None] = {}
+            for directory, some in _by_directory(names, lambda name: name):
+                cache = caches.cache(directory, create=False)
+                if cache is not None:
+                    found |= zip(some, cache.documents([_key(name) for name in some]), strict=True)
+            return [found.get(name) for name in names]
+
+        return self._use(read)
+
+    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
+        def store(caches: CacheDirectory) -> None:
+            for directory, some in _by_directory(entries, lambda entry: entry[0]):
+                cache = caches.cache(directory, create=True)
+                assert cache is not None
+                cache.set_many([_row(_key(name), entry) for name, entry in some])
+
+        return self._use(store)
+
+    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
+        def exchange(caches: CacheDirectory) -> Sequence[bool]:
+            made: dict[str, bool] = {}
+            for directory, some in _by_directory(changes, lambda change: change.name):
+                cache = caches.cache(directory, create=True)
+                assert cache is not None
+                rows = [(_key(name), expected, entry and _row(_key(name), entry)) for name, expected, entry in some]
+                made |= zip([change.name for change in some], cache.exchange(rows), strict=True)
+            return [made[change.name] for change in changes]
+
+        return self._use(exchange)
+
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+        directories = [_directory(prefix)] if prefix else await self._use(lambda caches: caches.names())
+        for directory in directories:
+            last = None
+            while True:
+
+                def page(caches: CacheDirectory, directory: str = directory, last: Any = last) -> tuple[list[tuple[str, bytes]], Any]:
+                    cache = caches.cache(directory, create=False)
+                    return ([], None) if cache is None else cache.page("", last)
+
+                rows, last = await self._use(page)
+                yield [(_name(directory, key), document) for key, document in rows]
+                if last is None:
+                    break
+
+    async def _cull(self, now: float) -> None:
+        await super()._cull(now)
+        for directory in await self._use(lambda caches: caches.names()):
+            await self._use(lambda caches, directory=directory: (cache := caches.cache(directory, create=False)) and cache.expire())
+
+
+class _FactoryStore(MultiDiskStore):
+    """What a MultiDiskStore with a factory is: without what only one that knows all its collections can do."""
+
+    runs_inline = True
+    __qualname__ = MultiDiskStore.__qualname__
+    # A method that is None is none, to `isinstance` with a protocol.
+    collections = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+    destroy = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+    cull = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+
+
+class _FactoryNames(Names):
+    def places(self, collection: str, key: str) -> Sequence[Place]:
+        return (Place(_name(collection, key)),)
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        return (_name(collection, ""),)
+
+    def single(self, collection: str, keys: Sequence[str]) -> list[str]:
+        return [_name(collection, key) for key in keys]
+
+
+class _DirectoryNames(Names):
+    def places(self, collection: str, key: str) -> Sequence[Place]:
+        home = Place(_name(digest(collection), key))
+        directory = sanitize_filename(collection)
+        if directory == collection and not _DIGEST.fullmatch(collection) and collection not in (".", ".."):
+            return Place(_name(directory, key), shared=True), home
+        return (home, Place(_name(directory, key), shared=True, strict=True)) if directory not in ("", ".", "..") else (home,)
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        return list(dict.fromkeys(place.name for place in self.places(collection, "")))
+
+
+# A name is the directory's length, `/`, the directory and the key.
+
+
+def _name(directory: str, key: str) -> str:
+    return f"{len(directory)}/{directory}{key}"
+
+
+def _directory(name: str) -> str:
+    length, _, rest = name.partition("/")
+    return rest[: int(length)]
+
+
+def _key(name: str) -> str:
+    length, _, rest = name.partition("/")
+    return rest[int(length) :]
+
+
+def _by_directory(items: Sequence[T], name: Callable[[T], str]) -> Iterable[tuple[str, list[T]]]:
+    found: dict[str, list[T]] = {}
+    for item in items:
+        found.setdefault(_directory(name(item)), []).append(item)
+    return found.items()
+
+
+def _settings(max_size: int | None) -> dict[str, Any]:
+    """Return the settings of diskcache for a limit on the size.
+
+    Raises:
+        ValueError: It is too small.
+    """
+    if max_size and max_size < _MINIMUM_SIZE:
+        raise ValueError(
+            f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"
+        )
+    return {"size_limit": max_size, "eviction_policy": "least-recently-stored"} if max_size else {"eviction_policy": "none"}
 
 
 def _row(name: str, entry: Entry) -> Row:

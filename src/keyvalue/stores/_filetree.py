@@ -1,0 +1,281 @@
+"""A tree of files that is safe to keep entries in; what FileTreeStore is made of."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from datetime import datetime, timezone
+
+import orjson
+
+from keyvalue._core.entry import Entry
+from keyvalue._core.flat import UNREADABLE
+from keyvalue.errors import PathSecurityError
+
+__all__ = ["DRAFTS", "INFO", "SUFFIX", "Tree"]
+
+SUFFIX = ".json"
+INFO = "-info.json"
+DRAFTS = "~drafts"
+
+_DRAFT_AGE = 3600.0  # seconds after which a draft is taken for what a crash left over
+_THEIR_DRAFT = re.compile(r"tmp[a-z0-9_]{8}\.tmp")  # py-key-value-aio's lie beside the files that they were to become
+_PAGE = 500
+_PAGE_SIZE = 2**23  # bytes
+_OURS = b'{"version":1,"collection":'  # how a document starts that names its pair
+# Opening a pipe would wait for its other end.
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class Tree:
+    """Files by name, which is their path below the data directory, with `/` between its parts.
+
+    Args:
+        data: The data directory.
+        metadata: The directory of the info files.
+    """
+
+    def __init__(self, data: str, metadata: str) -> None:
+        for directory in (data, metadata):
+            os.makedirs(directory, exist_ok=True)
+        self._data = os.path.realpath(data)
+        self._metadata = os.path.realpath(metadata)
+        self._drafts = os.path.join(self._data, DRAFTS)
+        self._owners: dict[str, str] = {}
+        self._remove_old(self._drafts)
+
+    def read(self, name: str, *, listing: bool = False) -> bytes | None:
+        """Return the document under a name; one that does not name its pair is made to, as far as its place tells.
+
+        Raises:
+            PathSecurityError: A link is in the way.
+        """
+        directory, _, file = name.rpartition("/")
+        path = self._directory(directory)
+        document = _content(os.path.join(path, file))
+        if document is None or document.startswith(_OURS) or not document.startswith(b"{"):
+            return document
+        names: dict[str, str] = {}
+        owner = self._owner(directory)
+        if owner is not None or listing:
+            names["collection"] = directory if owner is None else owner
+        true_file = file if listing else _spelled_otherwise(path, file)
+        if true_file is not None:
+            names["key"] = true_file.removesuffix(SUFFIX)
+        # Names that the document itself holds come later, and so count.
+        return orjson.dumps(names)[:-1] + b"," + document[1:] if names else document
+
+    def page(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the documents under the first of some names, as many as memory easily holds."""
+        page: list[bytes | None] = []
+        size = 0
+        for name in names[:_PAGE]:
+            page.append(self.read(name, listing=True))
+            size += len(page[-1] or b"")
+            if size > _PAGE_SIZE:
+                break
+        return page
+
+    def files(self, directory: str) -> Iterator[str]:
+        """Yield the names of the documents in a directory."""
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._directory(directory)) as entries:
+            for entry in entries:
+                if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False) and _is_text(entry.name):
+                    yield f"{directory}/{entry.name}"
+
+    def walk(self) -> Iterator[str]:
+        """Yield the names of all documents."""
+        for directory in self._directories():
+            yield from self.files(directory)
+
+    def change(
+        self, changes: Sequence[tuple[str, bytes | None, Entry | None]], lock: AbstractContextManager[object], *, compare: bool = True
+    ) -> list[bool]:
+        """Store an entry under each name, or remove what is there.
+
+        Args:
+            changes: The name, the document that must be there now if it is to be compared, and the entry if there is one.
+            lock: Held while documents are compared and put in their places.
+            compare: Whether to change only what is as expected.
+
+        Returns:
+            Which changes were made. They are on the disk.
+        """
+        drafts: list[str] = []
+        try:
+            for name, _, entry in changes:
+                if entry is None:
+                    drafts.append("")
+                    continue
+                self._make_directory(name.rpartition("/")[0], entry.collection)
+                drafts.append(self._draft(entry.document()))
+            with lock:
+                made = [
+                    (not compare or expected in (self.read(name), self.read(name, listing=True)))
+                    and self._place(draft, name, new=compare and expected is None)
+                    for (name, expected, _), draft in zip(changes, drafts, strict=True)
+                ]
+            for directory in {name.rpartition("/")[0] for (name, _, _), is_made in zip(changes, made, strict=True) if is_made}:
+                _sync(self._directory(directory))
+            return made
+        finally:
+            for draft in filter(None, drafts):
+                with suppress(FileNotFoundError):
+                    os.unlink(draft)
+
+    def clean(self) -> None:
+        """Remove what crashes left over."""
+        self._remove_old(self._drafts)
+        for directory in self._directories():
+            self._remove_old(self._directory(directory), _THEIR_DRAFT)
+
+    def _is_still(self, name: str, expected: bytes | None) -> bool:
+        return expected in (self.read(name), self.read(name, listing=True))
+
+    def _directory(self, directory: str) -> str:
+        path = self._data
+        for part in directory.split("/"):
+            path = os.path.join(path, part)
+            if os.path.islink(path):
+                raise _link(path)
+        return path
+
+    def _directories(self, within: str = "") -> Iterator[str]:
+        with os.scandir(os.path.join(self._data, within)) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and _is_text(entry.name)]
+        for name in names:
+            directory = f"{within}/{name}" if within else name
+            # Directories of directories are collections of py-key-value-aio, and then have an info file.
+            if directory != DRAFTS and (not within or self._owner(directory) is not None):
+                yield directory
+                yield from self._directories(directory)
+
+    def _owner(self, directory: str) -> str | None:
+        """Return the collection that a directory was made for, if that is known."""
+        owner = self._owners.get(directory)
+        if owner is None:
+            with suppress(ValueError, TypeError, KeyError):
+                owner = orjson.loads(_content(self._info(directory)) or b"")["collection"]
+            if not isinstance(owner, str):
+                return None
+            self._owners[directory] = owner
+        return owner
+
+    def _info(self, directory: str) -> str:
+        return os.path.join(self._metadata, *directory.split("/")) + INFO
+
+    def _make_directory(self, directory: str, collection: str) -> None:
+        path, info = self._directory(directory), self._info(directory)
+        if not os.path.isdir(path):
+            os.makedirs(path, exist_ok=True)
+            _sync(self._data)
+        if not os.path.exists(info):
+            created_at = datetime.now(timezone.utc)
+            draft = self._draft(orjson.dumps({"version": 1, "collection": collection, "directory": path, "created_at": created_at}))
+            os.replace(draft, info)
+            _sync(self._metadata)
+
+    def _draft(self, content: bytes) -> str:
+        try:
+            file, path = tempfile.mkstemp(dir=self._drafts)
+        except FileNotFoundError:
+            os.makedirs(self._drafts, exist_ok=True)
+            file, path = tempfile.mkstemp(dir=self._drafts)
+        try:
+            with open(file, "wb") as draft:
+                draft.write(content)
+                draft.flush()
+                os.fsync(draft.fileno())
+        except BaseException:
+            os.unlink(path)
+            raise
+        return path
+
+    def _place(self, draft: str, name: str, *, new: bool) -> bool:
+        """Put a draft in its place, or with none, remove what is there; a place that was seen to be empty must still be."""
+        directory, _, file = name.rpartition("/")
+        path = os.path.join(self._directory(directory), file)
+        if not draft:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                return False
+            return True
+        if new:
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+            else:
+                return True
+        os.replace(draft, path)
+        return True
+
+    def _remove_old(self, directory: str, pattern: re.Pattern[str] | None = None) -> None:
+        latest = time.time() - _DRAFT_AGE
+        with suppress(FileNotFoundError), os.scandir(directory) as entries:
+            for entry in entries:
+                if pattern is None or pattern.fullmatch(entry.name):
+                    with suppress(OSError):  # another process may do the same
+                        if entry.stat(follow_symlinks=False).st_mtime < latest:
+                            os.unlink(entry.path)
+
+
+def _content(path: str) -> bytes | None:
+    """Return the bytes of a file, or None if there is no such file."""
+    try:
+        with open(path, "rb", opener=lambda path, _: os.open(path, _READ)) as file:
+            return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else UNREADABLE
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except IsADirectoryError:
+        return UNREADABLE
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        if error.errno == errno.ELOOP or os.path.islink(path):
+            raise _link(path) from error
+        raise
+
+
+def _link(path: str) -> PathSecurityError:
+    return PathSecurityError(f"{path!r} is a link, which may lead out of the tree; put the file or directory itself there")
+
+
+def _spelled_otherwise(directory: str, file: str) -> str | None:
+    """Return how a file is really spelled, if the file system ignores case and it differs from how it was asked for."""
+    swapped = os.path.join(directory, file.swapcase())
+    if not os.path.exists(swapped) or not os.path.samefile(swapped, os.path.join(directory, file)):
+        return None
+    names = os.listdir(directory)
+    return None if file in names else next((name for name in names if name.casefold() == file.casefold()), None)
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a file's name is UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sync(directory: str) -> None:
+    """Have the disk hold what a directory holds. Windows has no call for it."""
+    if os.name == "nt":
+        return
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,182 @@
+"""A store in a tree of files, one JSON file an entry."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from keyvalue._core import arguments, sanitization
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue._core.flat import Change, EnumerableFlatStore, Names, Place, digest
+from keyvalue.errors import StoreRefusedError
+from keyvalue.stores._filetree import DRAFTS, INFO, SUFFIX, Tree
+
+__all__ = ["FileTreeStore", "FileTreeV1CollectionSanitizationStrategy", "FileTreeV1KeySanitizationStrategy"]
+
+_LONGEST_NAME = 255  # bytes; what nearly all file systems take
+_UNUSABLE = re.compile(r'[\0-\x1f<>:"/\\|?*]|[. ]$' if os.name == "nt" else r"[/\0]")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_DIGEST = re.compile(r"~[0-9a-f]{64}")
+
+
+class FileTreeV1KeySanitizationStrategy(sanitization.HybridSanitizationStrategy):
+    """The file names of keys: letters, digits and `_` of ASCII; anything else replaced, with 8 digits of a SHA-256 appended.
+
+    Args:
+        directory: The store's data directory. The longer its path, the shorter the names.
+    """
+
+    def __init__(self, directory: Path | str) -> None:
+        longest_path = _limit("PC_PATH_MAX", directory, 260) - len(Path(directory).as_posix())
+        longest_name = _limit("PC_NAME_MAX", directory, 255) - len(SUFFIX)
+        super().__init__(max_length=min(longest_path, longest_name), allowed_characters=sanitization.ALPHANUMERIC + "_")
+
+
+class FileTreeV1CollectionSanitizationStrategy(sanitization.HybridSanitizationStrategy):
+    """The directory names of collections, made like the file names of keys.
+
+    Args:
+        directory: The store's data directory.
+    """
+
+    def __init__(self, directory: Path | str) -> None:
+        longest_name = _limit("PC_NAME_MAX", directory, 255) - len(INFO)
+        super().__init__(max_length=longest_name, allowed_characters=sanitization.ALPHANUMERIC + "_")
+
+
+def _limit(name: str, directory: Path | str, default: int) -> int:
+    if os.name == "nt":
+        return default
+    limit = os.pathconf(directory, name)
+    return limit if limit > 0 else default
+
+
+class FileTreeStore(EnumerableFlatStore):
+    """Keeps each entry in a file of its own, which other programs can read. Any number of processes may share the tree.
+
+    Format: `<data_directory>/<collection>/<key>.json` holds the JSON document of `keyvalue._core.entry`, and
+    `<metadata_directory>/<collection>-info.json` an object with `version` (1), `collection`, `directory` (an absolute path, which is not
+    relied on) and `created_at`. With sanitization strategies, their names stand for collection and key. What can't be a name of a
+    file is named by `~` and the SHA-256 in hexadecimal of the name (a collection) or of `<length of the collection>:<collection>:<key>` (a
+    key); so is a key whose file another entry holds. Whose a file is, is written in it. Files of py-key-value-aio do not say so: they
+    belong to the collection of the info file and to the key that they are named after.
+
+    A file is written beside the tree's others, flushed, and then put in its place, so that there is always either the old entry or the
+    new one; when `put` returns, the new one is on the disk, its directory synced. What a crash left over is removed when the
+    tree is next opened, an hour later or more. A directory or file that is a link to a place outside of the tree is refused.
+
+    The tree may be moved and copied while no store has it open. Expired entries take up space until `cull`. Calls run in worker threads
+    on asyncio and trio.
+
+    Args:
+        data_directory: The directory of the collections.
+        metadata_directory: The directory of the info files. Default: the same.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        key_sanitization_strategy: What names files: an object with `sanitize(key)`. Default: the key itself.
+        collection_sanitization_strategy: What names directories, likewise.
+        auto_create: Whether to make the two directories if they are missing. Default True.
+
+    Raises:
+        ValueError: A directory is missing and `auto_create` is False, or its path is empty.
+        PathSecurityError: On use: a link leads out of the tree.
+    """
+
+    stability = "stable"
+    runs_inline = True
+    errors = ((OSError, StoreRefusedError, "the file system refused; is the disk full, or the directory not writable?"),)
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        data_directory: Path | str,
+        metadata_directory: Path | str | None = None,
+        default_collection: str | None = None,
+        key_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+        collection_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+        auto_create: bool = True,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        arguments.one_of("FileTreeStore", {"data_directory": data_directory})
+        places = [str(data_directory), str(metadata_directory or data_directory)]
+        for place in places:
+            arguments.directory(place, auto_create)
+        self.names = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
+        self._lock = threading.Lock()
+        self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None)
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._lock = threading.Lock()
+
+    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+        return self._use(lambda tree: [tree.read(name) for name in names])
+
+    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[object]:
+        changes = [(name, None, entry) for name, entry in entries]
+        return self._use(lambda tree: tree.change(changes, nullcontext(), compare=False))
+
+    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
+        return self._use(lambda tree: tree.change(changes, self._lock))
+
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+        names = await self._use(lambda tree: list(tree.files(prefix[:-1]) if prefix else tree.walk()))
+        while names:
+            page = await self._use(lambda tree, names=names: tree.page(names))
+            yield [(name, document) for name, document in zip(names, page, strict=False) if document is not None]
+            names = names[len(page) :]
+
+    async def _cull(self, now: float) -> None:
+        await super()._cull(now)
+        await self._use(lambda tree: tree.clean())
+
+
+class _TreeNames(Names):
+    """The paths of files below the data directory, with `/` between their parts."""
+
+    def __init__(self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None) -> None:
+        self._keys = keys
+        self._collections = collections
+
+    def places(self, collection: str, key: str) -> Sequence[Place]:
+        directory = self._directory(collection)
+        name = self._keys.sanitize(key) if self._keys else key
+        home = digest(f"{len(collection)}:{collection}:{key}")
+        found = [Place(f"{directory}/{name}.json", shared=True)] if _fits(name, SUFFIX) else []
+        found.append(Place(f"{directory}/{home}.json"))
+        # Files of py-key-value-aio whose key is lost are listed, and so also found, under their own name.
+        if name != key and _fits(key, SUFFIX):
+            found.append(Place(f"{directory}/{key}.json", shared=True))
+        if self._is_nested(collection) and _fits(key, SUFFIX):
+            found.append(Place(f"{collection}/{key}.json", shared=True))
+        return found
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        nested = [f"{collection}/"] if self._is_nested(collection) else []
+        return [f"{self._directory(collection)}/", *nested]
+
+    def _directory(self, collection: str) -> str:
+        name = self._collections.sanitize(collection) if self._collections else collection
+        fits = _fits(name, INFO) and name not in (".", "..", DRAFTS) and not name.endswith(INFO)
+        return name if fits else digest(collection)
+
+    def _is_nested(self, collection: str) -> bool:
+        """Return whether py-key-value-aio puts a collection into a directory of a directory, within the tree."""
+        parts = collection.split("/")
+        return self._collections is None and len(parts) > 1 and all(_fits(part, INFO) and part not in (".", "..") for part in parts)
+
+
+def _fits(name: str, suffix: str) -> bool:
+    """Return whether a name can be that of a file, and is not one that this store gives to what can't."""
+    return (
+        bool(name)
+        and not _UNUSABLE.search(name)
+        and not _DIGEST.fullmatch(name)
+        and not (os.name == "nt" and _DEVICE.fullmatch(name))
+        and len((name + suffix).encode()) <= _LONGEST_NAME
+    )

@@ -1,0 +1,76 @@
+"""The simplest store that keeps anything: one dict."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Sequence
+
+from keyvalue._core import arguments, clock
+from keyvalue._core.entry import Entry
+from keyvalue._core.store import EnumerableStore, Row
+
+__all__ = ["SimpleStore"]
+
+
+class SimpleStore(EnumerableStore):
+    """Keeps entries in one dict of this process, for tests and as an example; `MemoryStore` is the one to use.
+
+    Expired entries take up space until `cull` removes them, or until the store is full.
+
+    Args:
+        max_entries: At most so many entries in all. A put beyond it evicts the entry that was first put, unless expired ones make room.
+            None, the default, means no limit.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+
+    Raises:
+        ValueError: `max_entries` is not positive.
+    """
+
+    stability = "beta"
+    runs_inline = True
+
+    @arguments.checked
+    def __init__(self, max_entries: int | None = None, default_collection: str | None = None) -> None:
+        super().__init__(default_collection=default_collection)
+        if max_entries is not None and max_entries < 1:
+            raise ValueError("max_entries must be at least 1; leave it out for no limit")
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+        self._entries: dict[tuple[str, str], Entry] = {}
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._lock = threading.Lock()
+
+    async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+        with self._lock:
+            return [self._entries.get((collection, key)) for key in keys]
+
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        with self._lock:
+            for entry in entries:
+                place = collection, entry.key
+                if place not in self._entries and len(self._entries) == self._max_entries:
+                    self._free(clock.now())
+                if place not in self._entries and len(self._entries) == self._max_entries:
+                    del self._entries[next(iter(self._entries))]
+                self._entries[place] = entry
+
+    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+        now = clock.now()
+        with self._lock:
+            removed = [self._entries.pop((collection, key), None) for key in keys]
+        return sum(entry is not None and entry.is_live(now) for entry in removed)
+
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
+        with self._lock:
+            entries = list(self._entries.values())
+        yield [Row(entry.collection, entry.key, entry.expires_at) for entry in entries if collection in (None, entry.collection)]
+
+    async def _cull(self, now: float) -> None:
+        with self._lock:
+            self._free(now)
+
+    def _free(self, now: float) -> None:
+        for place in [place for place, entry in self._entries.items() if not entry.is_live(now)]:
+            del self._entries[place]
