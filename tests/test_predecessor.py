@@ -488,6 +488,173 @@ async def test_a_damaged_row_at_an_old_place_does_not_disturb_the_new_one(opened
         assert data.names() == {"a::b::c"}
 
 
+# Names that a directory or a file can't have, or not alone
+
+SHARED_DIRECTORIES = [("x/y", "xy"), ("a:b", "ab"), ("x?", "x"), ("x ", "x"), ("x.", "x"), ("a" * 255 + "1", "a" * 255)]  # H-7
+
+
+@pytest.mark.backends("multi-disk")
+@pytest.mark.parametrize(("moved_one", "plain"), SHARED_DIRECTORIES)
+async def test_collections_that_shared_a_directory(opened: Open, moved_one: str, plain: str) -> None:
+    async with opened() as data:
+        await data.old.put_many(["old", "both"], [{"of": "moved"}, {"of": "moved"}], collection=moved_one, ttl=50)
+        await data.old.put_many(["plain", "both"], [{"of": "plain"}, {"of": "plain"}], collection=plain)
+        assert await data.new.get_many(["old", "both", "plain"], collection=moved_one) == [{"of": "moved"}, None, None]
+        assert await data.new.get_many(["old", "both", "plain"], collection=plain) == [None, {"of": "plain"}, {"of": "plain"}]
+        assert await data.new.keys(moved_one) == ["old"]
+        assert sorted(await data.new.keys(plain)) == ["both", "plain"]
+        assert sorted(await data.new.collections()) == sorted([moved_one, plain])
+
+        assert await data.new.delete("plain", collection=moved_one) is False
+        await data.new.put("old", {"of": "plain"}, collection=plain)
+        assert await data.new.get("old", collection=moved_one) == {"of": "moved"}
+        assert await data.new.get("old", collection=plain) == {"of": "plain"}
+        assert sorted(await data.new.keys(plain)) == ["both", "old", "plain"]
+
+        await data.new.put("old", {"new": True}, collection=moved_one)
+        assert f"{plain}/old" not in data.names()
+        assert await data.new.get("old", collection=moved_one) == {"new": True}
+        assert await data.new.keys(moved_one) == ["old"]
+        assert await data.new.destroy_collection(moved_one) is True
+        assert sorted(await data.new.keys(plain)) == ["both", "old", "plain"]
+        assert await data.new.destroy() is True
+        assert data.names() == set()
+
+
+@pytest.mark.backends("multi-disk")
+async def test_a_moved_collection_at_its_old_place(opened: Open) -> None:
+    async with opened() as data:
+        await data.old.put("k", {"old": True}, collection="x/y", ttl=50)
+        value, left = await data.new.ttl("k", collection="x/y")
+        assert value == {"old": True}
+        assert 40 < left <= 50
+        assert await data.new.delete("k", collection="x/y") is True
+        assert await data.new.delete("k", collection="x/y") is False
+        assert data.names() == set()
+
+
+@pytest.mark.backends("multi-disk")
+async def test_a_cache_factory_given_to_both(tmp_path: Path) -> None:
+    from key_value.aio.stores.disk import MultiDiskStore as OldMultiDiskStore
+
+    from keyvalue.stores.disk import MultiDiskStore
+
+    def factory(collection: str) -> diskcache.Cache:
+        return diskcache.Cache(tmp_path / f"mine-{collection}", eviction_policy="none")
+
+    async with OldMultiDiskStore(disk_cache_factory=factory) as old, MultiDiskStore(disk_cache_factory=factory) as new:
+        await old.put("k", {"a": 1}, collection="c", ttl=50)
+        assert await new.get("k", collection="c") == {"a": 1}
+        await new.put_many(["k", "l"], [{"a": 2}, {}], collection="c")
+        assert await old.get_many(["k", "l"], collection="c") == [{"a": 2}, {}]
+        assert sorted(await new.keys("c")) == ["k", "l"]
+        assert await new.delete_many(["k", "x"], collection="c") == 1
+        assert await new.destroy_collection("c") is True
+        assert await old.get_many(["k", "l"], collection="c") == [None, None]
+
+
+# A tree with the V1 strategies, as FastMCP makes for its tokens
+
+TOKEN_KEYS = [
+    "plain_key_1",
+    "0b7a2a0e-6f5e-4c57-b3f1-0d1a2c3b4d5e",
+    "https://client.example.com/oauth/metadata.json?v=1",
+    "user@example.com",
+    "é😀",
+    "x" * 300,
+    "..",
+]
+TOKEN_COLLECTIONS = ["mcp-oauth-proxy-clients", "mcp_tokens", "default_collection", "https://idp.example.com/"]
+
+
+@pytest.mark.backends("filetree-v1")
+@pytest.mark.parametrize("collection", TOKEN_COLLECTIONS)
+async def test_a_token_store(opened: Open, collection: str) -> None:
+    async with opened() as data:
+        for key in TOKEN_KEYS:
+            await data.old.put(key, {"token": key}, collection=collection, ttl=500)
+        old_files = data.names()
+        assert await data.new.get_many(TOKEN_KEYS, collection=collection) == [{"token": key} for key in TOKEN_KEYS]
+        # The names of the keys that were replaced are lost; they are listed, and to be had, under those of their files.
+        listed = await data.new.keys(collection)
+        assert len(listed) == len(TOKEN_KEYS)
+        assert "plain_key_1" in listed
+        assert sorted(value["token"] for value in await data.new.get_many(listed, collection=collection)) == sorted(TOKEN_KEYS)
+        assert await data.new.collections() == [collection]
+
+        for key in TOKEN_KEYS:
+            await data.new.put(key, {"token": "new", "of": key}, collection=collection, ttl=900)
+            assert await data.old.get(key, collection=collection) == {"token": "new", "of": key}
+        assert data.names() == old_files
+        assert sorted(await data.new.keys(collection)) == sorted(TOKEN_KEYS)
+        await data.old.put(TOKEN_KEYS[2], {"token": "old again"}, collection=collection)
+        assert await data.new.get(TOKEN_KEYS[2], collection=collection) == {"token": "old again"}
+        assert await data.new.delete_many(TOKEN_KEYS, collection=collection) == len(TOKEN_KEYS)
+        assert await data.old.get_many(TOKEN_KEYS, collection=collection) == [None] * len(TOKEN_KEYS)
+        assert data.names() == set()
+
+
+@pytest.mark.backends("filetree-v1")
+async def test_what_is_listed_under_the_name_of_its_file_can_be_deleted(opened: Open) -> None:
+    async with opened() as data:
+        await data.old.put("a/b", {"a": 1}, collection="c/d")
+        (listed,) = await data.new.keys("c/d")
+        assert listed.startswith("S_a_b-")
+        assert await data.new.delete(listed, collection="c/d") is True
+        assert data.names() == set()
+        await data.old.put("a/b", {"a": 1}, collection="c/d")
+        await data.new.put(listed, {"a": 2}, collection="c/d")
+        assert await data.new.keys("c/d") == [listed]
+        await data.old.put("a/b", {"a": 1}, collection="c/d")
+        assert await data.new.destroy_collection("c/d") is True
+        assert data.names() == set()
+
+
+@pytest.mark.backends("filetree-v1")
+async def test_the_sanitization_of_the_predecessors_own_strategies(tmp_path: Path) -> None:
+    from key_value.aio.stores import filetree as old_module
+
+    from keyvalue.stores.filetree import FileTreeStore
+
+    key, collection = old_module.FileTreeV1KeySanitizationStrategy(tmp_path), old_module.FileTreeV1CollectionSanitizationStrategy(tmp_path)
+    async with FileTreeStore(data_directory=tmp_path, key_sanitization_strategy=key, collection_sanitization_strategy=collection) as kv:
+        await kv.put("a/b", {"a": 1}, collection="H_x")
+        assert await kv.keys("H_x") == ["a/b"]
+
+
+@pytest.mark.backends("filetree")
+async def test_a_collection_with_a_slash(opened: Open, tmp_path: Path) -> None:
+    async with opened() as data:
+        await data.old.put("k", {"old": True}, collection="a/b", ttl=50)
+        await data.old.put("k", {"other": True}, collection="a")
+        assert (tmp_path / "filetree/a/b/k.json").exists()
+        assert await data.new.get("k", collection="a/b") == {"old": True}
+        assert await data.new.keys("a/b") == ["k"]
+        assert await data.new.keys("a") == ["k"]
+        assert sorted(await data.new.collections()) == ["a", "a/b"]
+        await data.new.put("k", {"new": True}, collection="a/b")
+        assert not (tmp_path / "filetree/a/b/k.json").exists()
+        assert await data.new.keys("a/b") == ["k"]
+        await data.old.put("l", {"old": True}, collection="a/b")
+        assert await data.new.destroy_collection("a/b") is True
+        assert await data.new.get("k", collection="a") == {"other": True}
+        assert await data.new.destroy() is True
+        assert data.names() == set()
+
+
+@pytest.mark.backends("filetree")
+async def test_a_tree_that_was_moved(opened: Open, tmp_path: Path) -> None:  # H-55
+    from keyvalue.stores.filetree import FileTreeStore
+
+    async with opened() as data:
+        await data.old.put("k", {"old": True}, collection="c")
+    (tmp_path / "filetree").rename(tmp_path / "elsewhere")
+    async with FileTreeStore(data_directory=tmp_path / "elsewhere") as kv:
+        assert await kv.get("k", collection="c") == {"old": True}
+        assert await kv.collections() == ["c"]
+    assert not (tmp_path / "filetree").exists()
+
+
 # The same names
 
 REQUIRED = {"protocols", "protocols.key_value", "errors", "stores.base", "wrappers.base"} | {

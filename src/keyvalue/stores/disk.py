@@ -225,11 +225,13 @@ class _FactoryStore(MultiDiskStore):
     """What a MultiDiskStore with a factory is: without what only one that knows all its collections can do."""
 
     runs_inline = True
-    __qualname__ = MultiDiskStore.__qualname__
     # A method that is None is none, to `isinstance` with a protocol.
     collections = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
     destroy = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
     cull = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+
+
+_FactoryStore.__name__ = _FactoryStore.__qualname__ = MultiDiskStore.__name__  # for messages
 
 
 class _FactoryNames(Names):
