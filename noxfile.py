@@ -67,8 +67,8 @@ def tests(session: nox.Session) -> None:
     complete = os.environ.get("CI") and not session.posargs
     session.run("coverage", "report", "--skip-covered", "--fail-under", "95" if complete else "0")
     if session.python == NEWEST and not session.posargs:
-        # At their full number of examples the property tests take minutes: once is enough, and without coverage, which slows them down.
-        session.run("pytest", "-n", "auto", "tests/test_properties.py")
+        # At their full length these take minutes: once is enough, and without coverage, which slows them down.
+        session.run("pytest", "-n", "auto", "tests/test_properties.py", "tests/test_endurance.py")
 
 
 @nox.session

@@ -71,8 +71,9 @@ def test_the_constructor_touches_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["data_directory", "metadata_directory"])
 def test_missing_directories_are_only_made_if_they_may_be(tmp_path: Path, missing: str) -> None:
+    arguments: dict[str, Any] = {"data_directory": tmp_path, missing: tmp_path / "missing"}
     with pytest.raises(ValueError, match="does not exist"):
-        FileTreeStore(**{"data_directory": tmp_path, missing: tmp_path / "missing"}, auto_create=False)
+        FileTreeStore(**arguments, auto_create=False)
     with pytest.raises(ValueError, match="data_directory"):
         FileTreeStore(data_directory="")
 
@@ -277,7 +278,7 @@ def test_what_a_crash_left_is_removed_later(tmp_path: Path) -> None:
     new = [plant(tmp_path, "~drafts/tmpdef", b"half"), plant(tmp_path, "c/tmpabcd_235.tmp", b"half of py-key-value-aio's")]
     others = [plant(tmp_path, "c/mine.tmp", b"somebody's")]
     for path in [*old, *others]:
-        os.utime(path, (time.time() - AN_HOUR - 5,) * 2)
+        os.utime(path, (time.time() - AN_HOUR - 5, time.time() - AN_HOUR - 5))
     with opened(tmp_path) as kv:
         assert kv.get("k", collection="c") == {"a": 1}
         assert [path.exists() for path in old] == [False, True]

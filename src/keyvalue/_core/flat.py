@@ -14,8 +14,9 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from itertools import repeat
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from keyvalue._core import clock, runtime
 from keyvalue._core.codec import LARGE
@@ -121,6 +122,10 @@ def digest(text: str) -> str:
     return "~" + hashlib.sha256(text.encode()).hexdigest()
 
 
+Found = Sequence[tuple[Place, "bytes | None"]]
+"""The places of a pair, and what lies there."""
+
+
 class FlatStore(BaseStore):
     """A store over a flat space of names; a subclass reads and writes documents by name.
 
@@ -170,14 +175,8 @@ class FlatStore(BaseStore):
             if len(keys) == 1 and len(documents[0] or b"") <= LARGE:
                 return (_own(documents[0], collection, keys[0]),)
             return await _reading(documents, lambda: list(map(_own, documents, repeat(collection), keys)))
-        look = await self._look(collection, keys)
-        return await _reading(
-            (document for found in look for _, document in found),
-            lambda: [
-                next((entry for place, document in found if (entry := _own(document, collection, key, place.strict))), None)
-                for key, found in zip(keys, look, strict=True)
-            ],
-        )
+        found = await self._look(collection, keys)
+        return await _reading(_documents(found), partial(_first_own, collection, keys, found))
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         names = self.names.single(collection, [entry.key for entry in entries])
@@ -185,30 +184,13 @@ class FlatStore(BaseStore):
             await self._store(list(zip(names, entries, strict=True)))
             return
         while entries:
-            now = clock.now()
-            home: list[tuple[str, Entry]] = []
-            shared: list[tuple[Change, Entry]] = []
-            older: list[tuple[Change, Entry]] = []
-            for entry, found in zip(entries, await self._look(collection, [entry.key for entry in entries]), strict=True):
-                claimed = {change.name for change, _ in shared}
-                chosen = next(
-                    place
-                    for place, document in found
-                    if not place.shared or (place.name not in claimed and not _is_anothers(document, collection, entry.key, place, now))
-                )
-                for place, document in found:
-                    if place != chosen:
-                        if _is_own(document, collection, entry.key, place):
-                            older.append((Change(place.name, document, None), entry))
-                    elif place.shared:
-                        shared.append((Change(place.name, document, entry), entry))
-                    else:
-                        home.append((place.name, entry))
-            if home:
-                await self._store(home)
-            made = await self._exchange([change for change, _ in shared]) if shared else ()
-            entries = [entry for (_, entry), was_made in zip(shared, made, strict=True) if not was_made]
-            obsolete = [change for change, entry in older if entry not in entries]
+            found = await self._look(collection, [entry.key for entry in entries])
+            plan = await _reading(_documents(found), partial(_plan, collection, entries, found, clock.now()))
+            if plan.home:
+                await self._store(plan.home)
+            made = await self._exchange([change for change, _ in plan.shared]) if plan.shared else ()
+            entries = [entry for (_, entry), was_made in zip(plan.shared, made, strict=True) if not was_made]
+            obsolete = [change for change, entry in plan.older if entry not in entries]
             if obsolete:
                 await self._exchange(obsolete)
 
@@ -220,22 +202,14 @@ class FlatStore(BaseStore):
             return await _reading(removed, lambda: sum(map(_counts, removed, repeat(collection), keys, repeat(now))))
         gone: set[str] = set()
         while keys:
-            changes = [
-                (key, Change(place.name, document, None))
-                for key, found in zip(keys, await self._look(collection, keys), strict=True)
-                for place, document in found
-                if _is_own(document, collection, key, place)
-            ]
-            if not changes:
-                break
-            made = await self._exchange([change for _, change in changes])
-            for (key, change), was_made in zip(changes, made, strict=True):
-                if was_made and _counts(change.expected, collection, key, now):
-                    gone.add(key)
-            keys = list(dict.fromkeys(key for (key, _), was_made in zip(changes, made, strict=True) if not was_made))
+            found = await self._look(collection, keys)
+            own = await _reading(_documents(found), partial(_own_places, collection, keys, found, now))
+            made = await self._exchange([change for change, _, _ in own]) if own else ()
+            gone |= {key for (_, key, is_live), was_made in zip(own, made, strict=True) if was_made and is_live}
+            keys = list(dict.fromkeys(key for (_, key, _), was_made in zip(own, made, strict=True) if not was_made))
         return len(gone)
 
-    async def _look(self, collection: str, keys: Sequence[str]) -> list[list[tuple[Place, bytes | None]]]:
+    async def _look(self, collection: str, keys: Sequence[str]) -> list[Found]:
         """Return the places of pairs and what lies there."""
         places = [self.names.places(collection, key) for key in keys]
         # A put stores a document in its new place before it removes it from an old one, which comes later here: read the other way round,
@@ -296,6 +270,10 @@ async def _reading(documents: Iterable[bytes | None], read: Callable[[], T]) -> 
     return read()
 
 
+def _documents(found: Sequence[Found]) -> Iterable[bytes | None]:
+    return (document for places in found for _, document in places)
+
+
 def _own(document: bytes | None, collection: str, key: str, strict: bool = False) -> Entry | None:
     """Read what lies at a place of a pair; what says to be of another pair is none."""
     if document is None:
@@ -304,18 +282,63 @@ def _own(document: bytes | None, collection: str, key: str, strict: bool = False
     return entry if entry is not None and entry.collection == collection and entry.key == key else None
 
 
-def _is_own(document: bytes | None, collection: str, key: str, place: Place) -> bool:
-    """Return whether what lies at a place of a pair is the pair's; what can't be read is, unless the place is strict."""
+def _first_own(collection: str, keys: Sequence[str], found: Sequence[Found]) -> list[Entry | None]:
+    return [
+        next((entry for place, document in places if (entry := _own(document, collection, key, place.strict))), None)
+        for key, places in zip(keys, found, strict=True)
+    ]
+
+
+class _Plan(NamedTuple):
+    """What a put does: entries for their homes, entries for places that others may want too, and documents to remove then."""
+
+    home: list[tuple[str, Entry]]
+    shared: list[tuple[Change, Entry]]
+    older: list[tuple[Change, Entry]]
+
+
+def _plan(collection: str, entries: Sequence[Entry], found: Sequence[Found], now: float) -> _Plan:
+    plan = _Plan([], [], [])
+    claimed: set[str] = set()
+    for entry, places in zip(entries, found, strict=True):
+        is_placed = False
+        for place, document in places:
+            whose = _whose(document, collection, entry.key, place.strict, now)
+            if not is_placed and not place.shared:
+                plan.home.append((place.name, entry))
+                is_placed = True
+            elif not is_placed and whose != "another's" and place.name not in claimed:
+                plan.shared.append((Change(place.name, document, entry), entry))
+                claimed.add(place.name)
+                is_placed = True
+            elif whose == "own":
+                plan.older.append((Change(place.name, document, None), entry))
+    return plan
+
+
+def _own_places(collection: str, keys: Sequence[str], found: Sequence[Found], now: float) -> list[tuple[Change, str, bool]]:
+    """Return how to remove what is the pairs', of which key it is, and whether it counts as an entry."""
+    return [
+        (Change(place.name, document, None), key, _counts(document, collection, key, now))
+        for key, places in zip(keys, found, strict=True)
+        for place, document in places
+        if _whose(document, collection, key, place.strict, now) == "own"
+    ]
+
+
+def _whose(document: bytes | None, collection: str, key: str, strict: bool, now: float) -> Literal["nobody's", "own", "another's"]:
+    """Tell whose what lies at a place of a pair is: what can't be read is the pair's, unless the place is strict."""
+    if document is None:
+        return "nobody's"
     try:
-        return _own(document, collection, key, place.strict) is not None
+        entry = Entry.from_document(document, "", "")
     except DeserializationError:
-        return True
-
-
-def _is_anothers(document: bytes | None, collection: str, key: str, place: Place, now: float) -> bool:
-    """Return whether what lies at a place of a pair is an entry of another one, which has not expired."""
-    entry = None if document is None else _named(document)
-    return entry is not None and entry.is_live(now) and not _is_own(document, collection, key, place)
+        return "nobody's" if strict else "own"
+    if strict and not (entry.collection and entry.key):
+        return "nobody's"
+    if entry.collection in ("", collection) and entry.key in ("", key):
+        return "own"
+    return "another's" if entry.is_live(now) else "nobody's"
 
 
 def _named(document: bytes) -> Entry | None:
