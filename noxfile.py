@@ -98,3 +98,5 @@ def bench(session: nox.Session) -> None:
     """The benchmarks, side by side with the predecessor and the bare clients."""
     session.install(".[all]", *_groups("predecessor"), "trio")
     session.run("python", "benchmarks/run.py", *session.posargs)
+    if not session.posargs:
+        session.run("python", "benchmarks/stalls.py")

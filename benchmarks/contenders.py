@@ -10,6 +10,7 @@ import subprocess
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from time import time
 from typing import Any, Literal, NamedTuple
 
@@ -18,9 +19,12 @@ import diskcache
 import redis
 import redis.asyncio
 from key_value.aio.stores.disk import DiskStore as TheirDisk
+from key_value.aio.stores.disk import MultiDiskStore as TheirMultiDisk
+from key_value.aio.stores.filetree import FileTreeStore as TheirFileTree
 from key_value.aio.stores.memory import MemoryStore as TheirMemory
 from key_value.aio.stores.redis import RedisStore as TheirRedis
 from key_value.aio.stores.rocksdb import RocksDBStore as TheirRocksDB
+from key_value.aio.stores.simple import SimpleStore as TheirSimple
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from rocksdict import Rdict, WriteBatch
@@ -28,10 +32,12 @@ from rocksdict import Rdict, WriteBatch
 from keyvalue._core import codec
 from keyvalue._core.entry import Entry
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.stores.disk import DiskStore
+from keyvalue.stores.disk import DiskStore, MultiDiskStore
+from keyvalue.stores.filetree import FileTreeStore
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.redis import RedisStore
 from keyvalue.stores.rocksdb import RocksDBStore
+from keyvalue.stores.simple import SimpleStore
 
 Runtime = Literal["asyncio", "trio", "blocking"]
 RUNTIMES: Sequence[Runtime] = ("asyncio", "trio", "blocking")
@@ -163,18 +169,29 @@ def contenders(store: str, directory: str, url: str | None) -> list[Contender]:
     """Open all contenders for a store; the directory is an empty one."""
     place: dict[str, Callable[[str], dict[str, Any]]] = {
         "memory": lambda _: {},
+        "simple": lambda _: {},
+        "multi-disk": lambda name: {"base_directory": Path(directory, name)},
+        "filetree": lambda name: {"data_directory": Path(directory, name)},
         "disk": lambda name: {"directory": os.path.join(directory, name)},
         "rocksdb": lambda name: {"path": os.path.join(directory, name)},
         "redis": lambda _: {"url": url},
     }
-    theirs: dict[str, Any] = {"memory": TheirMemory, "disk": TheirDisk, "rocksdb": TheirRocksDB, "redis": TheirRedis}
-    ours: dict[str, Any] = {"memory": MemoryStore, "disk": DiskStore, "rocksdb": RocksDBStore, "redis": RedisStore}
+    kinds: dict[str, tuple[Any, Any]] = {
+        "memory": (TheirMemory, MemoryStore),
+        "simple": (TheirSimple, SimpleStore),
+        "disk": (TheirDisk, DiskStore),
+        "multi-disk": (TheirMultiDisk, MultiDiskStore),
+        "filetree": (TheirFileTree, FileTreeStore),
+        "rocksdb": (TheirRocksDB, RocksDBStore),
+        "redis": (TheirRedis, RedisStore),
+    }
+    theirs, ours = kinds[store]
 
-    def make(which: dict[str, Any], who: str, runtime: Runtime) -> Any:
+    def make(kind: Any, who: str, runtime: Runtime) -> Any:
         name = collection(who, runtime)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the predecessor warns of stores that it calls unstable
-            return which[store](**place[store](name), default_collection=name)
+            return kind(**place[store](name), default_collection=name)
 
     found = [of_store("predecessor", "asyncio", make(theirs, "predecessor", "asyncio"))]
     for runtime in RUNTIMES:
@@ -185,14 +202,14 @@ def contenders(store: str, directory: str, url: str | None) -> list[Contender]:
 
 
 def _bare(store: str, runtime: Runtime, path: str, url: str | None) -> Contender:
-    if store == "memory":
+    if store in ("memory", "simple"):
         entries: dict[str, bytes] = {}
 
         def pick(names: list[str]) -> list[bytes]:
             return [entries[name] for name in names]
 
         return of_client(runtime, Primitives(entries.__getitem__, entries.__setitem__, pick, entries.update, wrap=False), directly)
-    if store == "disk":
+    if store in ("disk", "multi-disk"):
         cache: Any = diskcache.Cache(path, eviction_policy="none")
 
         def get_many(names: list[str]) -> list[str]:
@@ -204,6 +221,31 @@ def _bare(store: str, runtime: Runtime, path: str, url: str | None) -> Contender
                     cache.set(name, text)
 
         return of_client(runtime, Primitives(cache.get, cache.set, get_many, set_many, bytes.decode), in_thread, cache.close)
+    if store == "filetree":
+        os.mkdir(path)
+
+        def read(name: str) -> bytes:
+            return Path(path, name).read_bytes()
+
+        def read_many(names: list[str]) -> list[bytes]:
+            return [read(name) for name in names]
+
+        def write_many(texts: dict[str, bytes]) -> None:
+            for name, text in texts.items():
+                with open(os.path.join(path, "draft"), "wb") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(file.name, os.path.join(path, name))
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+
+        def write_one(name: str, text: bytes) -> None:
+            write_many({name: text})
+
+        files = Primitives(read, write_one, read_many, write_many)
+        return of_client(runtime, files, in_thread)
     if store == "rocksdb":
         db: Any = Rdict(path)
 

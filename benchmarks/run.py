@@ -21,7 +21,7 @@ from contenders import KEYS, OPERATIONS, RECORD, RUNTIMES, Contender, Runtime, T
 
 from keyvalue.blocking import BlockingKeyValue
 
-STORES = ("memory", "disk", "rocksdb", "redis")
+STORES = ("memory", "simple", "disk", "multi-disk", "filetree", "rocksdb", "redis")
 SAMPLE = 0.005  # seconds that one contender's turn takes, about
 MODULES = ("keyvalue", "keyvalue.stores.memory", "key_value.aio.stores.memory")
 

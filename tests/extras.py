@@ -8,15 +8,17 @@ import tempfile
 
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.stores.base import BaseStore
+from keyvalue.stores.filetree import FileTreeStore
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.null import NullStore
+from keyvalue.stores.simple import SimpleStore
 
-STORES = {"disk": "DiskStore", "memory": "MemoryStore", "redis": "RedisStore", "rocksdb": "RocksDBStore"}
+STORES = {"disk": "DiskStore", "filetree": "FileTreeStore", "memory": "MemoryStore", "redis": "RedisStore", "rocksdb": "RocksDBStore"}
 
 
 def main(extra: str) -> None:
     for name, class_name in STORES.items():
-        if extra in (name, "all") or name == "memory":
+        if extra in (name, "all") or name in ("memory", "filetree"):
             getattr(importlib.import_module(f"keyvalue.stores.{name}"), class_name)
             continue
         message = "it could be imported"
@@ -26,12 +28,12 @@ def main(extra: str) -> None:
             message = str(error)
         assert f"pip install 'keyvalue[{name}]'" in message, message
 
-    stores: list[BaseStore] = [MemoryStore(), NullStore()]
     with tempfile.TemporaryDirectory() as directory:
+        stores: list[BaseStore] = [MemoryStore(), NullStore(), SimpleStore(), FileTreeStore(data_directory=f"{directory}/filetree")]
         if extra in ("disk", "all"):
-            from keyvalue.stores.disk import DiskStore
+            from keyvalue.stores.disk import DiskStore, MultiDiskStore
 
-            stores.append(DiskStore(directory=f"{directory}/disk"))
+            stores += [DiskStore(directory=f"{directory}/disk"), MultiDiskStore(base_directory=f"{directory}/multi-disk")]
         if extra in ("rocksdb", "all"):
             from keyvalue.stores.rocksdb import RocksDBStore
 

@@ -4,10 +4,19 @@ from keyvalue._core import clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.flat import UNREADABLE, Change, CompoundNames, EnumerableFlatStore, FlatStore, Names, Place, digest
+from keyvalue._core.sanitization import (
+    AlwaysHashStrategy,
+    HashExcessLengthStrategy,
+    HashFragmentMode,
+    HybridSanitizationStrategy,
+    PassthroughStrategy,
+    SanitizationStrategy,
+)
 from keyvalue._core.store import BaseStore, EnumerableStore, Row
 
 __all__ = [
     "UNREADABLE",
+    "AlwaysHashStrategy",
     "BaseStore",
     "Change",
     "Client",
@@ -16,9 +25,14 @@ __all__ = [
     "EnumerableFlatStore",
     "EnumerableStore",
     "FlatStore",
+    "HashExcessLengthStrategy",
+    "HashFragmentMode",
+    "HybridSanitizationStrategy",
     "Names",
+    "PassthroughStrategy",
     "Place",
     "Row",
+    "SanitizationStrategy",
     "clock",
     "digest",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -247,14 +248,22 @@ class _FactoryNames(Names):
 
 class _DirectoryNames(Names):
     def places(self, collection: str, key: str) -> Sequence[Place]:
-        home = Place(_name(digest(collection), key))
-        directory = sanitize_filename(collection)
-        if directory == collection and not _DIGEST.fullmatch(collection) and collection not in (".", ".."):
-            return Place(_name(directory, key), shared=True), home
-        return (home, Place(_name(directory, key), shared=True, strict=True)) if directory not in ("", ".", "..") else (home,)
+        return [Place(prefix + key, shared, strict) for prefix, shared, strict in _directories(collection)]
 
     def prefixes(self, collection: str) -> Sequence[str]:
-        return list(dict.fromkeys(place.name for place in self.places(collection, "")))
+        return [prefix for prefix, _, _ in _directories(collection)]
+
+
+@lru_cache(1024)  # pathvalidate takes its time
+def _directories(collection: str) -> Sequence[Place]:
+    """Return what the names of a collection's places start with."""
+    home = Place(_name(digest(collection), ""))
+    directory = sanitize_filename(collection)
+    if directory in ("", ".", ".."):
+        return (home,)
+    if directory == collection and not _DIGEST.fullmatch(collection):
+        return Place(_name(directory, ""), shared=True), home
+    return home, Place(_name(directory, ""), shared=True, strict=True)
 
 
 # A name is the directory's length, `/`, the directory and the key.
