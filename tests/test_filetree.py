@@ -18,6 +18,7 @@ import pytest
 
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, PathSecurityError, StoreRefusedError, StoreSetupError
+from keyvalue.stores._filetree import Tree
 from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
 from tests.conftest import Clock
 from tests.runtimes import Runtime
@@ -153,6 +154,24 @@ def test_a_bulk_put_of_pairs_that_want_the_same_file(tmp_path: Path) -> None:
             assert kv.get_many(keys) == [{"key": key, "turn": turn} for key in keys]
         assert kv.delete_many(keys) == 20
         assert kv.keys() == []
+
+
+def test_another_process_takes_the_file_at_the_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = Tree._is_still  # pyright: ignore[reportPrivateUsage]
+    theirs = {"version": 1, "collection": "other", "key": "other", "value": {"theirs": True}}
+
+    def compare_and_lose(self: Tree, name: str, expected: bytes | None) -> bool:
+        result = compare(self, name, expected)
+        if not (tmp_path / name).exists():
+            plant(tmp_path, name, theirs)
+        return result
+
+    with opened(tmp_path) as kv:
+        kv.put("warm", {}, collection="c")
+        monkeypatch.setattr(Tree, "_is_still", compare_and_lose)
+        kv.put("k", {"a": 1}, collection="c")
+        assert kv.get("k", collection="c") == {"a": 1}
+        assert json.loads((tmp_path / "c/k.json").read_text()) == theirs
 
 
 # What others put there

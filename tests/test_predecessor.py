@@ -611,6 +611,22 @@ async def test_what_is_listed_under_the_name_of_its_file_can_be_deleted(opened: 
 
 
 @pytest.mark.backends("filetree-v1")
+async def test_a_file_belongs_to_the_collection_of_the_info_file(opened: Open) -> None:  # H-8
+    one, other = "a" * 300 + "1", "a" * 300 + "2"
+    async with opened() as data:
+        await data.old.put("k", {"of": "one"}, collection=one)
+        assert await data.new.get("k", collection=one) == {"of": "one"}
+        assert await data.new.get("k", collection=other) is None
+        assert await data.new.delete("k", collection=other) is False
+        await data.new.put("k", {"of": "other"}, collection=other)
+        assert await data.new.get("k", collection=one) == {"of": "one"}
+        assert await data.new.get("k", collection=other) == {"of": "other"}
+        assert sorted(await data.new.collections()) == [one, other]
+        assert await data.new.destroy_collection(other) is True
+        assert await data.new.get("k", collection=one) == {"of": "one"}
+
+
+@pytest.mark.backends("filetree-v1")
 async def test_the_sanitization_of_the_predecessors_own_strategies(tmp_path: Path) -> None:
     from key_value.aio.stores import filetree as old_module
 

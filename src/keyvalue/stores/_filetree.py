@@ -118,8 +118,7 @@ class Tree:
                 drafts.append(self._draft(entry.document()))
             with lock:
                 made = [
-                    (not compare or expected in (self.read(name), self.read(name, listing=True)))
-                    and self._place(draft, name, new=compare and expected is None)
+                    (not compare or self._is_still(name, expected)) and self._place(draft, name, new=compare and expected is None)
                     for (name, expected, _), draft in zip(changes, drafts, strict=True)
                 ]
             for directory in {name.rpartition("/")[0] for (name, _, _), is_made in zip(changes, made, strict=True) if is_made}:
@@ -137,7 +136,7 @@ class Tree:
             self._remove_old(self._directory(directory), _THEIR_DRAFT)
 
     def _is_still(self, name: str, expected: bytes | None) -> bool:
-        return expected in (self.read(name), self.read(name, listing=True))
+        return self.read(name) == expected or (expected is not None and self.read(name, listing=True) == expected)
 
     def _directory(self, directory: str) -> str:
         path = self._data
