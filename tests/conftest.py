@@ -10,6 +10,7 @@ import pytest
 
 from keyvalue._core import clock as clock_module
 from tests import backends, runtimes
+from tests.servers import case_insensitive
 from tests.servers import redis as redis_server
 
 CI = os.environ.get("CI", "").lower() in ("1", "true")
@@ -66,6 +67,16 @@ def redis_url(redis_server_url: str) -> str:
     return redis_server_url
 
 
+@pytest.fixture
+def ignoring_case() -> Iterator[Path]:
+    """A directory on a file system that ignores case."""
+    why = case_insensitive.missing()
+    if why is not None:
+        pytest.skip(why)
+    with case_insensitive.directory() as directory:
+        yield directory
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses a backend on those that the nearest `backends` mark names, or else on all that store."""
     if "backend" in metafunc.fixturenames:
@@ -104,8 +115,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    why = redis_server.missing()
-    if why is None:
+    untested = {"redis": redis_server.missing(), "a file system that ignores case": case_insensitive.missing()}
+    for what, why in untested.items():
+        if why is not None:
+            terminalreporter.write_line(f"NOT TESTED: {what} ({why}).", yellow=True)
+    if not any(untested.values()):
         terminalreporter.write_line("All backends were tested.")
-    else:
-        terminalreporter.write_line(f"NOT TESTED: redis ({why}).", yellow=True)

@@ -252,15 +252,20 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
 
     async def _entries_in(self, page: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes, Entry]]:
         """Read the documents found by listing; one that is at no place of the pair that it names is none."""
-
-        def read() -> Sequence[tuple[str, bytes, Entry]]:
-            return [
-                (name, document, entry)
-                for name, document in page
-                if (entry := _named(document)) and any(place.name == name for place in self.names.places(entry.collection, entry.key))
-            ]
-
-        return await _reading((document for _, document in page), read)
+        found = await _reading((document for _, document in page), lambda: [(*row, _named(row[1])) for row in page])
+        entries: list[tuple[str, bytes, Entry]] = []
+        for name, document, entry in found:
+            if entry is None:
+                continue
+            places = [place.name for place in self.names.places(entry.collection, entry.key)]
+            if name in places:
+                entries.append((name, document, entry))
+                continue
+            # A file system that ignores case may spell a name in its own way.
+            alike = [place for place in places if place.casefold() == name.casefold()]
+            if alike and document in await self._read(alike):
+                entries.append((name, document, entry))
+        return entries
 
 
 async def _reading(documents: Iterable[bytes | None], read: Callable[[], T]) -> T:
