@@ -165,7 +165,7 @@ class SleepingWrapper(BaseWrapper):
     async def _around(self, operation: Any, call: Any) -> Any:
         self.calls += 1
         await asyncio.sleep(0)
-        return await call()
+        return await call(self.key_value)
 
 
 @pytest.mark.parametrize(

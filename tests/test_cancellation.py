@@ -21,7 +21,6 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import KeyValueOperationError, StoreConnectionError, StoreSetupError
 from keyvalue.stores.base import BaseStore, Client, Entry
 from keyvalue.stores.redis import RedisStore
-from keyvalue.stores.rocksdb import RocksDBStore
 from keyvalue.wrappers.base import BaseWrapper
 from tests import backends
 
@@ -255,6 +254,8 @@ def test_calls_cancelled_at_random_moments_leave_every_answer_right(loop: str, m
 
 @loops
 def test_closing_under_cancellation_still_closes(loop: str, tmp_path: Path) -> None:
+    from keyvalue.stores.rocksdb import RocksDBStore  # whose client does not import under Wine
+
     async def main() -> None:
         with anyio.CancelScope() as scope:
             async with RocksDBStore(path=tmp_path / "rocksdb") as kv:

@@ -25,7 +25,7 @@ import pytest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores.disk import DiskStore
-from tests.conftest import Clock
+from keyvalue.testing import Clock
 from tests.runtimes import Runtime
 
 LARGE = {"text": "x" * 50_000}  # lies in a side file
@@ -68,7 +68,11 @@ class Bomb:
         self.target = str(target)
 
     def __reduce__(self) -> Any:
-        return os.mkdir, (self.target,)
+        return explode, (self.target,)
+
+
+def explode(target: str) -> None:
+    os.mkdir(target)
 
 
 # The constructor

@@ -20,7 +20,7 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, PathSecurityError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._filetree import Tree
 from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
-from tests.conftest import Clock
+from keyvalue.testing import Clock
 from tests.runtimes import Runtime
 
 DOCUMENT = {"value": {"theirs": True}, "created_at": "2026-01-01T00:00:00+00:00", "version": 1}

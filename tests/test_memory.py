@@ -10,7 +10,7 @@ import pytest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import InvalidKeyError, SerializationError
 from keyvalue.stores.memory import MemoryStore
-from tests.conftest import Clock
+from keyvalue.testing import Clock
 from tests.runtimes import Runtime
 
 
@@ -59,9 +59,15 @@ def test_what_is_not_json_in_a_seed_is_refused() -> None:
 
 @pytest.mark.parametrize("seed", [{"c": {"k": "hunter2"}}, {"c": {1: {}}}, {1: {}}])
 def test_wrong_types_in_a_seed_are_refused(seed: Any) -> None:
-    with pytest.warns(UserWarning, match="seed should be") as warned, pytest.raises(TypeError, match="must be") as caught:
+    with pytest.warns(UserWarning, match="seed does not fit") as warned, pytest.raises(TypeError, match="must be") as caught:
         MemoryStore(seed=seed)
     assert "hunter2" not in str(caught.value) + "".join(str(warning.message) for warning in warned)
+
+
+@pytest.mark.parametrize("seed", [{"a": 1}, ["a"], "a", {"c": [("k", {})]}])
+def test_a_seed_of_another_form_is_refused(seed: Any) -> None:
+    with pytest.warns(UserWarning, match="seed"), pytest.raises(TypeError, match=r"seed takes \{collection: \{key: value\}\}"):
+        MemoryStore(seed=seed)
 
 
 # Eviction

@@ -18,7 +18,7 @@ from rocksdict import AccessType, Options, Rdict
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, KeyValueStoreError, StoreRefusedError, StoreSetupError
 from keyvalue.stores.rocksdb import RocksDBStore
-from tests.conftest import Clock
+from keyvalue.testing import Clock
 from tests.runtimes import Runtime
 
 

@@ -267,15 +267,43 @@ def test_run_to_end_lets_a_cancelled_call_end() -> None:
 
         for call in (slow, fails):
             with anyio.move_on_after(0.005):
-                await runtime.run_to_end(call(), abandoned.append)
+                await runtime.run_to_end(call(), lambda future, _: abandoned.append(future))
         assert ended == []
         assert len(abandoned) == 2
         for future in abandoned:
             await runtime.wait(future)
         assert ended == ["slow"]
         with pytest.raises(LookupError):
-            await runtime.run_to_end(fails(), abandoned.append)
+            await runtime.run_to_end(fails(), lambda future, _: abandoned.append(future))
         assert len(abandoned) == 2
+
+    asyncio.run(main())
+
+
+def test_a_detached_call_goes_on_without_a_task() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        abandoned: list[Future[None]] = []
+        for error in (None, LookupError("nobody listens any more")):
+            call = runtime.Reply(loop=loop)
+            with anyio.move_on_after(0.005):
+                await runtime.run_to_end(call, lambda future, _: abandoned.append(future))
+            (ended,) = abandoned
+            assert not ended.done()
+            loop.call_later(0.01, call.end, "too late", error)
+            await runtime.wait(ended)
+            assert call.cancelled()
+            assert call.ended() is ended
+            abandoned.clear()
+        call = runtime.Reply(loop=loop)
+        loop.call_soon(call.end, "result")
+        assert await runtime.run_to_end(call, lambda future, _: abandoned.append(future)) == "result"
+        assert call.ended().done()
+        call = runtime.Reply(loop=loop)
+        loop.call_soon(call.end, None, LookupError())
+        with pytest.raises(LookupError):
+            await runtime.run_to_end(call, lambda future, _: abandoned.append(future))
+        assert abandoned == []
 
     asyncio.run(main())
 
@@ -358,3 +386,51 @@ def test_once_works_after_a_fork_that_another_thread_ran_it_through() -> None:
     release.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# Several calls at a time
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio", "inline"])
+def test_each(kind: str) -> None:
+    under_way = most = 0
+
+    async def call(number: int) -> int:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await runtime.sleep(0.001 * (number % 3))
+        under_way -= 1
+        return number * 2
+
+    async def main() -> None:
+        assert await runtime.each(call, range(20), 4) == [number * 2 for number in range(20)]
+        assert await runtime.each(call, [1], 4) == [2]
+        assert await runtime.each(call, [], 4) == []
+
+    if kind == "inline":
+        runtime.drive(main())
+    else:
+        anyio.run(main, backend=kind)
+    assert most == (1 if kind == "inline" else 4)
+
+
+@loops
+def test_each_raises_the_error_of_a_call_by_itself_and_cancels_the_others(loop: str) -> None:
+    ended: list[int] = []
+
+    async def call(number: int) -> None:
+        if number == 3:
+            raise KeyError(number)
+        await anyio.sleep(60)
+        ended.append(number)
+
+    async def main() -> None:
+        with pytest.raises(KeyError, match="3"):
+            await runtime.each(call, range(10), 5)
+        with anyio.move_on_after(0.01) as scope:
+            await runtime.each(call, [0, 1], 5)
+        assert scope.cancelled_caught
+
+    anyio.run(main, backend=loop)
+    assert ended == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from keyvalue.stores.simple import SimpleStore
-from tests.conftest import Clock
+from keyvalue.testing import Clock
 
 
 @pytest.mark.parametrize("limit", [0, -1])

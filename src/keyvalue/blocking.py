@@ -1,4 +1,4 @@
-"""The synchronous façade: `BlockingKeyValue` makes a `KeyValue` of any `AsyncKeyValue`."""
+"""The synchronous façade: `BlockingKeyValue` makes a `KeyValue` of any `AsyncKeyValue`, and the adapters take any `KeyValue`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, overload
 
 from keyvalue._core import runtime
 from keyvalue._core.capabilities import advertise, capabilities_of, require_async
 from keyvalue._core.store import BaseStore
+from keyvalue._core.typed import BlockingTypedAdapter, require_sync, stepped, view
 from keyvalue._core.wrapper import BaseWrapper
+from keyvalue.adapters.raise_on_missing import FoundPair, Pair
+from keyvalue.adapters.raise_on_missing import RaiseOnMissingAdapter as AsyncRaiseOnMissingAdapter
 from keyvalue.errors import StoreClosedError
-from keyvalue.protocols.key_value import AsyncKeyValue
+from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from typing_extensions import Self
 
-__all__ = ["BlockingKeyValue"]
+__all__ = ["BaseModelAdapter", "BlockingKeyValue", "DataclassAdapter", "PydanticAdapter", "RaiseOnMissingAdapter"]
 
 T = TypeVar("T")
 
@@ -74,6 +77,9 @@ class BlockingKeyValue:
         self._entered: contextlib.AbstractContextManager[object] | None = None
         runtime.renewed_by_fork(self)
         advertise(self, capabilities_of(key_value), _MIXINS)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._key_value!r})"
 
     def _renew(self) -> None:
         self._target = _Refusing(_forked)
@@ -144,6 +150,15 @@ class BlockingKeyValue:
             self._loop.stop()
 
     def __enter__(self) -> Self:
+        try:
+            self._enter()
+        except BaseException:
+            with contextlib.suppress(Exception):  # why it can't be opened says more
+                self.close()
+            raise
+        return self
+
+    def _enter(self) -> None:
         if self._path is not self._loop or isinstance(self._target, _Refusing) or not hasattr(self._key_value, "__aenter__"):
             self.setup()
         elif self._entered is None:
@@ -151,7 +166,6 @@ class BlockingKeyValue:
             entered = self._loop.portal().wrap_async_context_manager(cast("Any", self._key_value))
             entered.__enter__()
             self._entered = entered
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
@@ -163,7 +177,9 @@ def runs_inline(key_value: AsyncKeyValue) -> bool:
         return False
     if isinstance(key_value, BaseStore):
         return key_value._client is None or key_value._client.runs_inline  # pyright: ignore[reportPrivateUsage] # a matter of the core
-    return isinstance(key_value, BaseWrapper) and all(map(runs_inline, key_value._wrapped()))  # pyright: ignore[reportPrivateUsage] # likewise
+    if not isinstance(key_value, BaseWrapper) or not key_value._knows_all():  # pyright: ignore[reportPrivateUsage] # likewise
+        return False
+    return all(map(runs_inline, key_value._wrapped()))  # pyright: ignore[reportPrivateUsage] # likewise
 
 
 class _Later:
@@ -323,3 +339,130 @@ class _Cull:
 
 
 _MIXINS = {"keys": _Keys, "collections": _Collections, "destroy": _Destroy, "destroy_collection": _DestroyCollection, "cull": _Cull}
+
+
+class PydanticAdapter(BlockingTypedAdapter[T]):
+    """The synchronous `keyvalue.adapters.pydantic.PydanticAdapter`: the same parameters, types, rows and errors, over a `KeyValue`."""
+
+    @overload
+    def __init__(
+        self, key_value: KeyValue, pydantic_model: type[T], default_collection: str | None = None, raise_on_validation_error: bool = True
+    ) -> None: ...
+    @overload  # for special forms, such as `int | None`: PydanticAdapter[int | None](store, int | None)
+    def __init__(
+        self, key_value: KeyValue, pydantic_model: Any, default_collection: str | None = None, raise_on_validation_error: bool = True
+    ) -> None: ...
+    def __init__(
+        self, key_value: KeyValue, pydantic_model: Any, default_collection: str | None = None, raise_on_validation_error: bool = True
+    ) -> None:
+        from keyvalue._core.validation import of_any_type  # noqa: PLC0415 # the façade does without pydantic
+
+        super().__init__(key_value, of_any_type(pydantic_model), default_collection, raise_on_validation_error)
+
+
+class BaseModelAdapter(BlockingTypedAdapter[T]):
+    """The synchronous `keyvalue.adapters.base_model.BaseModelAdapter`: the same parameters, types, rows and errors, over a `KeyValue`."""
+
+    def __init__(
+        self,
+        key_value: KeyValue,
+        pydantic_model: type[T],
+        default_collection: str | None = None,
+        raise_on_validation_error: bool = True,
+    ) -> None:
+        from keyvalue._core.validation import of_base_model  # noqa: PLC0415 # the façade does without pydantic
+
+        super().__init__(key_value, of_base_model(pydantic_model), default_collection, raise_on_validation_error)
+
+
+class DataclassAdapter(BlockingTypedAdapter[T]):
+    """The synchronous `keyvalue.adapters.dataclass.DataclassAdapter`: the same parameters, types, rows and errors, over a `KeyValue`."""
+
+    def __init__(
+        self,
+        key_value: KeyValue,
+        dataclass_type: type[T],
+        default_collection: str | None = None,
+        raise_on_validation_error: bool = True,
+    ) -> None:
+        from keyvalue._core.validation import of_dataclass  # noqa: PLC0415 # the façade does without pydantic
+
+        super().__init__(key_value, of_dataclass(dataclass_type), default_collection, raise_on_validation_error)
+
+
+class RaiseOnMissingAdapter:
+    """The synchronous `keyvalue.adapters.raise_on_missing.RaiseOnMissingAdapter`, over a `KeyValue`."""
+
+    def __init__(self, key_value: KeyValue) -> None:
+        self._adapter = AsyncRaiseOnMissingAdapter(view(require_sync(key_value, "RaiseOnMissingAdapter")))
+
+    @overload
+    def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> dict[str, Any] | None: ...
+    @overload
+    def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[True]) -> dict[str, Any]: ...
+    @overload
+    def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> dict[str, Any] | None: ...
+    def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> dict[str, Any] | None:
+        """Do what the asynchronous method of this name does."""
+        return stepped(self._adapter.get(key, collection=collection, raise_on_missing=raise_on_missing))
+
+    @overload
+    def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[False] = False
+    ) -> list[dict[str, Any] | None]: ...
+    @overload
+    def get_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[True]) -> list[dict[str, Any]]: ...
+    @overload
+    def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool
+    ) -> list[dict[str, Any]] | list[dict[str, Any] | None]: ...
+    def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
+    ) -> list[dict[str, Any]] | list[dict[str, Any] | None]:
+        """Do what the asynchronous method of this name does."""
+        return stepped(self._adapter.get_many(keys, collection=collection, raise_on_missing=raise_on_missing))
+
+    @overload
+    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> Pair: ...
+    @overload
+    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[True]) -> FoundPair: ...
+    @overload
+    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> Pair: ...
+    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> Pair:
+        """Do what the asynchronous method of this name does."""
+        return stepped(self._adapter.ttl(key, collection=collection, raise_on_missing=raise_on_missing))
+
+    @overload
+    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> list[Pair]: ...
+    @overload
+    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[True]) -> list[FoundPair]: ...
+    @overload
+    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool) -> list[FoundPair] | list[Pair]: ...
+    def ttl_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
+    ) -> list[FoundPair] | list[Pair]:
+        """Do what the asynchronous method of this name does."""
+        return stepped(self._adapter.ttl_many(keys, collection=collection, raise_on_missing=raise_on_missing))
+
+    def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
+        """Do what the asynchronous method of this name does."""
+        stepped(self._adapter.put(key, value, collection=collection, ttl=ttl))
+
+    def put_many(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Do what the asynchronous method of this name does."""
+        stepped(self._adapter.put_many(keys, values, collection=collection, ttl=ttl))
+
+    def delete(self, key: str, *, collection: str | None = None) -> bool:
+        """Do what the asynchronous method of this name does."""
+        return stepped(self._adapter.delete(key, collection=collection))
+
+    def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        """Do what the asynchronous method of this name does."""
+        return stepped(self._adapter.delete_many(keys, collection=collection))

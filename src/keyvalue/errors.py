@@ -31,6 +31,7 @@ attributes. No message holds a whole value or a secret.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
 ]
 
 ExtraInfoType = dict[str, str | int | float | bool | None]
+"""What an error tells a program: names, sizes and the like."""
 
 
 def _restore(cls: type[KeyValueError], args: tuple[Any, ...], state: dict[str, Any]) -> KeyValueError:
@@ -96,6 +98,7 @@ class KeyValueError(Exception):
 
 
 BaseKeyValueError = KeyValueError
+"""Another name of `KeyValueError`, that of py-key-value-aio."""
 
 
 class KeyValueOperationError(KeyValueError):
@@ -120,8 +123,9 @@ class InvalidTTLError(KeyValueOperationError):
     def __init__(self, ttl: object = None, extra_info: ExtraInfoType | None = None) -> None:
         short = isinstance(ttl, float) or (isinstance(ttl, int) and ttl.bit_length() < 200)
         shown = repr(ttl) if short else f"a {type(ttl).__name__}"
+        advice = "; give its total_seconds()" if isinstance(ttl, timedelta) else ""
         super().__init__(
-            f"A TTL must be a positive, finite number of seconds that ends before the year 10000, not {shown[:60]}", extra_info
+            f"A TTL must be a positive, finite number of seconds that ends before the year 10000, not {shown[:60]}{advice}", extra_info
         )
 
 
@@ -139,9 +143,9 @@ class MissingKeyError(KeyValueOperationError):
 
 
 class ValueTooLargeError(KeyValueOperationError):
-    """The value is larger than the backend takes (sizes in bytes)."""
+    """The value is larger than the backend takes (sizes in bytes; `max_size` is None if the backend does not tell)."""
 
-    def __init__(self, size: int, max_size: int, collection: str | None = None, key: str | None = None) -> None:
+    def __init__(self, size: int, max_size: int | None, collection: str | None = None, key: str | None = None) -> None:
         info: ExtraInfoType = {"size": size, "max_size": max_size, "collection": collection, "key": key}
         super().__init__("The value is larger than the backend takes", info)
 

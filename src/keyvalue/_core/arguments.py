@@ -19,7 +19,20 @@ from typing import Any, SupportsFloat, TypeVar, cast
 
 from keyvalue.errors import InvalidKeyError, InvalidTTLError, InvalidTTLTypeError, SerializationError
 
-__all__ = ["checked", "deadline", "directory", "limit_of", "mapping", "mappings", "name", "names", "one_of"]
+__all__ = [
+    "article",
+    "checked",
+    "deadline",
+    "directory",
+    "limit_of",
+    "mapping",
+    "mappings",
+    "name",
+    "names",
+    "one_of",
+    "seconds",
+    "with_article",
+]
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -40,7 +53,7 @@ def name(value: str, what: str) -> str:
 
     Args:
         value: The name.
-        what: "key" or "collection", for the message.
+        what: "key", "collection" or the like, for the message.
 
     Raises:
         TypeError: It is not a str.
@@ -49,7 +62,7 @@ def name(value: str, what: str) -> str:
     if type(value) is str and value and value.isascii():
         return value
     if not isinstance(value, str):
-        problem = f"The {what} must be a str, not {_article(value)}"
+        problem = f"The {what} must be a str, not {article(value)}"
         raise TypeError(problem) if CHECK_TYPES else InvalidKeyError(problem)
     if not value:
         raise InvalidKeyError(f"The {what} is empty; give it a name of at least one character")
@@ -68,20 +81,29 @@ def names(keys: Sequence[str]) -> list[str]:
         InvalidKeyError: A key is empty or does not encode as UTF-8.
     """
     if isinstance(keys, str | bytes) or not isinstance(keys, Sequence):
-        raise TypeError(f"The keys must be a sequence of str, such as a list, not {_article(keys)}")
+        raise TypeError(f"The keys must be a sequence of str, such as a list, not {article(keys)}")
     if set(map(type, keys)) == _ONLY_STR and all(keys) and "".join(keys).isascii():
         return list(keys)
-    return [name(key, "key") for key in keys]
+    try:
+        return [name(key, "key") for key in keys]
+    except (TypeError, InvalidKeyError):
+        for index, key in enumerate(keys):  # once more, to say which one
+            name(key, f"key keys[{index}]")
+        raise
 
 
-def mapping(value: Mapping[str, Any]) -> None:
+def mapping(value: Mapping[str, Any], what: str = "value") -> None:
     """Check that a value is a mapping.
+
+    Args:
+        value: The value.
+        what: What the message calls it.
 
     Raises:
         TypeError: It is not.
     """
     if type(value) is not dict and not isinstance(value, Mapping):
-        problem = f"The value must be a mapping with string keys, such as a dict, not {_article(value)}"
+        problem = f"The {what} must be a mapping with string keys, such as a dict, not {article(value)}"
         raise TypeError(problem) if CHECK_TYPES else SerializationError(f"Could not serialize the value. {problem}")
 
 
@@ -93,12 +115,12 @@ def mappings(values: Sequence[Mapping[str, Any]], count: int) -> None:
         ValueError: There are not `count` of them.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
-        raise TypeError(f"The values must be a sequence of mappings, such as a list, not {_article(values)}")
+        raise TypeError(f"The values must be a sequence of mappings, such as a list, not {article(values)}")
     if len(values) != count:
         raise ValueError(f"There must be one value for each key, but there are {count} keys and {len(values)} values")
     if set(map(type, values)) != _ONLY_DICT:
-        for value in values:
-            mapping(value)
+        for index, value in enumerate(values):
+            mapping(value, f"value values[{index}]")
 
 
 def deadline(ttl: SupportsFloat | None, now: float) -> float | None:
@@ -139,7 +161,7 @@ def limit_of(limit: int | None) -> int | None:
     if limit is None:
         return None
     if not isinstance(limit, int) or isinstance(limit, bool):
-        raise TypeError(f"The limit must be an int or None, not {_article(limit)}")
+        raise TypeError(f"The limit must be an int or None, not {article(limit)}")
     if limit < 0:
         raise ValueError("The limit must not be negative; leave it out to list everything")
     return limit
@@ -169,33 +191,67 @@ def directory(path: str | os.PathLike[str] | None, auto_create: bool) -> None:
         raise ValueError(f"The directory {str(path)!r} does not exist; create it, or leave out auto_create=False")
 
 
+def seconds(value: float, what: str) -> float:
+    """Check a duration.
+
+    Args:
+        value: Its seconds.
+        what: The name of the argument.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not positive.
+    """
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{what} must be a number of seconds, not {article(value)}")
+    if not value > 0:
+        raise ValueError(f"{what} must be a positive number of seconds")
+    return value
+
+
 def checked(constructor: F) -> F:
-    """Make a constructor warn about arguments of the wrong type, naming types only.
+    """Make a constructor warn about arguments of the wrong type, naming types only, and say which ones it takes if they are others.
 
     Plain classes are checked here; for other annotations beartype is asked, which is imported only then (it takes about 0.2 s).
     """
     if not CHECK_TYPES:
         return constructor
     signature = inspect.signature(constructor)
+    owner = constructor.__qualname__.removesuffix(".__init__")
     hints: dict[str, Any] = {}
 
     @functools.wraps(constructor)
     def wrapper(*args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(*args, **kwargs).arguments
+        try:
+            bound = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            takes = ", ".join(list(signature.parameters)[1:])
+            raise TypeError(f"{owner}: {error}; it takes {takes}") from None
         if len(bound) > 1 and not hints:
             hints.update(typing.get_type_hints(constructor))
         for parameter, value in bound.items():
             if parameter in hints and not _fits(value, hints[parameter]):
-                owner = constructor.__qualname__.removesuffix(".__init__")
-                message = f"{owner}: {parameter} should be {signature.parameters[parameter].annotation}, not {_article(value)}"
-                warnings.warn(message, UserWarning, stacklevel=2)
+                wanted = signature.parameters[parameter].annotation
+                # Of a wrong dict for dict[str, int] it is what it holds that is wrong.
+                is_inside = any(isinstance(value, origin) for origin in _origins(hints[parameter]))
+                problem = f"does not fit {wanted}" if is_inside else f"should be {wanted}, not {article(value)}"
+                warnings.warn(f"{owner}: {parameter} {problem}", UserWarning, stacklevel=2)
         constructor(*args, **kwargs)
 
     return cast("F", wrapper)
 
 
+def _options(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _origins(hint: Any) -> list[type]:
+    """Return the classes whose parametrized forms a hint names."""
+    return [origin for option in _options(hint) if isinstance(origin := typing.get_origin(option), type)]
+
+
 def _fits(value: object, hint: Any) -> bool:
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    options = _options(hint)
     plain = tuple(option for option in options if type(option) is type)
     if float in plain and type(value) is int:  # as for type checkers
         return True
@@ -208,6 +264,11 @@ def _fits(value: object, hint: Any) -> bool:
     return is_bearable(value, hint)
 
 
-def _article(value: object) -> str:
-    kind = type(value).__name__
-    return f"an {kind}" if kind[:1] in "aeiouAEIOU" else f"a {kind}"
+def article(value: object) -> str:
+    """Return the name of a value's type with its article."""
+    return with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """Return a name with its article."""
+    return f"an {name}" if name[:1] in "aeioAEIO" else f"a {name}"

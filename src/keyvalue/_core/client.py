@@ -10,7 +10,8 @@ call comes from:
 | inline  | the synchronous one, called            | called                    |
 
 Clients are made on first use: one synchronous client, and one asynchronous client a loop. The latter is closed with its loop:
-`asyncio.run()` closes the loop's asynchronous generators last, and the client hangs on one.
+`asyncio.run()` closes the loop's asynchronous generators last, and the client hangs on one. What a store that is dropped leaves is closed
+too, since clients warn of being dropped open, or leave their sockets to warn.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_for
 from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 from keyvalue._core import runtime
-from keyvalue.errors import KeyValueError, StoreClosedError, StoreSetupError
+from keyvalue.errors import KeyValueError, StoreClosedError, StoreConnectionError, StoreSetupError
 
 __all__ = ["Client"]
 
@@ -37,12 +40,15 @@ class Client:
     Args:
         name: The store's name, for threads and messages.
         make: Makes the synchronous client; may block. None if there is no such colour.
-        make_async: Makes the asynchronous client, on its loop, without I/O. None if there is no such colour.
-        close: Closes a client of either colour that was made here; may return an awaitable.
+        make_async: Makes the asynchronous client, on its loop, without I/O; may return an awaitable, or None if there can be none on this
+            loop, so that the synchronous one is used. None if there is no such colour.
+        close: Closes a client of either colour that was made here; may return an awaitable. It must not refer to the store.
         given: A synchronous client that the user passed in. It is never closed.
         given_async: An asynchronous client that the user passed in. It is never closed.
         exclusive: One call of the synchronous client at a time, whatever the thread.
         threads: At most so many calls of the synchronous client at a time in worker threads.
+        shielded: Whether the asynchronous client is not to be cancelled in a read either: it then goes on to its end, unheeded.
+        by_process: Whether a forked child makes a synchronous client of its own, because it must not use its parent's connections.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class Client:
         given_async: Any = None,
         exclusive: bool = False,
         threads: int = 40,
+        shielded: bool = False,
+        by_process: bool = False,
     ) -> None:
         self._name = name
         self._make = make
@@ -67,9 +75,14 @@ class Client:
         self._given_loop: object | None = None
         self._lock = threading.Lock()
         self._turn = threading.Lock() if exclusive else None
+        self._shielded = shielded
+        self._by_process = by_process
+        self._of_parent: Any = None
         self._threads = runtime.Threads(1 if exclusive else threads, name)
         self._in_threads: set[Future[Any]] = set()
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
+        self._making: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]] = {}
+        self._keepers: dict[int, weakref.finalize[Any, Any]] = {}
         self._closed = False
         runtime.renewed_by_fork(self)
 
@@ -78,6 +91,13 @@ class Client:
         self._turn = self._turn and threading.Lock()
         self._in_threads = set()
         self._by_loop = {}
+        self._making = {}
+        for keeper in self._keepers.values():
+            keeper.detach()
+        self._keepers = {}
+        if self._by_process and not self._given:
+            # Kept, as closing it may wait for a lock that a thread of the parent holds.
+            self._of_parent, self._sync = self._sync, None
 
     @property
     def runs_inline(self) -> bool:
@@ -89,6 +109,7 @@ class Client:
         function: Callable[[Any], T | Awaitable[T]],
         abandon: Callable[[Future[Any], object | None], None] | None,
         mapped: Callable[[Exception], Exception | None],
+        is_lost: Callable[[BaseException | None], bool] | None = None,
     ) -> T:
         """Call a function of the client.
 
@@ -97,28 +118,33 @@ class Client:
             abandon: For a write: called, if the caller is cancelled while the call is under way, with a future that is done when the
                 call has ended, and the loop that it needs to do so, if any. None for a read, which is just cancelled.
             mapped: Returns the error to raise for one of the client's, or None to let it pass.
+            is_lost: For a function that may be called twice: returns whether a client's error that was mapped to `StoreConnectionError`
+                says that the connection was lost, upon which it is called once more.
 
         Returns:
             The result, awaited if need be.
         """
-        try:
-            if runtime.is_inline() and self._given_async is None:
-                return self._call(function)
-            client = await self._asynchronous()
-            if client is None:
-                return await self._in_thread(lambda: self._call(function), abandon)
-            awaitable: Any = function(client)
-            if abandon is None:
-                return await awaitable
-            owner = runtime.running_loop()
-            return await runtime.run_to_end(awaitable, lambda future: abandon(future, owner))
-        except KeyValueError:
-            raise
-        except Exception as error:
-            raised = mapped(error)
-            if raised is None:
-                raise
-            raise raised from error
+        while True:
+            try:
+                if runtime.is_inline() and self._given_async is None:
+                    return self._call(function)
+                loop = runtime.asyncio_loop()
+                held = None if loop is None else self._by_loop.get(loop)
+                client = await self._asynchronous() if held is None else held[0]
+                if client is None:
+                    return await self._in_thread(lambda: self._call(function), abandon)
+                awaitable: Any = function(client)
+                if abandon is None and not self._shielded:
+                    return await awaitable
+                return await runtime.run_to_end(awaitable, abandon)
+            except Exception as error:
+                raised = error if isinstance(error, KeyValueError) else mapped(error)
+                cause = error.__cause__ if raised is error else error
+                if is_lost is None or not isinstance(raised, StoreConnectionError) or not is_lost(cause):
+                    if raised is None or raised is error:
+                        raise
+                    raise raised from error
+                is_lost = None
 
     async def open(self) -> None:
         """Make the client that this runtime uses, so that what can go wrong goes wrong now."""
@@ -157,6 +183,7 @@ class Client:
                     raise
                 except Exception as error:
                     raise StoreSetupError(f"This {self._name} could not be opened: {error}") from error
+                self._keepers[id(self._sync)] = weakref.finalize(self, self._close, self._sync)
             return self._sync
 
     async def _in_thread(self, function: Callable[[], T], abandon: Callable[[Future[Any], object | None], None] | None) -> T:
@@ -187,15 +214,42 @@ class Client:
         if held is None:
             if self._closed:
                 raise StoreClosedError(f"This {self._name} is closed; make a new one")
-            for other in list(self._by_loop):
+            for other in [*self._by_loop, *self._making]:
                 if other.is_closed():
-                    self._by_loop.pop(other, None)
+                    self._making.pop(other, None)
+                    if ended := self._by_loop.pop(other, None):
+                        self._release(ended[0])
             assert self._make_async is not None
-            client = self._make_async()
-            keeper = self._keep(client, loop)
-            await anext(keeper)
-            held = self._by_loop[loop] = client, keeper
+            client = self._making.get(loop) or self._make_async()
+            if client is None:
+                return None
+            if not inspect.isawaitable(client):
+                return await self._held(client, loop)
+            # Made once for all calls that want it, and to its end even if they are cancelled.
+            making = self._making.get(loop)
+            if making is None:
+                making = self._making[loop] = loop.create_task(self._made(client, loop))
+                making.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return await asyncio.shield(making)
         return held[0]
+
+    async def _made(self, making: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> Any:
+        try:
+            client = await making
+            if self._closed:
+                with suppress(Exception):
+                    await self._close(client)
+                raise StoreClosedError(f"This {self._name} is closed; make a new one")
+            return await self._held(client, loop)
+        finally:
+            self._making.pop(loop, None)
+
+    async def _held(self, client: Any, loop: asyncio.AbstractEventLoop) -> Any:
+        self._keepers[id(client)] = weakref.finalize(self, _keep_alive, client)
+        keeper = self._keep(client, loop)
+        await anext(keeper)
+        self._by_loop[loop] = client, keeper
+        return client
 
     async def _keep(self, client: Any, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         """Close a client when the loop closes its asynchronous generators, or when this one is closed."""
@@ -203,38 +257,48 @@ class Client:
             yield
         finally:
             self._by_loop.pop(loop, None)
+            self._release(client)
             result = self._close(client)
             if inspect.isawaitable(result):
                 with suppress(Exception):
                     await asyncio.shield(result)
 
     async def close(self) -> None:
-        """Wait for the calls in worker threads, then close the clients that were made here, even if the wait is cancelled."""
-        self._closed = True
-        try:
-            for future in list(self._in_threads):
-                with suppress(Exception):
-                    await runtime.wait(future)
-        finally:
-            for closing, loop in self._start_closing():
-                with suppress(CancelledError, runtime.LoopOverError):  # the loop that it was sent to has ended meanwhile
-                    await runtime.wait(closing, loop)
+        """Wait for the calls in worker threads, then close the clients that were made here.
+
+        If the wait is cancelled, they are closed nevertheless, in their own time.
+        """
+        started = self.start_closing()
+        for future in list(self._in_threads):
+            with suppress(Exception):
+                await runtime.wait(future)
+        for closing, loop in started:
+            with suppress(CancelledError, runtime.LoopOverError):  # the loop that it was sent to has ended meanwhile
+                await runtime.wait(closing, loop)
 
     def _close_synchronous(self, client: Any) -> None:
+        wait_for(list(self._in_threads))
+        self._release(client)
         with self._turn or nullcontext():
             self._close(client)
 
-    def _start_closing(self) -> list[tuple[Future[Any], object | None]]:
-        """Set about closing all clients.
+    def _release(self, client: Any) -> None:
+        """Take a client as closed: it is not to be closed again when this is dropped."""
+        if keeper := self._keepers.pop(id(client), None):
+            keeper.detach()
+
+    def start_closing(self) -> list[tuple[Future[Any], object | None]]:
+        """Set about closing all clients, each after the calls that it is making.
 
         Returns:
             What can't be done at once, as futures that complete whether awaited or not, each with the loop that it needs, if any.
         """
+        self._closed = True
         started: list[tuple[Future[Any], object | None]] = []
         blocked = runtime.blocked()
-        for loop, (_, keeper) in list(self._by_loop.items()):
+        while self._by_loop:
+            loop, (_, keeper) = self._by_loop.popitem()
             if not loop.is_running():
-                self._by_loop.pop(loop, None)
                 continue
             closing = asyncio.run_coroutine_threadsafe(_aclose(keeper), loop)
             if loop not in blocked:  # such a one gets to it when this call has returned
@@ -247,6 +311,10 @@ class Client:
             started.append((self._threads.submit(lambda: self._close_synchronous(client)), None))
         self._threads.stop()
         return started
+
+
+def _keep_alive(client: Any) -> None:
+    """Do nothing: the client was there for its loop to close it."""
 
 
 async def _aclose(generator: AsyncGenerator[None, None]) -> None:

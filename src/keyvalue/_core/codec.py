@@ -20,7 +20,7 @@ import orjson
 
 from keyvalue.errors import SerializationError
 
-__all__ = ["LARGE", "MAX_DEPTH", "LargeValueError", "decode", "decode_many", "encode", "encode_many"]
+__all__ = ["LARGE", "MAX_DEPTH", "LargeValueError", "decode", "decode_many", "encode", "encode_many", "may_hold_long_number"]
 
 MAX_DEPTH = 254
 """How many levels of objects and arrays a value may have: the limit of orjson's encoder, kept by the slow path too."""
@@ -39,12 +39,13 @@ class LargeValueError(Exception):
     """A value is larger than the limit that was given."""
 
 
-def encode(value: Mapping[str, Any], limit: float = inf) -> bytes:
+def encode(value: Mapping[str, Any], limit: float = inf, path: str = "value") -> bytes:
     """Encode a value as JSON, or refuse it.
 
     Args:
         value: A mapping with string keys, nested as deep as `MAX_DEPTH`.
         limit: About so many bytes are encoded at most.
+        path: What messages call the value.
 
     Returns:
         JSON text in UTF-8, keys in the value's own order, without spaces.
@@ -63,10 +64,10 @@ def encode(value: Mapping[str, Any], limit: float = inf) -> bytes:
     except (ValueError, TypeError, RecursionError):
         if limit != inf and _is_larger(value, limit):
             raise LargeValueError from None
-        return _encode_slowly(value)
+        return _encode_slowly(value, path)
     # Left are NaN and the infinities, which orjson writes as null. (On bytes, find() is twice as quick as `in`.)
     if encoded.find(b"null") >= 0 and orjson.loads(encoded) != value:
-        return _encode_slowly(value)
+        return _encode_slowly(value, path)
     return encoded
 
 
@@ -80,10 +81,10 @@ def encode_many(values: Sequence[Mapping[str, Any]], limit: float = inf) -> list
     except (ValueError, TypeError, RecursionError):
         if limit != inf and _is_larger(values, limit):
             raise LargeValueError from None
-        return [encode(value) for value in values]
+        return [encode(value, path=f"values[{index}]") for index, value in enumerate(values)]
     for index, text in enumerate(encoded):
         if text.find(b"null") >= 0 and orjson.loads(text) != values[index]:
-            encoded[index] = _encode_slowly(values[index])
+            encoded[index] = _encode_slowly(values[index], f"values[{index}]")
     return encoded
 
 
@@ -99,7 +100,7 @@ def decode(text: bytes | str) -> Any:
         ValueError: The text is not JSON, or nested too deep.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    if not _may_hold_long_number(data):
+    if not may_hold_long_number(data):
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -113,10 +114,11 @@ def decode(text: bytes | str) -> Any:
 def decode_many(texts: Sequence[bytes]) -> list[Any]:
     """Decode texts that `encode` returned, all at once."""
     joined = b"[%b]" % b",".join(texts)
-    return [decode(text) for text in texts] if _may_hold_long_number(joined) else orjson.loads(joined)
+    return [decode(text) for text in texts] if may_hold_long_number(joined) else orjson.loads(joined)
 
 
-def _may_hold_long_number(data: bytes) -> bool:
+def may_hold_long_number(data: bytes) -> bool:
+    """Return whether JSON text may hold an integer beyond 64 bits, which not every decoder reads exactly."""
     # orjson reads integers beyond 64 bits as floats. Of 19 digits in a row, at least four lie at every fourth place.
     return data[::4].translate(_DIGITS).find(b"0000") >= 0 and data.translate(_DIGITS).find(_LONG_NUMBER) >= 0
 

@@ -15,7 +15,7 @@ The document, an object in UTF-8 (the layout of py-key-value-aio, which reads an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, cast
 
@@ -25,6 +25,8 @@ from keyvalue._core import codec
 from keyvalue.errors import DeserializationError
 
 __all__ = ["Entry"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Entry:
@@ -49,12 +51,12 @@ class Entry:
         expires_at: float | None = None,
         document: bytes | None = None,
     ) -> None:
-        self.collection = collection
-        self.key = key
+        self.collection: str = collection
+        self.key: str = key
         self._value = value
         self._json = json
-        self.created_at = created_at
-        self.expires_at = expires_at
+        self.created_at: float | None = created_at
+        self.expires_at: float | None = expires_at
         self._document = document
 
     @property
@@ -161,7 +163,7 @@ def _reason(error: Exception) -> str:
 
 
 def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)  # orjson writes it as isoformat() does
+    return _EPOCH + timedelta(0, seconds)  # orjson writes it as isoformat() does; fromtimestamp() ends with the year 3000 on Windows
 
 
 def _from_iso(text: object) -> float:

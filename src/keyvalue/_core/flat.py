@@ -11,6 +11,7 @@ pair's older documents from the other places. So whatever was stored is found, a
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -24,7 +25,19 @@ from keyvalue._core.entry import Entry
 from keyvalue._core.store import BaseStore, EnumerableStore, Row
 from keyvalue.errors import DeserializationError
 
-__all__ = ["UNREADABLE", "Change", "CompoundNames", "EnumerableFlatStore", "FlatStore", "Names", "Place", "digest"]
+__all__ = [
+    "UNREADABLE",
+    "Change",
+    "CompoundNames",
+    "EnumerableFlatStore",
+    "FittingNames",
+    "FlatStore",
+    "Names",
+    "Place",
+    "digest",
+    "digest_of",
+    "is_settled",
+]
 
 T = TypeVar("T")
 
@@ -105,6 +118,52 @@ class CompoundNames(Names):
         return [f"{collection}::{key}" for key in keys]
 
 
+class FittingNames(CompoundNames):
+    """Compound names for a backend that can't hold all of them. A pair whose name does not fit, or may be another's, has a digest as home.
+
+    Args:
+        is_plain: Whether pairs lie under the names themselves, each under its own.
+        is_sharing: Whether any two pairs may have one name, as sanitization or the backend has it.
+    """
+
+    def __init__(self, *, is_plain: bool, is_sharing: bool) -> None:
+        self._is_plain = is_plain
+        self._is_sharing = is_sharing
+
+    @abstractmethod
+    def _fits(self, name: str) -> bool:
+        """Return whether the backend can hold a name."""
+
+    def _parts(self, collection: str, key: str) -> tuple[str, str]:
+        """Return what a name is made of."""
+        return collection, key
+
+    def _given(self, name: str) -> str:
+        """Return what is in use for a name."""
+        return name
+
+    def places(self, collection: str, key: str) -> Sequence[Place]:
+        """Return the places of a pair."""
+        found: list[Place] = []
+        for name, is_shared, is_strict in super().places(*self._parts(collection, key)):
+            given = self._given(name)
+            may_be_shared = is_shared or self._is_sharing or given != name
+            fits = self._fits(given)
+            if fits:
+                found.append(Place(given, may_be_shared, is_strict))
+            if not is_shared and (may_be_shared or not fits):
+                found.append(Place(digest_of(collection, key)))
+        return found
+
+    def single(self, collection: str, keys: Sequence[str]) -> list[str] | None:
+        """Return the names of pairs that all have one place, or None if some have more."""
+        names = super().single(collection, keys)
+        if names is None or (self._is_plain and all(map(self._fits, names))):
+            return names
+        places = [self.places(collection, key) for key in keys]
+        return [place.name for (place, *_) in places] if all(len(some) == 1 for some in places) else None
+
+
 def _is_mistakable(collection: str) -> bool:
     return ":" in collection and ("::" in collection or collection.endswith(":"))
 
@@ -120,6 +179,16 @@ def _escaped(collection: str, key: str) -> str:
 def digest(text: str) -> str:
     """Return `~` and the 64 hexadecimal digits of the SHA-256 of a text in UTF-8: a name for what a backend can't name."""
     return "~" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(collection: str, key: str) -> str:
+    """Return the digest of `<characters in the collection>:<collection>:<key>`, which no two pairs have in common."""
+    return digest(f"{len(collection)}:{collection}:{key}")
+
+
+def is_settled(text: str) -> bool:
+    """Return whether all characters are of an old Unicode (3.2), so that Python and servers of any version agree about them."""
+    return text.isascii() or all(unicodedata.ucd_3_2_0.category(character) != "Cn" for character in text)
 
 
 Found = Sequence[tuple[Place, "bytes | None"]]
@@ -204,9 +273,10 @@ class FlatStore(BaseStore):
         while keys:
             found = await self._look(collection, keys)
             own = await _reading(_documents(found), partial(_own_places, collection, keys, found, now))
-            made = await self._exchange([change for change, _, _ in own]) if own else ()
-            gone |= {key for (_, key, is_live), was_made in zip(own, made, strict=True) if was_made and is_live}
-            keys = list(dict.fromkeys(key for (_, key, _), was_made in zip(own, made, strict=True) if not was_made))
+            made = await self._exchange([row.change for row in own]) if own else ()
+            gone |= {row.key for row, was_made in zip(own, made, strict=True) if was_made and row.is_live}
+            # Somebody may be moving what lay in an old place, and have made a copy that was not there to see.
+            keys = list(dict.fromkeys(row.key for row, was_made in zip(own, made, strict=True) if row.is_strict or not was_made))
         return len(gone)
 
     async def _look(self, collection: str, keys: Sequence[str]) -> list[Found]:
@@ -321,10 +391,18 @@ def _plan(collection: str, entries: Sequence[Entry], found: Sequence[Found], now
     return plan
 
 
-def _own_places(collection: str, keys: Sequence[str], found: Sequence[Found], now: float) -> list[tuple[Change, str, bool]]:
-    """Return how to remove what is the pairs', of which key it is, and whether it counts as an entry."""
+class _OwnRow(NamedTuple):
+    """How to remove what is a pair's, of which key it is, whether it counts as an entry, and whether it lies in a strict place."""
+
+    change: Change
+    key: str
+    is_live: bool
+    is_strict: bool
+
+
+def _own_places(collection: str, keys: Sequence[str], found: Sequence[Found], now: float) -> list[_OwnRow]:
     return [
-        (Change(place.name, document, None), key, _counts(document, collection, key, now))
+        _OwnRow(Change(place.name, document, None), key, _counts(document, collection, key, now), place.strict)
         for key, places in zip(keys, found, strict=True)
         for place, document in places
         if _whose(document, collection, key, place.strict, now) == "own"

@@ -12,34 +12,46 @@ import contextvars
 import os
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
+from copy import copy
 from math import inf
 from typing import Any, Literal, Protocol, TypeVar
 
-from keyvalue.errors import KeyValueOperationError
+from keyvalue.errors import KeyValueOperationError, StoreConnectionError
 
 __all__ = [
+    "Detached",
     "Inline",
     "LoopOverError",
     "Once",
+    "Reply",
+    "RoundTrip",
     "Threads",
     "aside",
+    "asyncio_loop",
     "blocked",
     "blocking",
     "current",
     "drive",
+    "each",
     "is_inline",
     "is_over",
+    "monotonic",
     "renewed_by_fork",
     "run_to_end",
     "running_loop",
+    "shielded",
+    "sleep",
     "wait",
 ]
 
+S = TypeVar("S")
 T = TypeVar("T")
 Runtime = Literal["inline", "asyncio", "trio"]
 
@@ -76,12 +88,20 @@ def _trio() -> Any | None:
     return getattr(sys.modules.get("trio"), "lowlevel", None)
 
 
+def asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop whose task the calling code is a part of, if that is one of asyncio; None if not."""
+    trio = _trio()
+    if trio is not None and trio.in_trio_task():
+        return None
+    return asyncio._get_running_loop()  # the documented get_running_loop() raises where this returns None
+
+
 def running_loop() -> object | None:
     """Return an object that stands for the loop that runs on this thread, inline or not; None if there is none."""
     trio = _trio()
     if trio is not None and trio.in_trio_run():
         return trio.current_trio_token()
-    return asyncio._get_running_loop()  # the documented get_running_loop() raises where this returns None
+    return asyncio._get_running_loop()
 
 
 def is_over(loop: object | None) -> bool:
@@ -245,13 +265,110 @@ def _finish(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-async def run_to_end(awaitable: Awaitable[T], abandon: Callable[[Future[None]], None]) -> T:
+class Detached(Awaitable[Any]):
+    """An awaitable of asyncio whose call goes on to its end when the awaiting task is cancelled."""
+
+    @abstractmethod
+    def ended(self) -> Future[None]:
+        """Return a future that is done when the call has ended."""
+
+
+class Reply(asyncio.Future[Any], Detached):
+    """A detached call as a future; who makes the call says when it has ended."""
+
+    _ended: Future[None] | None = None
+    _is_over = False
+
+    def end(self, result: Any, error: Exception | None = None) -> None:
+        """Say that the call has ended, and how."""
+        self._is_over = True
+        if self._ended is not None:
+            self._ended.set_result(None)
+        if self.done():  # cancelled
+            return
+        if error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(result)
+
+    def ended(self) -> Future[None]:
+        """Return a future that is done when the call has ended."""
+        if self._ended is None:
+            self._ended = Future()
+            if self._is_over:
+                self._ended.set_result(None)
+        return self._ended
+
+
+class RoundTrip(Detached):
+    """A detached call that sends something and receives the answer. Unlike `run_to_end`, it needs a task only if it is cancelled.
+
+    Args:
+        send: Returns what the others take. If it is cancelled, it has not sent anything.
+        receive: Returns the answer. If it is cancelled, calling it again goes on where it was.
+        release: Called when there is nothing more to receive.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[], Awaitable[S]],
+        receive: Callable[[S], Awaitable[Any]],
+        release: Callable[[S], Awaitable[object]],
+    ) -> None:
+        self._send: Callable[[], Awaitable[Any]] = send
+        self._receive: Callable[[Any], Awaitable[Any]] = receive
+        self._release: Callable[[Any], Awaitable[object]] = release
+        self._rest: asyncio.Task[Any] | None = None
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the answer."""
+        return self._run().__await__()
+
+    async def _run(self) -> Any:
+        sent = await self._send()
+        try:
+            answer = await self._receive(sent)
+        except asyncio.CancelledError:
+            self._rest = asyncio.create_task(self._end(sent))
+            self._rest.add_done_callback(lambda rest: rest.cancelled() or rest.exception())
+            raise
+        except BaseException:
+            await self._release(sent)
+            raise
+        await self._release(sent)
+        return answer
+
+    async def _end(self, sent: Any) -> None:
+        try:
+            await self._receive(sent)
+        finally:
+            await self._release(sent)
+
+    def ended(self) -> Future[None]:
+        """Return a future that is done when the call has ended."""
+        ended: Future[None] = Future()
+        if self._rest is None:
+            ended.set_result(None)
+        else:
+            self._rest.add_done_callback(lambda _: ended.set_result(None))
+        return ended
+
+
+async def run_to_end(awaitable: Awaitable[T], abandon: Callable[[Future[None], asyncio.AbstractEventLoop], None] | None) -> T:
     """Await something on asyncio so that cancelling the caller does not cancel it.
 
     Args:
-        awaitable: What to await; it runs in a task of its own.
-        abandon: Called, if the caller is cancelled, with a future that is done when the awaitable has ended.
+        awaitable: What to await; it runs in a task of its own, unless it goes on anyway.
+        abandon: Called, if the caller is cancelled, with a future that is done when the awaitable has ended, and the loop. None if nobody
+            wants to know.
     """
+    if isinstance(awaitable, Detached):
+        try:
+            return await awaitable
+        except asyncio.CancelledError:
+            if abandon is not None:
+                abandon(awaitable.ended(), asyncio.get_running_loop())
+            raise
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 
@@ -268,8 +385,8 @@ async def run_to_end(awaitable: Awaitable[T], abandon: Callable[[Future[None]], 
     except asyncio.CancelledError:
         ended: Future[None] = Future()
         task.add_done_callback(lambda task: (task.cancelled() or task.exception(), ended.set_result(None)))
-        if not task.done():
-            abandon(ended)
+        if abandon is not None and not task.done():
+            abandon(ended, loop)
         raise
     return await task
 
@@ -277,12 +394,13 @@ async def run_to_end(awaitable: Awaitable[T], abandon: Callable[[Future[None]], 
 class Once:
     """Runs something exactly once, for callers in any number of threads and loops.
 
-    If it fails or is cancelled, that is the affair of the caller that ran it; one of the others then tries in its turn.
+    If it fails or is cancelled, that is the affair of the caller that ran it; one of the others then tries in its turn. But if a backend
+    could not be reached, those who waited for that are told so: trying one after the other, the last would wait for all their timeouts.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: Future[None] | None = None
+        self._running: Future[StoreConnectionError | None] | None = None
         self._owner: object | None = None
         self.done = False
         renewed_by_fork(self)
@@ -298,7 +416,8 @@ class Once:
             function: What to run.
         """
         while not self.done:
-            mine: Future[None] = Future()
+            mine: Future[StoreConnectionError | None] = Future()
+            unreachable: StoreConnectionError | None = None
             with self._lock:
                 if self.done:
                     return
@@ -307,18 +426,23 @@ class Once:
                     self._running, self._owner = mine, running_loop()
             if running is not None:
                 try:
-                    await wait(running, owner)
+                    unreachable = await wait(running, owner)
                 except LoopOverError:
                     self._give_up(running)
+                if unreachable is not None:
+                    raise copy(unreachable) from unreachable.__cause__
                 continue
             try:
                 await function()
                 self.done = True
+            except StoreConnectionError as error:
+                unreachable = error
+                raise
             finally:
                 self._give_up(mine)
-                mine.set_result(None)
+                mine.set_result(unreachable)
 
-    def _give_up(self, running: Future[None]) -> None:
+    def _give_up(self, running: Future[Any]) -> None:
         with self._lock:
             if self._running is running:
                 self._running = None
@@ -372,6 +496,72 @@ class Threads:
 _aside = Threads(4, "keyvalue-codec")
 
 
+async def sleep(seconds: float) -> None:
+    """Wait for some seconds; the thread does, if the calling code runs inline."""
+    if _inline.get():
+        time.sleep(seconds)  # noqa: ASYNC251 # there is no loop
+        return
+    import anyio  # noqa: PLC0415 # it takes long to import, and most code never sleeps
+
+    await anyio.sleep(seconds)
+
+
+@contextmanager
+def shielded(seconds: float = inf) -> Generator[None, None, None]:
+    """Have what is awaited go on although the caller is cancelled, but give it up after some seconds."""
+    if _inline.get():
+        yield
+        return
+    import anyio  # noqa: PLC0415 # likewise
+
+    with anyio.move_on_after(seconds, shield=True):
+        yield
+
+
+def monotonic() -> float:
+    """Return the seconds of the clock that `sleep` goes by."""
+    if _inline.get():
+        return time.monotonic()
+    import anyio  # noqa: PLC0415 # likewise
+
+    return anyio.current_time()
+
+
 async def aside(function: Callable[[], T]) -> T:
     """Call a function that takes long to compute, in a worker thread if a loop would have to wait for it."""
     return function() if _inline.get() else await wait(_aside.submit(function))
+
+
+async def each(function: Callable[[S], Awaitable[T]], items: Sequence[S], at_once: int) -> list[T]:
+    """Await a function of each item, some at the same time; one after the other if the calling code runs inline.
+
+    Args:
+        function: What to await.
+        items: What to call it with.
+        at_once: How many calls may be under way.
+
+    Returns:
+        The results, aligned with the items. If a call fails, the others are cancelled and its error is raised.
+    """
+    if _inline.get() or len(items) < 2:
+        return [await function(item) for item in items]
+    import anyio  # noqa: PLC0415 # likewise
+
+    results: dict[int, T] = {}
+    errors: list[Exception] = []
+    todo = iter(enumerate(items))
+
+    async def work() -> None:
+        try:
+            for index, item in todo:
+                results[index] = await function(item)
+        except Exception as error:  # noqa: BLE001 # raised below, by itself rather than in a group
+            errors.append(error)
+            group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(at_once, len(items))):
+            group.start_soon(work)
+    if errors:
+        raise errors[0]
+    return [results[index] for index in range(len(items))]

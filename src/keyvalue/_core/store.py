@@ -14,6 +14,7 @@ entries are absent, the store is opened exactly once, and the client's errors ar
 from __future__ import annotations
 
 import contextvars
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -25,15 +26,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, SupportsFl
 from keyvalue._core import arguments, clock, codec, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
-from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreClosedError, StoreSetupError
+from keyvalue.errors import ExtraInfoType, KeyValueError, KeyValueStoreError, StoreClosedError, StoreSetupError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["DEFAULT_COLLECTION", "BaseStore", "EnumerableStore", "Row"]
+__all__ = ["DEFAULT_COLLECTION", "BaseStore", "EnumerableStore", "ErrorTable", "Row", "Stability"]
 
+E = TypeVar("E", bound=KeyValueStoreError)
+S = TypeVar("S")
 T = TypeVar("T")
 Stability = Literal["stable", "beta", "experimental"]
+"""What a store promises: the layout and names stay; they may change with a word in CHANGELOG; they may change."""
+ErrorTable = Sequence[tuple[type[Exception], type[KeyValueStoreError], str]]
+"""How a client's exceptions are mapped: (exception class, error class, what to do), the first match counts."""
 
 DEFAULT_COLLECTION = "default_collection"
 
@@ -43,10 +49,17 @@ Claim = tuple[str, Collection[str] | None]
 
 _claim: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("keyvalue_claim", default=None)
 _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
+_called: contextvars.ContextVar[str] = contextvars.ContextVar("keyvalue_called", default="setup")
 
 
 class Row(NamedTuple):
-    """One entry of a listing."""
+    """One entry of a listing.
+
+    Attributes:
+        collection: Its collection.
+        key: Its key.
+        expires_at: When it expires, in seconds since the epoch, or None.
+    """
 
     collection: str
     key: str
@@ -54,7 +67,7 @@ class Row(NamedTuple):
 
 
 class BaseStore(ABC):
-    """The base of all stores; see the module's text for what a subclass writes.
+    """The base of all stores. "Write your own store" in the documentation says what a subclass writes.
 
     A store can be used at once, or as an asynchronous context manager that opens it on entering and closes it on leaving. It may be used
     from many tasks, threads and event loops at the same time.
@@ -71,9 +84,10 @@ class BaseStore(ABC):
 
     stability: ClassVar[Stability] = "experimental"
     runs_inline: ClassVar[bool] = False
-    errors: ClassVar[Sequence[tuple[type[Exception], type[KeyValueStoreError], str]]] = ()
+    errors: ClassVar[ErrorTable] = ()
 
     _client: Client | None = None
+    _host: str | None = None  # where the backend is, without credentials, for messages
 
     def __init__(self, *, default_collection: str | None = None) -> None:
         self._default = DEFAULT_COLLECTION if default_collection is None else arguments.name(default_collection, "default collection")
@@ -83,6 +97,9 @@ class BaseStore(ABC):
         self._finished = runtime.Once()
         self._abandoned: dict[Future[Any], tuple[Claim, object | None]] = {}
         runtime.renewed_by_fork(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._host or ''})"
 
     def _renew(self) -> None:
         """Make the store fit for use in a forked child, where no other thread is."""
@@ -118,17 +135,49 @@ class BaseStore(ABC):
         Args:
             function: Makes one client call (or one pipeline) and returns what the client returns.
         """
-        assert self._client is not None
+        return self._used(function, None)
+
+    def _use_again(self, function: Callable[[Any], T | Awaitable[T]]) -> Coroutine[Any, Any, T]:
+        """Call a function of the client that may be called twice, and call it again if the connection was lost.
+
+        One that the client keeps can be dead without anybody having noticed.
+        """
+        return self._used(function, self._is_lost)
+
+    def _used(
+        self, function: Callable[[Any], T | Awaitable[T]], is_lost: Callable[[BaseException | None], bool] | None
+    ) -> Coroutine[Any, Any, T]:
+        if self._client is None:
+            raise RuntimeError(f"{type(self).__name__} has no client: set self._client in __init__")
         claim = _claim.get()
-        return self._client.use(function, None if claim is None else partial(self._abandon, claim), self._mapped)
+        return self._client.use(function, None if claim is None else partial(self._abandon, claim), self._mapped, is_lost)
+
+    async def _each(self, function: Callable[[S], Awaitable[T]], items: Sequence[S], at_once: int) -> list[T]:
+        """Await a function of each item, some at the same time; see `runtime.each`."""
+        token = _called.set(_operation())  # those tasks have call stacks of their own
+        try:
+            return await runtime.each(function, items, at_once)
+        finally:
+            _called.reset(token)
+
+    def _is_lost(self, error: BaseException | None) -> bool:
+        """Return whether a client's error, mapped to StoreConnectionError, came at once: waiting for a second timeout helps nobody."""
+        return not isinstance(error, TimeoutError)
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         if self._closed:
             return self._closed_error()
         for kind, error_class, advice in self.errors:
             if isinstance(error, kind):
-                return error_class(f"{type(self).__name__}: {advice} [{type(error).__name__}]")
+                return self._problem(error_class, advice, error)
         return None
+
+    def _problem(self, error_class: type[E], advice: str, error: Exception) -> E:
+        """Make the error to raise for one of the client's, which says where and in which call."""
+        info: ExtraInfoType = {"operation": _operation()}
+        if self._host is not None:
+            info = {"host": self._host, **info}
+        return error_class(f"{type(self).__name__}: {advice} [{type(error).__name__}]", info)
 
     # Above the seam.
 
@@ -309,12 +358,14 @@ class BaseStore(ABC):
         try:
             for future, (_, owner) in list(self._abandoned.items()):
                 await self._settle(future, owner)
+            if self._client is not None:
+                await self._client.close()
+        except BaseException:
+            if self._client is not None:
+                self._client.start_closing()
+            raise
         finally:
-            try:
-                if self._client is not None:
-                    await self._client.close()
-            finally:
-                await self._close()
+            await self._close()
 
     def _abandon(self, claim: Claim, future: Future[Any], owner: object | None) -> None:
         self._abandoned[future] = claim, owner
@@ -396,6 +447,22 @@ class EnumerableStore(BaseStore):
                 for name, keys in by_collection.items():
                     await self._write(name, None, self._delete(name, tuple(dict.fromkeys(keys))))
         return found
+
+
+_OPERATIONS = {
+    method.__code__: name
+    for base in (BaseStore, EnumerableStore)
+    for name, method in vars(base).items()
+    if inspect.isfunction(method) and not name.startswith("_")
+}
+
+
+def _operation() -> str:
+    """Return the name of the store's method that is being called, by the call stack, so that no call has to keep it for the rare error."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code not in _OPERATIONS:
+        frame = frame.f_back
+    return _called.get() if frame is None else _OPERATIONS[frame.f_code]
 
 
 def _live(entries: Sequence[Entry | None]) -> list[Entry | None]:

@@ -7,28 +7,42 @@ There are three kinds of hooks:
 - what happens *around* a call: `_around`, for every call on the inner store;
 - what is *advertised*: `_capabilities`.
 
+Opening and closing pass through `setup` and `close`, which a subclass overrides where what is true of calls is true of them too.
+
 A wrapper calls nothing but the protocol on what it wraps, which may be any `AsyncKeyValue`, and calls in bulk what it was called in bulk
 for. Names are checked before they are changed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsFloat, TypeVar
 
 from keyvalue._core import arguments
 from keyvalue._core.capabilities import ALL, advertise, capabilities_of, require_async
+from keyvalue.errors import StoreConnectionError
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseWrapper", "Operation"]
+__all__ = ["UNREACHABLE", "BaseWrapper", "Operation", "Pair", "Place", "alike", "is_only_entered"]
 
 T = TypeVar("T")
+Pair = tuple["dict[str, Any] | None", "float | None"]
+"""A value and the seconds that it has left, as `ttl` returns them."""
+Place = tuple["str | None", "str | None"]
+"""A collection and a key; without a key the whole collection, without both everything."""
+
+UNREACHABLE: tuple[type[Exception], ...] = (StoreConnectionError, ConnectionError, TimeoutError)
+"""What says that a backend could not be reached, so that the same call may succeed later or elsewhere."""
+
+_READS = frozenset({"get", "get_many", "ttl", "ttl_many"})
+_WRITES = frozenset({"put", "put_many", "delete", "delete_many", "destroy", "destroy_collection"})
 
 
 class Operation(NamedTuple):
@@ -38,17 +52,47 @@ class Operation(NamedTuple):
         name: The method, such as "get_many".
         collection: The collection that the caller named, or None.
         keys: The keys that it is about; empty for listing, culling and destroying.
+        values: What is put, aligned with the keys; empty for all else.
+        ttl: The time to live of what is put.
     """
 
     name: str
     collection: str | None = None
     keys: Sequence[str] = ()
+    values: Sequence[Mapping[str, Any]] = ()
+    ttl: SupportsFloat | None = None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it returns values: get, ttl, get_many or ttl_many."""
+        return self.name in _READS
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it changes entries that the caller names or means: not so for listing and culling."""
+        return self.name in _WRITES
+
+    def places(self, default_collection: str) -> list[Place]:
+        """Return what it reads or writes, each once; the default collection by its name."""
+        if self.name == "destroy":
+            return [(None, None)]
+        collection = default_collection if self.collection is None else self.collection
+        if self.name == "destroy_collection":
+            return [(collection, None)]
+        return [(collection, key) for key in dict.fromkeys(self.keys)]
+
+
+def alike(errors: type[Exception] | tuple[type[Exception], ...]) -> tuple[type[Exception], ...]:
+    """Return error types as a tuple, in which `TimeoutError` means asyncio's too, which is another class before Python 3.11."""
+    types = errors if isinstance(errors, tuple) else (errors,)
+    return (*types, asyncio.TimeoutError) if TimeoutError in types else types
 
 
 class BaseWrapper:
     """An `AsyncKeyValue` around another one.
 
-    It has the optional capabilities of what it wraps, and passes opening and closing on to it. See the module's text for the hooks.
+    It has the optional capabilities of what it wraps, and passes opening and closing on to it. "Write your own
+    wrapper" in the documentation has the hooks.
 
     Args:
         key_value: What to wrap: any `AsyncKeyValue`.
@@ -69,13 +113,25 @@ class BaseWrapper:
     def __init__(self, key_value: AsyncKeyValue) -> None:
         self.key_value = require_async(key_value, type(self).__name__)
         self._entered: list[object] = []
+        # What is not overridden need not be awaited, which every call notices.
+        self._is_direct = type(self)._around is BaseWrapper._around
+        self._keeps_values = type(self)._outer_value is BaseWrapper._outer_value
+        self._keeps_keys = type(self)._inner_key is BaseWrapper._inner_key
+        self._keeps_collections = type(self)._inner_collection is BaseWrapper._inner_collection
         advertise(self, self._capabilities(), _MIXINS)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._wrapped()))})"
 
     # The hooks.
 
     def _wrapped(self) -> Sequence[AsyncKeyValue]:
         """Return all that this wraps; more than one if calls are spread over several."""
         return (self.key_value,)
+
+    def _knows_all(self) -> bool:
+        """Return whether it calls nothing but what `_wrapped` returns."""
+        return True
 
     def _capabilities(self) -> frozenset[str]:
         """Return the names of the optional methods that this offers: those that all it wraps have and that can be kept to its own part."""
@@ -124,58 +180,60 @@ class BaseWrapper:
         """Return the time to live to store for the caller's."""
         return ttl
 
-    async def _around(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call on the inner store."""
-        return await call()
+    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
+        """Make a call on what is wrapped.
+
+        Args:
+            operation: What the caller called.
+            call: Makes the call on the store that it is given, with names, values and TTL already changed.
+        """
+        return await call(self.key_value)
 
     # The protocol.
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
-        operation, inner = self._operation("get", collection, (key,))
-        inner_key = self._inner_key(key, collection)
-        value = await self._around(operation, lambda: self.key_value.get(inner_key, collection=inner))
-        return None if value is None else await self._outer_value(value, key, collection)
+        inner_key, inner = self._inner_names(key, collection)
+        if self._is_direct:  # the most frequent call of all, without even a function made
+            value = await self.key_value.get(inner_key, collection=inner)
+        else:
+            value = await self._made("get", lambda store: store.get(inner_key, collection=inner), collection, (key,))
+        return value if value is None or self._keeps_values else await self._outer_value(value, key, collection)
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
         """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
-        operation, inner = self._operation("ttl", collection, (key,))
-        inner_key = self._inner_key(key, collection)
-        return await self._outer_pair(
-            await self._around(operation, lambda: self.key_value.ttl(inner_key, collection=inner)), key, collection
-        )
+        inner_key, inner = self._inner_names(key, collection)
+        pair = await self._made("ttl", lambda store: store.ttl(inner_key, collection=inner), collection, (key,))
+        return pair if self._keeps_values else await self._outer_pair(pair, key, collection)
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store `value` under `key`; see `AsyncKeyValue.put`."""
-        operation, inner = self._operation("put", collection, (key,))
         arguments.mapping(value)
-        inner_key = self._inner_key(key, collection)
+        inner_key, inner = self._inner_names(key, collection)
         inner_value = await self._inner_value(value, key, collection)
         inner_ttl = self._inner_ttl(ttl)
-        await self._around(operation, lambda: self.key_value.put(inner_key, inner_value, collection=inner, ttl=inner_ttl))
+        await self._made(
+            "put", lambda store: store.put(inner_key, inner_value, collection=inner, ttl=inner_ttl), collection, (key,), (value,), ttl
+        )
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete `key` and return whether it was there; see `AsyncKeyValue.delete`."""
-        operation, inner = self._operation("delete", collection, (key,))
-        inner_key = self._inner_key(key, collection)
-        return await self._around(operation, lambda: self.key_value.delete(inner_key, collection=inner))
+        inner_key, inner = self._inner_names(key, collection)
+        return await self._made("delete", lambda store: store.delete(inner_key, collection=inner), collection, (key,))
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
         """Return the values of many keys; see `AsyncKeyValue.get_many`."""
-        operation, inner = self._operation("get_many", collection, keys)
-        inner_keys = [self._inner_key(key, collection) for key in operation.keys]
-        values = await self._around(operation, lambda: self.key_value.get_many(inner_keys, collection=inner))
-        return [
-            None if value is None else await self._outer_value(value, key, collection)
-            for value, key in zip(values, operation.keys, strict=True)
-        ]
+        keys, inner_keys, inner = self._many_inner_names(keys, collection)
+        values = await self._made("get_many", lambda store: store.get_many(inner_keys, collection=inner), collection, keys)
+        if self._keeps_values:
+            return values
+        return [None if value is None else await self._outer_value(value, key, collection) for value, key in zip(values, keys, strict=True)]
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
-        operation, inner = self._operation("ttl_many", collection, keys)
-        inner_keys = [self._inner_key(key, collection) for key in operation.keys]
-        pairs = await self._around(operation, lambda: self.key_value.ttl_many(inner_keys, collection=inner))
-        return [await self._outer_pair(pair, key, collection) for pair, key in zip(pairs, operation.keys, strict=True)]
+        keys, inner_keys, inner = self._many_inner_names(keys, collection)
+        pairs = await self._made("ttl_many", lambda store: store.ttl_many(inner_keys, collection=inner), collection, keys)
+        return pairs if self._keeps_values else [await self._outer_pair(*one, collection) for one in zip(pairs, keys, strict=True)]
 
     async def put_many(
         self,
@@ -186,18 +244,23 @@ class BaseWrapper:
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store many values; see `AsyncKeyValue.put_many`."""
-        operation, inner = self._operation("put_many", collection, keys)
-        arguments.mappings(values, len(operation.keys))
-        inner_keys = [self._inner_key(key, collection) for key in operation.keys]
-        inner_values = [await self._inner_value(value, key, collection) for key, value in zip(operation.keys, values, strict=True)]
+        keys, inner_keys, inner = self._many_inner_names(keys, collection)
+        arguments.mappings(values, len(keys))
+        inner_values = [await self._inner_value(value, key, collection) for key, value in zip(keys, values, strict=True)]
         inner_ttl = self._inner_ttl(ttl)
-        await self._around(operation, lambda: self.key_value.put_many(inner_keys, inner_values, collection=inner, ttl=inner_ttl))
+        await self._made(
+            "put_many",
+            lambda store: store.put_many(inner_keys, inner_values, collection=inner, ttl=inner_ttl),
+            collection,
+            keys,
+            values,
+            ttl,
+        )
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
-        operation, inner = self._operation("delete_many", collection, keys)
-        inner_keys = [self._inner_key(key, collection) for key in operation.keys]
-        return await self._around(operation, lambda: self.key_value.delete_many(inner_keys, collection=inner))
+        keys, inner_keys, inner = self._many_inner_names(keys, collection)
+        return await self._made("delete_many", lambda store: store.delete_many(inner_keys, collection=inner), collection, keys)
 
     async def setup(self) -> None:
         """Open what is wrapped, as far as it can be opened."""
@@ -215,7 +278,12 @@ class BaseWrapper:
         await self.close()
 
     async def __aenter__(self) -> Self:
-        await self.setup()
+        try:
+            await self.setup()
+        except BaseException:
+            with suppress(Exception):  # why it can't be opened says more
+                await self.close()
+            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -237,10 +305,34 @@ class BaseWrapper:
             self._entered = [entered for entered in self._entered if entered is not inner]
             await inner.__aexit__(None, None, None)
 
-    def _operation(self, name: str, collection: str | None, keys: Sequence[str]) -> tuple[Operation, str | None]:
+    def _inner_names(self, key: str, collection: str | None) -> tuple[str, str | None]:
+        """Check a key and a collection, and return the inner store's."""
+        arguments.name(key, "key")
+        inner = None if collection is None and self._keeps_collections else self._named(collection)
+        return key if self._keeps_keys else self._inner_key(key, collection), inner
+
+    def _many_inner_names(self, keys: Sequence[str], collection: str | None) -> tuple[list[str], list[str], str | None]:
+        """Do the same for many keys, and return them too, as a list."""
+        checked = arguments.names(keys)
+        inner = self._named(collection)
+        return checked, [self._inner_key(key, collection) for key in checked], inner
+
+    def _named(self, collection: str | None) -> str | None:
         if collection is not None:
             arguments.name(collection, "collection")
-        return Operation(name, collection, arguments.names(keys)), self._inner_collection(collection)
+        return collection if self._keeps_collections else self._inner_collection(collection)
+
+    def _made(
+        self,
+        name: str,
+        call: Callable[[Any], Awaitable[T]],
+        collection: str | None = None,
+        keys: Sequence[str] = (),
+        values: Sequence[Mapping[str, Any]] = (),
+        ttl: SupportsFloat | None = None,
+    ) -> Awaitable[T]:
+        """Make a call, with `_around` around it."""
+        return call(self.key_value) if self._is_direct else self._around(Operation(name, collection, keys, values, ttl), call)
 
     async def _outer_pair(
         self, pair: tuple[dict[str, Any] | None, float | None], key: str, collection: str | None
@@ -248,43 +340,52 @@ class BaseWrapper:
         value = None if pair[0] is None else await self._outer_value(pair[0], key, collection)
         return (None, None) if value is None else (value, pair[1])
 
-    # The optional methods, as far as they are advertised. `_inner` says that what is wrapped has the method.
+    # The optional methods, as far as they are advertised.
 
     async def _keys(self, collection: str | None, limit: int | None) -> list[str]:
         limit = arguments.limit_of(limit)
-        operation, inner = self._operation("keys", collection, ())
+        inner = self._named(collection)
         # Where others' keys are listed too, the limit can count only after they are left out.
-        listed = await self._around(operation, lambda: self._inner.keys(inner, limit=None if self._own_keys else limit))
+        listed = await self._made("keys", lambda store: store.keys(inner, limit=None if self._own_keys else limit), collection)
         return [key for inner_key in listed if (key := self._outer_key(inner_key, collection)) is not None][:limit]
 
     async def _collections(self, limit: int | None) -> list[str]:
         limit = arguments.limit_of(limit)
         filtered = self._own_keys or self._own_collections
-        listed = await self._around(Operation("collections"), lambda: self._inner.collections(limit=None if filtered else limit))
+        listed = await self._made("collections", lambda store: store.collections(limit=None if filtered else limit))
         names = [name for inner_name in listed if (name := self._outer_collection(inner_name)) is not None]
-        if self._own_keys:
-            names = [name for name in names if await self._keys(name, 1)]
-        return names[:limit]
+        if not self._own_keys:
+            return names[:limit]
+        found: list[str] = []
+        for name in names:
+            if len(found) == limit:
+                break
+            if await self._keys(name, 1):
+                found.append(name)
+        return found
 
     async def _destroy(self) -> bool:
         if self._own_keys or self._own_collections:
             for name in await self._collections(None):
                 await self._destroy_collection(name)
             return True
-        return await self._around(Operation("destroy"), lambda: self._inner.destroy())
+        return await self._made("destroy", lambda store: store.destroy())
 
     async def _destroy_collection(self, collection: str) -> bool:
-        operation, inner = self._operation("destroy_collection", arguments.name(collection, "collection"), ())
+        inner = self._named(arguments.name(collection, "collection"))
         if self._own_keys:
             return await self.delete_many(await self._keys(collection, None), collection=collection) > 0
-        return await self._around(operation, lambda: self._inner.destroy_collection(inner))
+        return await self._made("destroy_collection", lambda store: store.destroy_collection(inner), collection)
 
     async def _cull(self) -> None:
-        await self._around(Operation("cull"), lambda: self._inner.cull())
+        await self._made("cull", lambda store: store.cull())
 
-    @property
-    def _inner(self) -> Any:
-        return self.key_value
+
+def is_only_entered(key_value: object) -> bool:
+    """Return whether opening an object enters a context, which then belongs to the task and its cancel scope until it is left."""
+    if isinstance(key_value, BaseWrapper):
+        return any(map(is_only_entered, key_value._wrapped()))  # pyright: ignore[reportPrivateUsage] # of its own class
+    return hasattr(key_value, "__aenter__") and not hasattr(key_value, "setup")
 
 
 async def _result(returned: Any) -> None:

@@ -12,7 +12,7 @@ from keyvalue._core.sanitization import (
     PassthroughStrategy,
     SanitizationStrategy,
 )
-from keyvalue._core.store import BaseStore, EnumerableStore, Row
+from keyvalue._core.store import BaseStore, EnumerableStore, ErrorTable, Row, Stability
 
 __all__ = [
     "UNREADABLE",
@@ -24,6 +24,7 @@ __all__ = [
     "Entry",
     "EnumerableFlatStore",
     "EnumerableStore",
+    "ErrorTable",
     "FlatStore",
     "HashExcessLengthStrategy",
     "HashFragmentMode",
@@ -33,6 +34,7 @@ __all__ = [
     "Place",
     "Row",
     "SanitizationStrategy",
+    "Stability",
     "clock",
     "digest",
 ]

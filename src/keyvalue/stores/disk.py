@@ -10,13 +10,14 @@ import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import Change, EnumerableFlatStore, Names, Place, digest
+from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("disk"):
@@ -63,9 +64,9 @@ class DiskStore(EnumerableFlatStore):
             `auto_create` is False.
     """
 
-    stability = "stable"
+    stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors = _ERRORS
+    errors: ClassVar[ErrorTable] = _ERRORS
 
     @arguments.checked
     def __init__(
@@ -143,9 +144,9 @@ class MultiDiskStore(EnumerableFlatStore):
         PathSecurityError: On use: the directory of a collection is a link.
     """
 
-    stability = "stable"
+    stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors = _ERRORS
+    errors: ClassVar[ErrorTable] = _ERRORS
 
     @arguments.checked
     def __init__(
@@ -165,7 +166,7 @@ class MultiDiskStore(EnumerableFlatStore):
             if max_size:
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
             self.__class__ = _FactoryStore  # pyright: ignore[reportAttributeAccessIssue] # nobody derives from it
-        self.names = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
+        self.names: Names = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
         base = None if base_directory is None else str(base_directory)
         self._client = Client("MultiDiskStore", exclusive=True, make=lambda: CacheDirectory(base, disk_cache_factory, **settings))
 

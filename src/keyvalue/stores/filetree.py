@@ -8,11 +8,13 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import ClassVar
 
 from keyvalue._core import arguments, sanitization
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
-from keyvalue._core.flat import Change, EnumerableFlatStore, Names, Place, digest
+from keyvalue._core.flat import Change, EnumerableFlatStore, Names, Place, digest, digest_of
+from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import StoreRefusedError
 from keyvalue.stores._filetree import DRAFTS, INFO, SUFFIX, Tree
 
@@ -86,9 +88,11 @@ class FileTreeStore(EnumerableFlatStore):
         PathSecurityError: On use: a link leads out of the tree.
     """
 
-    stability = "stable"
+    stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors = ((OSError, StoreRefusedError, "the file system refused; is the disk full, or the directory not writable?"),)
+    errors: ClassVar[ErrorTable] = (
+        (OSError, StoreRefusedError, "the file system refused; is the disk full, or the directory not writable?"),
+    )
 
     @arguments.checked
     def __init__(
@@ -106,7 +110,7 @@ class FileTreeStore(EnumerableFlatStore):
         places = [str(data_directory), str(metadata_directory or data_directory)]
         for place in places:
             arguments.directory(place, auto_create)
-        self.names = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
+        self.names: Names = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
         self._lock = threading.Lock()
         self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None)
 
@@ -146,7 +150,7 @@ class _TreeNames(Names):
     def places(self, collection: str, key: str) -> Sequence[Place]:
         directory = self._directory(collection)
         name = self._keys.sanitize(key) if self._keys else key
-        home = digest(f"{len(collection)}:{collection}:{key}")
+        home = digest_of(collection, key)
         found = [Place(f"{directory}/{name}.json", shared=True)] if _fits(name, SUFFIX) else []
         found.append(Place(f"{directory}/{home}.json"))
         # Files of py-key-value-aio whose key is lost are listed, and so also found, under their own name.

@@ -6,11 +6,11 @@ import heapq
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from keyvalue._core import arguments, clock, codec
 from keyvalue._core.entry import Entry
-from keyvalue._core.store import EnumerableStore, Row
+from keyvalue._core.store import EnumerableStore, Row, Stability
 
 __all__ = ["MemoryStore"]
 
@@ -32,9 +32,10 @@ class MemoryStore(EnumerableStore):
         ValueError: `max_entries_per_collection` is not positive.
         InvalidKeyError: A name in the seed is empty or can't be encoded.
         SerializationError: A value in the seed is not JSON.
+        TypeError: The seed has another form.
     """
 
-    stability = "stable"
+    stability: ClassVar[Stability] = "stable"
     runs_inline = True
 
     @arguments.checked
@@ -54,7 +55,10 @@ class MemoryStore(EnumerableStore):
         self._size = 0
         self._deadlines: list[tuple[float, str, str]] = []  # a heap; entries put again or deleted leave theirs behind
         now = clock.now()
-        for collection, values in (seed or {}).items():
+        seed = {} if seed is None else seed
+        if not isinstance(seed, Mapping) or not all(isinstance(values, Mapping) for values in seed.values()):
+            raise TypeError("seed takes {collection: {key: value}}")
+        for collection, values in seed.items():
             arguments.name(collection, "collection")
             for key, value in values.items():
                 arguments.mapping(value)

@@ -1,9 +1,10 @@
 """A store that keeps nothing."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from keyvalue._core.entry import Entry
-from keyvalue._core.store import BaseStore
+from keyvalue._core.store import BaseStore, Stability
 
 __all__ = ["NullStore"]
 
@@ -17,7 +18,7 @@ class NullStore(BaseStore):
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
     """
 
-    stability = "stable"
+    stability: ClassVar[Stability] = "stable"
     runs_inline = True
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:

@@ -7,13 +7,14 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from keyvalue._core import arguments
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore
+from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
 
 with needs("rocksdb"):
@@ -47,7 +48,7 @@ class RocksDBStore(EnumerableFlatStore):
         ValueError: Neither or both of `db` and `path`, or the directory is missing and `auto_create` is False.
     """
 
-    stability = "stable"
+    stability: ClassVar[Stability] = "stable"
     runs_inline = True
 
     @arguments.checked
@@ -74,7 +75,7 @@ class RocksDBStore(EnumerableFlatStore):
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         # rocksdict raises bare Exception for all that RocksDB reports.
         if type(error).__module__ == "rocksdict" or type(error) is Exception:
-            return super()._mapped(error) or StoreRefusedError(f"RocksDBStore: RocksDB refused: {error}")
+            return super()._mapped(error) or self._problem(StoreRefusedError, f"RocksDB refused: {error}", error)
         return super()._mapped(error)
 
     def _another(self, db: Rdict) -> Rdict:

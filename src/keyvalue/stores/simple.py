@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from typing import ClassVar
 
 from keyvalue._core import arguments, clock
 from keyvalue._core.entry import Entry
-from keyvalue._core.store import EnumerableStore, Row
+from keyvalue._core.store import EnumerableStore, Row, Stability
 
 __all__ = ["SimpleStore"]
 
@@ -26,7 +27,7 @@ class SimpleStore(EnumerableStore):
         ValueError: `max_entries` is not positive.
     """
 
-    stability = "beta"
+    stability: ClassVar[Stability] = "beta"
     runs_inline = True
 
     @arguments.checked

@@ -1,0 +1,229 @@
+"""The part of the adapters that is the same for all: each method once, as a coroutine, and a synchronous shell around it.
+
+A synchronous adapter runs the coroutines of the asynchronous one over a view of its store whose methods never suspend.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, Protocol, SupportsFloat, TypeVar, overload
+
+from keyvalue._core.capabilities import require_async
+from keyvalue.errors import DeserializationError
+from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
+
+__all__ = ["BlockingTypedAdapter", "Converter", "Loaded", "TypedAdapter", "require_sync", "stepped", "view"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LOGGER = logging.getLogger("keyvalue.adapters")
+_METHODS = ("get", "ttl", "put", "delete", "get_many", "ttl_many", "put_many", "delete_many")
+
+
+class Converter(Protocol[T]):
+    """What turns values of a type into rows and back."""
+
+    def dump(self, value: T) -> dict[str, Any]:
+        """Return the row of a value, or raise `SerializationError`."""
+        ...
+
+    def load(self, row: dict[str, Any]) -> T:
+        """Return the value of a row, or raise `DeserializationError`, whose text holds nothing of the row."""
+        ...
+
+
+class Loaded(Generic[T]):
+    """A value that was found; it may be None, which a missing one is not."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+class TypedAdapter(Generic[T]):
+    """A store of values of one type; the base of the adapters that validate.
+
+    Args:
+        key_value: The store.
+        converter: What turns values into rows and back.
+        default_collection: The collection of calls that name none. None is the store's own default.
+        raise_on_validation_error: Whether a row that is no such value raises, rather than being logged and answered with the default.
+    """
+
+    def __init__(
+        self, key_value: AsyncKeyValue, converter: Converter[T], default_collection: str | None, raise_on_validation_error: bool
+    ) -> None:
+        self._key_value = key_value
+        self._converter = converter
+        self._default_collection = default_collection
+        self._raise_on_validation_error = raise_on_validation_error
+
+    @overload
+    async def get(self, key: str, *, collection: str | None = None, default: T) -> T: ...
+    @overload
+    async def get(self, key: str, *, collection: str | None = None, default: None = None) -> T | None: ...
+    async def get(self, key: str, *, collection: str | None = None, default: T | None = None) -> T | None:
+        """Return the value of a key, or the default if it is missing, or if its row is no such value and that does not raise.
+
+        Raises:
+            DeserializationError: The row is no such value.
+        """
+        found = self._loaded(await self._key_value.get(key, collection=self._named(collection)))
+        return default if found is None else found.value
+
+    @overload
+    async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T) -> list[T]: ...
+    @overload
+    async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: None = None) -> list[T | None]: ...
+    async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T | None = None) -> list[T] | list[T | None]:
+        """Return the values of many keys, in their order; see `get`."""
+        found = map(self._loaded, await self._key_value.get_many(keys, collection=self._named(collection)))
+        return [default if one is None else one.value for one in found]
+
+    async def ttl(self, key: str, *, collection: str | None = None) -> tuple[T | None, float | None]:
+        """Return the value of a key and the seconds that it has left, or None twice if there is no value; see `get`."""
+        return self._pair(await self._key_value.ttl(key, collection=self._named(collection)))
+
+    async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[T | None, float | None]]:
+        """Return what `ttl` returns, for many keys."""
+        return list(map(self._pair, await self._key_value.ttl_many(keys, collection=self._named(collection))))
+
+    async def put(self, key: str, value: T, *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
+        """Store a value.
+
+        Raises:
+            SerializationError: It is no such value, or would not come back equal.
+        """
+        await self._key_value.put(key, self._converter.dump(value), collection=self._named(collection), ttl=ttl)
+
+    async def put_many(
+        self, keys: Sequence[str], values: Sequence[T], *, collection: str | None = None, ttl: SupportsFloat | None = None
+    ) -> None:
+        """Store many values; see `put`."""
+        rows = [self._converter.dump(value) for value in values]
+        await self._key_value.put_many(keys, rows, collection=self._named(collection), ttl=ttl)
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        """Delete a key and return whether it was there."""
+        return await self._key_value.delete(key, collection=self._named(collection))
+
+    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        """Delete many keys and return how many were there."""
+        return await self._key_value.delete_many(keys, collection=self._named(collection))
+
+    def _named(self, collection: str | None) -> str | None:
+        return self._default_collection if collection is None else collection
+
+    def _loaded(self, row: dict[str, Any] | None) -> Loaded[T] | None:
+        if row is None:
+            return None
+        try:
+            return Loaded(self._converter.load(row))
+        except DeserializationError as error:
+            if self._raise_on_validation_error:
+                raise
+            _LOGGER.error("An entry is answered with the default: %s", error)  # noqa: TRY400 # the traceback says no more
+            return None
+
+    def _pair(self, pair: tuple[dict[str, Any] | None, float | None]) -> tuple[T | None, float | None]:
+        found = self._loaded(pair[0])
+        return (None, None) if found is None else (found.value, pair[1])
+
+
+class BlockingTypedAdapter(Generic[T]):
+    """The synchronous shell of `TypedAdapter`: each method does what the asynchronous one of its name does."""
+
+    def __init__(
+        self, key_value: KeyValue, converter: Converter[T], default_collection: str | None, raise_on_validation_error: bool
+    ) -> None:
+        store = view(require_sync(key_value, type(self).__name__))
+        self._typed = TypedAdapter[T](store, converter, default_collection, raise_on_validation_error)
+
+    @overload
+    def get(self, key: str, *, collection: str | None = None, default: T) -> T: ...
+    @overload
+    def get(self, key: str, *, collection: str | None = None, default: None = None) -> T | None: ...
+    def get(self, key: str, *, collection: str | None = None, default: T | None = None) -> T | None:
+        """Return the value of a key, or the default; see `TypedAdapter.get`."""
+        return stepped(self._typed.get(key, collection=collection, default=default))
+
+    @overload
+    def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T) -> list[T]: ...
+    @overload
+    def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: None = None) -> list[T | None]: ...
+    def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T | None = None) -> list[T] | list[T | None]:
+        """Return the values of many keys, in their order; see `TypedAdapter.get_many`."""
+        return stepped(self._typed.get_many(keys, collection=collection, default=default))
+
+    def ttl(self, key: str, *, collection: str | None = None) -> tuple[T | None, float | None]:
+        """Return the value of a key and the seconds that it has left; see `TypedAdapter.ttl`."""
+        return stepped(self._typed.ttl(key, collection=collection))
+
+    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[T | None, float | None]]:
+        """Return what `ttl` returns, for many keys."""
+        return stepped(self._typed.ttl_many(keys, collection=collection))
+
+    def put(self, key: str, value: T, *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
+        """Store a value; see `TypedAdapter.put`."""
+        stepped(self._typed.put(key, value, collection=collection, ttl=ttl))
+
+    def put_many(
+        self, keys: Sequence[str], values: Sequence[T], *, collection: str | None = None, ttl: SupportsFloat | None = None
+    ) -> None:
+        """Store many values; see `TypedAdapter.put_many`."""
+        stepped(self._typed.put_many(keys, values, collection=collection, ttl=ttl))
+
+    def delete(self, key: str, *, collection: str | None = None) -> bool:
+        """Delete a key and return whether it was there."""
+        return stepped(self._typed.delete(key, collection=collection))
+
+    def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        """Delete many keys and return how many were there."""
+        return stepped(self._typed.delete_many(keys, collection=collection))
+
+
+def require_sync(key_value: KeyValue, owner: str) -> KeyValue:
+    """Return a synchronous store, or refuse what is none.
+
+    Raises:
+        TypeError: It is no `KeyValue`, or an asynchronous one.
+    """
+    if isinstance(key_value, type) or not isinstance(key_value, KeyValue):
+        raise TypeError(f"{owner} takes a KeyValue, such as BlockingKeyValue(MemoryStore()), not {type(key_value).__name__}")
+    if any(inspect.iscoroutinefunction(getattr(key_value, name)) for name in _METHODS):
+        raise TypeError(f"{owner} takes a synchronous KeyValue; put BlockingKeyValue around {type(key_value).__name__}")
+    return key_value
+
+
+class _View:
+    """A synchronous store whose methods are awaited, and never suspend."""
+
+    def __init__(self, key_value: KeyValue) -> None:
+        for name in _METHODS:
+            setattr(self, name, _awaited(getattr(key_value, name)))
+
+
+def _awaited(method: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
+    async def call(*args: Any, **kwargs: Any) -> R:
+        return method(*args, **kwargs)
+
+    return call
+
+
+def view(key_value: KeyValue) -> AsyncKeyValue:
+    """Return an asynchronous view of a synchronous store, for `stepped`."""
+    store: Any = _View(key_value)
+    return require_async(store, "An adapter")
+
+
+def stepped(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine over a `view`. Unlike `runtime.drive`, it leaves no mark in the context, which the store's own loop may copy."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("unreachable: a view never suspends")
