@@ -4,20 +4,41 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
+import inspect
+import pkgutil
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import anyio
 import pytest
 
+from keyvalue import wrappers
 from keyvalue._core.capabilities import PROTOCOLS
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import InvalidKeyError, ReadOnlyError
+from keyvalue.errors import InvalidKeyError, ReadOnlyError, StoreConnectionError
 from keyvalue.protocols import AsyncKeyValue
+from keyvalue.stores.dynamodb import DynamoDBStore
+from keyvalue.stores.elasticsearch import ElasticsearchStore
 from keyvalue.stores.memory import MemoryStore
+from keyvalue.stores.mongodb import MongoDBStore
 from keyvalue.stores.null import NullStore
+from keyvalue.stores.redis import RedisStore
+from keyvalue.stores.valkey import ValkeyStore
 from keyvalue.wrappers.base import BaseWrapper, Operation
+from keyvalue.wrappers.default_value import DefaultValueWrapper
+from keyvalue.wrappers.fallback import FallbackWrapper
+from keyvalue.wrappers.logging import LoggingWrapper
+from keyvalue.wrappers.passthrough_cache import PassthroughCacheWrapper
+from keyvalue.wrappers.read_only import ReadOnlyWrapper
+from keyvalue.wrappers.retry import RetryWrapper
+from keyvalue.wrappers.routing import CollectionRoutingWrapper
+from keyvalue.wrappers.timeout import TimeoutWrapper
+from tests import backends
 from tests.backends import PlainWrapper, RenamingWrapper
+from tests.runtimes import Runtime
 from tests.test_blocking import Entered, ThirdParty
 
 
@@ -30,9 +51,34 @@ class RecordingWrapper(BaseWrapper):
         super().__init__(key_value)
         self.operations: list[Operation] = []
 
-    async def _around(self, operation: Operation, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         self.operations.append(operation)
-        return await call()
+        return await call(self.key_value)
+
+
+def test_what_a_stack_looks_like() -> None:
+    store = MemoryStore()
+    stack = RetryWrapper(FallbackWrapper(primary_key_value=store, fallback_key_value=NullStore()))
+    assert repr(BlockingKeyValue(stack)) == "BlockingKeyValue(RetryWrapper(FallbackWrapper(MemoryStore(), NullStore())))"
+    password = "hunter" + "2" * 5
+    urls = [
+        f"redis://:{password}@localhost:6380/1",
+        f"redis://user:{password}@localhost:6380",
+        f"rediss://localhost:6380?password={password}",
+    ]
+    for url in urls:
+        assert repr(LoggingWrapper(RetryWrapper(RedisStore(url=url)))) == "LoggingWrapper(RetryWrapper(RedisStore(localhost:6380)))"
+    others = [
+        RedisStore(password=password),
+        RedisStore(url=f"unix://user:{password}@/run/redis.sock"),
+        ValkeyStore(password=password),
+        MongoDBStore(url=f"mongodb://user:{password}@localhost:27017/?appname={password}"),
+        ElasticsearchStore(url=f"http://user:{password}@localhost:9200", index_prefix="kv", api_key=None),
+        DynamoDBStore(table_name="table", endpoint_url=f"http://user:{password}@localhost:8000", aws_secret_access_key=password),
+    ]
+    for store in others:
+        assert password not in repr(store)
+        assert "localhost" in repr(store) or "redis.sock" in repr(store)
 
 
 class EnvelopeWrapper(BaseWrapper):
@@ -332,3 +378,146 @@ async def test_all_are_closed_even_if_one_of_them_fails() -> None:
     with pytest.raises(OSError, match="can't close"):
         await Several(stores[0]).close()
     assert all(store.closed for store in stores)
+
+
+class Noting(MemoryStore):
+    """Notes how often it is opened and closed, and fails to open as often as it is told."""
+
+    runs_inline = True
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__()
+        self.failures = failures
+        self.opened = 0
+        self.closed = 0
+
+    async def setup(self) -> None:
+        self.opened += 1
+        if self.opened <= self.failures:
+            raise StoreConnectionError("away")
+
+    async def close(self) -> None:
+        self.closed += 1
+        await super().close()
+
+
+PAIRS: dict[str, Callable[[AsyncKeyValue, AsyncKeyValue], AsyncKeyValue]] = {
+    "fallback": FallbackWrapper,
+    "passthrough-cache": PassthroughCacheWrapper,
+    "routing": lambda first, second: CollectionRoutingWrapper({"c": second}, first),
+}
+NEEDED = {"fallback": (False, False), "passthrough-cache": (True, False), "routing": (True, True)}
+"""Whether each needs the one store and the other."""
+
+
+@pytest.mark.parametrize("name", PAIRS)
+async def test_both_stores_are_opened_and_closed(name: str, runtime: Runtime) -> None:
+    stores = Noting(), Noting()
+    async with runtime.adapt(PlainWrapper(PAIRS[name](*stores))) as kv:
+        await kv.setup()
+        await kv.put("k", {})
+    assert [store.opened for store in stores] == [2, 2]
+    assert [store.closed for store in stores] == [1, 1]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_store_that_can_not_be_opened(name: str, which: int, runtime: Runtime) -> None:
+    stores = Noting(99 if which == 0 else 0), Noting(99 if which == 1 else 0)
+    kv = runtime.adapt(PlainWrapper(PAIRS[name](*stores)))
+    if NEEDED[name][which]:
+        with pytest.raises(StoreConnectionError):
+            await kv.__aenter__()
+    else:
+        async with kv:
+            assert await kv.get("k") is None
+    assert all(store.closed for store in stores), "also what was opened before another one failed"
+
+
+async def test_a_fallback_needs_one_store_that_can_be_opened(runtime: Runtime) -> None:
+    stores = Noting(99), Noting(99)
+    with pytest.raises(StoreConnectionError):
+        await runtime.adapt(FallbackWrapper(*stores)).__aenter__()
+
+
+async def test_opening_is_tried_again_and_given_up(runtime: Runtime) -> None:
+    store = Noting(2)
+    async with runtime.adapt(PlainWrapper(RetryWrapper(PlainWrapper(store), initial_delay=0))) as kv:
+        await kv.put("k", {})
+    assert store.opened == 3
+
+    class Hanging(MemoryStore):
+        async def setup(self) -> None:
+            await anyio.sleep_forever()
+
+    spare = MemoryStore(seed={"default_collection": {"k": {"v": 1}}})
+    stack = FallbackWrapper(RetryWrapper(TimeoutWrapper(PlainWrapper(Hanging()), 0.01), initial_delay=0), spare)
+    async with runtime.adapt(PlainWrapper(stack)) as kv:
+        await kv.keys()
+
+
+async def test_what_can_only_be_entered_is_entered_outside_of_a_timeout() -> None:
+    inner = Entered()
+    async with PlainWrapper(TimeoutWrapper(PlainWrapper(inner), 60)) as kv:
+        await kv.put("k", {})
+    assert inner.log == ["entered", "left"]
+
+
+def test_a_facade_that_can_not_be_opened_is_closed() -> None:
+    for wrap in (PlainWrapper, lambda store: TimeoutWrapper(store, 60)):  # on either path
+        threads = threading.active_count()
+        store = Noting(1)
+        with pytest.raises(StoreConnectionError), BlockingKeyValue(wrap(store)):
+            pass
+        assert store.closed
+        assert threading.active_count() == threads
+
+
+WRAPPERS: dict[str, Callable[[AsyncKeyValue], AsyncKeyValue]] = {
+    **backends.WRAPPERS,
+    "default-value": lambda store: DefaultValueWrapper(store, {}),
+    "read-only": ReadOnlyWrapper,
+}
+ONE_CALL: dict[str, Callable[[AsyncKeyValue], Awaitable[object]]] = {
+    "put": lambda kv: kv.put("k", {"a": "x" * 2000}, collection="z"),
+    "get": lambda kv: kv.get("k", collection="z"),
+    "ttl": lambda kv: kv.ttl("k", collection="z"),
+    "put_many": lambda kv: kv.put_many(["k", "l"], [{}, {}], collection="z"),
+    "get_many": lambda kv: kv.get_many(["k", "l"], collection="z"),
+    "ttl_many": lambda kv: kv.ttl_many(["k", "l"], collection="z"),
+    "delete_many": lambda kv: kv.delete_many(["k", "l"], collection="z"),
+    "delete": lambda kv: kv.delete("k", collection="z"),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+async def test_every_wrapper_makes_one_call_of_one(name: str) -> None:
+    inner = RecordingWrapper(MemoryStore())
+    kv = WRAPPERS[name](inner)
+    for call, make in ONE_CALL.items():
+        inner.operations.clear()
+        if name == "read-only" and call.startswith(("put", "delete")):
+            with pytest.raises(ReadOnlyError):
+                await make(kv)
+            assert inner.operations == []
+            continue
+        await make(kv)
+        made = [operation.name for operation in inner.operations]
+        if name == "passthrough-cache" and call.startswith(("get", "ttl")):
+            # A hit costs none, a miss one that also says how long it may be cached. "k" is one since the `get` before.
+            assert made == {"get": ["ttl"], "ttl": [], "get_many": ["ttl_many"], "ttl_many": []}[call]
+        else:
+            assert made == [call]
+
+
+def test_every_wrapper_says_where_it_belongs() -> None:
+    modules = [module.name for module in pkgutil.iter_modules(wrappers.__path__) if module.name != "base"]
+    kinds = {
+        kind
+        for name in modules
+        for kind in vars(importlib.import_module(f"keyvalue.wrappers.{name}")).values()
+        if isinstance(kind, type) and issubclass(kind, BaseWrapper) and kind.__module__.endswith(f".{name}")
+    }
+    assert len(kinds) == 19
+    for kind in kinds:
+        assert "\nPlace" in inspect.cleandoc(kind.__doc__ or ""), kind.__name__

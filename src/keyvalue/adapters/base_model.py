@@ -1,0 +1,46 @@
+"""An adapter for pydantic's models."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from keyvalue._core.capabilities import require_async
+from keyvalue._core.typed import TypedAdapter
+from keyvalue._core.validation import of_base_model
+from keyvalue.protocols.key_value import AsyncKeyValue
+
+__all__ = ["BaseModelAdapter"]
+
+T = TypeVar("T")
+
+
+class BaseModelAdapter(TypedAdapter[T]):
+    """Stores models, or lists of them.
+
+    What is put comes back equal, secrets, bytes, dates and aliased fields included; what JSON can't tell apart, such as text and bytes in a
+    union, is refused when it is put. (Of an instance of a subclass, only the fields of the given type are kept, as pydantic does, and no
+    private attributes.) In what `ttl` and `get` with a default return, a stored None differs from a missing key.
+
+    Stored: the value in pydantic's JSON form, by the names of fields; as `{"items": <value>}` if it is no JSON object by its type. See
+    `keyvalue._core.validation`.
+
+    Args:
+        key_value: The store.
+        pydantic_model: A subclass of `BaseModel`, or a list of one.
+        default_collection: The collection of calls that name none. None, the default: the store's own.
+        raise_on_validation_error: Whether a row that is no such value raises. If False, that is logged (without the row) to
+            `keyvalue.adapters`, and the call's default is returned. Default True.
+
+    Raises:
+        TypeError: `key_value` is no `AsyncKeyValue`, or `pydantic_model` another type.
+    """
+
+    def __init__(
+        self,
+        key_value: AsyncKeyValue,
+        pydantic_model: type[T],
+        default_collection: str | None = None,
+        raise_on_validation_error: bool = True,
+    ) -> None:
+        store = require_async(key_value, type(self).__name__)
+        super().__init__(store, of_base_model(pydantic_model), default_collection, raise_on_validation_error)

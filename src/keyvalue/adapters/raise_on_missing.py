@@ -1,0 +1,128 @@
+"""An adapter that raises where a key is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, SupportsFloat, overload
+
+from keyvalue._core.capabilities import require_async
+from keyvalue.errors import MissingKeyError
+from keyvalue.protocols.key_value import AsyncKeyValue
+
+__all__ = ["RaiseOnMissingAdapter"]
+
+Pair = tuple["dict[str, Any] | None", "float | None"]
+FoundPair = tuple["dict[str, Any]", "float | None"]
+
+
+class RaiseOnMissingAdapter:
+    """Raises for missing keys, on request of each call. All else is passed on as it is.
+
+    Args:
+        key_value: The store.
+
+    Raises:
+        TypeError: It is no `AsyncKeyValue`.
+    """
+
+    def __init__(self, key_value: AsyncKeyValue) -> None:
+        self._key_value = require_async(key_value, type(self).__name__)
+
+    @overload
+    async def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> dict[str, Any] | None: ...
+    @overload
+    async def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[True]) -> dict[str, Any]: ...
+    @overload
+    async def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> dict[str, Any] | None: ...
+    async def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> dict[str, Any] | None:
+        """Return the value of a key; see `AsyncKeyValue.get`.
+
+        Raises:
+            MissingKeyError: It is missing, and `raise_on_missing` is True. Default False.
+        """
+        value = await self._key_value.get(key, collection=collection)
+        if value is None and raise_on_missing:
+            raise MissingKeyError("get", collection, key)
+        return value
+
+    @overload
+    async def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[False] = False
+    ) -> list[dict[str, Any] | None]: ...
+    @overload
+    async def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[True]
+    ) -> list[dict[str, Any]]: ...
+    @overload
+    async def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool
+    ) -> list[dict[str, Any]] | list[dict[str, Any] | None]: ...
+    async def get_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
+    ) -> list[dict[str, Any]] | list[dict[str, Any] | None]:
+        """Return the values of many keys; see `get`. The error names the first one that is missing."""
+        values = await self._key_value.get_many(keys, collection=collection)
+        if raise_on_missing:
+            _require("get_many", collection, keys, [value is not None for value in values])
+        return values
+
+    @overload
+    async def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> Pair: ...
+    @overload
+    async def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[True]) -> FoundPair: ...
+    @overload
+    async def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> Pair: ...
+    async def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> Pair:
+        """Return the value of a key and the seconds that it has left; see `get`."""
+        value, left = await self._key_value.ttl(key, collection=collection)
+        if value is None and raise_on_missing:
+            raise MissingKeyError("ttl", collection, key)
+        return value, left
+
+    @overload
+    async def ttl_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[False] = False
+    ) -> list[Pair]: ...
+    @overload
+    async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[True]) -> list[FoundPair]: ...
+    @overload
+    async def ttl_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool
+    ) -> list[FoundPair] | list[Pair]: ...
+    async def ttl_many(
+        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
+    ) -> list[FoundPair] | list[Pair]:
+        """Return what `ttl` returns, for many keys. The error names the first one that is missing."""
+        pairs = await self._key_value.ttl_many(keys, collection=collection)
+        if raise_on_missing:
+            _require("ttl_many", collection, keys, [value is not None for value, _ in pairs])
+        return pairs
+
+    async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
+        """Store a value; see `AsyncKeyValue.put`."""
+        await self._key_value.put(key, value, collection=collection, ttl=ttl)
+
+    async def put_many(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Mapping[str, Any]],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Store many values; see `AsyncKeyValue.put_many`."""
+        await self._key_value.put_many(keys, values, collection=collection, ttl=ttl)
+
+    async def delete(self, key: str, *, collection: str | None = None) -> bool:
+        """Delete a key and return whether it was there; see `AsyncKeyValue.delete`."""
+        return await self._key_value.delete(key, collection=collection)
+
+    async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
+        """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
+        return await self._key_value.delete_many(keys, collection=collection)
+
+
+def _require(operation: str, collection: str | None, keys: Sequence[str], found: Sequence[bool]) -> None:
+    for key, is_there in zip(keys, found, strict=True):
+        if not is_there:
+            raise MissingKeyError(operation, collection, key)

@@ -1,0 +1,111 @@
+"""A wrapper that logs calls."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from keyvalue._core import arguments
+from keyvalue._core.wrapper import BaseWrapper, Operation
+from keyvalue.protocols.key_value import AsyncKeyValue
+
+__all__ = ["LoggingWrapper"]
+
+T = TypeVar("T")
+
+_OF_THE_STORE = frozenset({"collections", "destroy", "cull"})  # they name no collection, and mean none
+
+
+class LoggingWrapper(BaseWrapper):
+    """Logs the start and the end of each call: the method, collection and keys as given, and then the milliseconds and hits or the error.
+
+    A call that fails is logged at level ERROR (or at `log_level`, if that is higher), with the error's type only: a message may hold names.
+    Nothing is formatted for a level that is off.
+
+    Place: where you want to look; outermost it shows what callers do, next to the store what is left of it.
+
+    Args:
+        key_value: What to wrap.
+        logger: Where to log. Default: the logger `"key_value.logging"`.
+        log_level: The level. Default `logging.INFO`.
+        log_values: Whether values are logged too. They may be secrets. Default False.
+        structured_logs: Whether messages are JSON objects. Default False.
+    """
+
+    runs_inline = True
+
+    @arguments.checked
+    def __init__(
+        self,
+        key_value: AsyncKeyValue,
+        logger: logging.Logger | None = None,
+        log_level: int = logging.INFO,
+        log_values: bool = False,
+        structured_logs: bool = False,
+    ) -> None:
+        self.logger: logging.Logger = logger or logging.getLogger("key_value.logging")
+        self.log_level = log_level
+        self.log_values = log_values
+        self.structured_logs = structured_logs
+        super().__init__(key_value)
+
+    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
+        is_on = self.logger.isEnabledFor(self.log_level)
+        if is_on:
+            self._log(self.log_level, "start", operation, {"ttl": operation.ttl, "value": operation.values} if operation.values else {})
+        start = time.perf_counter()
+        try:
+            result = await call(self.key_value)
+        except BaseException as error:
+            level = max(self.log_level, logging.ERROR) if isinstance(error, Exception) else self.log_level
+            if self.logger.isEnabledFor(level):
+                self._log(level, "error", operation, {"ms": _since(start), "error": type(error).__name__})
+            raise
+        if is_on:
+            self._log(self.log_level, "finish", operation, {"ms": _since(start), **_summary(operation, result)})
+        return result
+
+    def _log(self, level: int, state: str, operation: Operation, facts: dict[str, Any]) -> None:
+        action = operation.name.upper()
+        place = {} if operation.name in _OF_THE_STORE else {"collection": operation.collection}
+        if not self.log_values:
+            facts.pop("value", None)
+        keys = operation.keys[0] if operation.name in ("get", "ttl", "put", "delete") else list(operation.keys)
+        if self.structured_logs:
+            record = {"status": state, "action": action, **place, "keys": keys, **facts}
+            try:
+                text = json.dumps(record, default=_shown)
+            except Exception:  # noqa: BLE001 # a log must not fail the call
+                text = json.dumps({name: _shown(fact) if name in facts else fact for name, fact in record.items()})
+            self.logger.log(level, "%s", text)
+        else:
+            text = "".join(f" {name}={_shown(value)}" for name, value in {**place, "keys": keys, **facts}.items())
+            self.logger.log(level, "%s %s%s", state.capitalize(), action, text)
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 # likewise
+        return f"<{type(value).__name__} that can't be shown>"
+
+
+def _since(start: float) -> float:
+    return round((time.perf_counter() - start) * 1000, 3)
+
+
+def _summary(operation: Operation, result: Any) -> dict[str, Any]:
+    if operation.name == "get":
+        return {"hit": result is not None, "value": result}
+    if operation.name == "ttl":
+        return {"hit": result[0] is not None, "ttl": result[1], "value": result[0]}
+    if operation.name == "get_many":
+        return {"hits": sum(value is not None for value in result), "value": result}
+    if operation.name == "ttl_many":
+        return {"hits": sum(value is not None for value, _ in result), "value": [value for value, _ in result]}
+    if operation.name in ("keys", "collections"):
+        return {"count": len(result)}
+    return {} if result is None else {"result": result}

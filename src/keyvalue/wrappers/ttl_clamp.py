@@ -1,0 +1,52 @@
+"""A wrapper that keeps times to live within limits."""
+
+from __future__ import annotations
+
+from typing import SupportsFloat
+
+from keyvalue._core import arguments, clock
+from keyvalue._core.wrapper import BaseWrapper
+from keyvalue.protocols.key_value import AsyncKeyValue
+
+__all__ = ["TTLClampWrapper"]
+
+
+class TTLClampWrapper(BaseWrapper):
+    """Raises times to live below a minimum to it, and lowers those above a maximum to that.
+
+    Place: anywhere. Below a cache it does not see the cache's own times to live.
+
+    Args:
+        key_value: What to wrap.
+        min_ttl: The least seconds.
+        max_ttl: The most seconds.
+        missing_ttl: Seconds for what is put without a time to live, clamped too. None, the default, lets it stay for ever.
+
+    Raises:
+        InvalidTTLError: One of them is no time to live; or, on a put, the caller's is none.
+        ValueError: `min_ttl` is more than `max_ttl`.
+    """
+
+    runs_inline = True
+
+    @arguments.checked
+    def __init__(
+        self, key_value: AsyncKeyValue, min_ttl: SupportsFloat, max_ttl: SupportsFloat, missing_ttl: SupportsFloat | None = None
+    ) -> None:
+        for ttl in (min_ttl, max_ttl, missing_ttl):
+            arguments.deadline(ttl, clock.now())
+        self.min_ttl: float = float(min_ttl)
+        self.max_ttl: float = float(max_ttl)
+        if self.min_ttl > self.max_ttl:
+            raise ValueError(f"min_ttl is {self.min_ttl} and must not be more than max_ttl, which is {self.max_ttl}")
+        self.missing_ttl: float | None = None if missing_ttl is None else self._clamped(missing_ttl)
+        super().__init__(key_value)
+
+    def _inner_ttl(self, ttl: SupportsFloat | None) -> SupportsFloat | None:
+        if ttl is None:
+            return self.missing_ttl
+        arguments.deadline(ttl, clock.now())
+        return self._clamped(ttl)
+
+    def _clamped(self, ttl: SupportsFloat) -> float:
+        return max(self.min_ttl, min(float(ttl), self.max_ttl))

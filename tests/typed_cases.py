@@ -1,0 +1,387 @@
+"""Types and values that the adapters keep, and some that they must refuse."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import pathlib
+import uuid
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+
+import pydantic.dataclasses
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    HttpUrl,
+    Json,
+    RootModel,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    StringConstraints,
+    Tag,
+    TypeAdapter,
+    computed_field,
+    field_serializer,
+    field_validator,
+    model_serializer,
+)
+from typing_extensions import TypedDict
+
+T = TypeVar("T")
+
+
+class User(BaseModel):
+    name: str
+    age: int = 0
+
+
+class Aliased(BaseModel):
+    name: str = Field(alias="userName")
+    age: int = Field(default=0, validation_alias="userAge", serialization_alias="ageOut")
+
+
+class Area(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    width: int
+    height: int
+
+    @computed_field
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+
+class Areas(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    of: list[Area]
+    by_name: dict[str, Area | int] = {}
+
+
+class Login(BaseModel):
+    password: SecretStr
+    key: SecretBytes | None = None
+    number: Secret[int] | None = None
+    others: dict[str, SecretStr] = {}
+
+
+class Numbers(RootModel[list[int]]):
+    pass
+
+
+class NumberOf(RootModel[dict[str, int]]):
+    pass
+
+
+class Box(BaseModel, Generic[T]):
+    content: T
+
+
+class Node(BaseModel):
+    name: str
+    children: list[Node] = []
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int = 9
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    age: int = 1
+
+
+class Owner(BaseModel):
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+    either: Cat | Dog | None = None
+
+
+class Small(BaseModel):
+    x: int = 0
+
+
+class Twin(BaseModel):
+    x: int = 0
+
+
+class Large(BaseModel):
+    x: int = 0
+    y: int = 1
+
+
+class Blob(BaseModel):
+    data: bytes
+    parts: list[bytes] = []
+    named: dict[str, bytes] = {}
+
+
+class Times(BaseModel):
+    at: datetime.datetime
+    on: datetime.date
+    clock: datetime.time
+    during: datetime.timedelta
+
+
+class Written(BaseModel):
+    point: tuple[int, int]
+
+    @model_serializer
+    def text(self) -> str:
+        return f"{self.point[0]},{self.point[1]}"
+
+
+class Base64(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+    data: bytes
+
+
+class Hexed(BaseModel):
+    number: int
+
+    @field_serializer("number")
+    def hexed(self, number: int) -> str:
+        return hex(number)
+
+    @field_validator("number", mode="before")
+    @classmethod
+    def unhexed(cls, value: Any) -> Any:
+        return int(value, 16) if isinstance(value, str) else value
+
+
+class HalfHexed(BaseModel):
+    number: str
+
+    @field_serializer("number")
+    def twice(self, number: str) -> str:
+        return number * 2
+
+
+class Extras(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    a: int
+
+
+class Excluded(BaseModel):
+    a: int
+    b: int = Field(exclude=True)
+
+
+class Swapped(BaseModel):
+    a: int = Field(alias="b")
+    b: int = Field(alias="a")
+
+
+class Crossed(BaseModel):
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+    a: int = Field(alias="A")
+    b: dict[str, int] = Field(validation_alias=AliasChoices("B", AliasPath("a", 0)))
+
+
+class CrossedDict(TypedDict):
+    a: Annotated[int, Field(alias="b")]
+    b: Annotated[int, Field(alias="a")]
+
+
+class Initialized(BaseModel):
+    n: int
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(n=fields["n"] + 1)
+
+
+class Lower(BaseModel):
+    model_config = ConfigDict(str_to_lower=True)
+    text: str
+
+
+@dataclass
+class Stripped:
+    text: Annotated[str, StringConstraints(strip_whitespace=True)]
+
+
+@dataclass
+class Numeric:
+    number: float
+
+
+@dataclass
+class Moment:
+    at: datetime.datetime
+    clock: datetime.time = datetime.time()
+
+
+class One(BaseModel):
+    x: int = 0
+
+
+class Two(BaseModel):
+    x: int = 0
+    y: int = 1
+
+
+def tag(value: Any) -> str:
+    """Tell one from the other by what JSON does not keep: a y of 0 is taken for none when it is read."""
+    return "two" if isinstance(value, Two) or (isinstance(value, dict) and value.get("y")) else "one"  # pyright: ignore[reportUnknownMemberType]
+
+
+Tagged = Annotated[Annotated[One, Tag("one")] | Annotated[Two, Tag("two")], Discriminator(tag)]
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    NUMBER = 1
+
+
+class Place(NamedTuple):
+    x: int
+    y: int
+
+
+class Movie(TypedDict):
+    title: str
+    year: int
+
+
+@dataclass
+class Inner:
+    at: datetime.datetime
+    data: bytes = b""
+
+
+@dataclass
+class Outer:
+    inner: Inner
+    many: list[Inner] = field(default_factory=list[Inner])
+    tags: set[str] = field(default_factory=set[str])
+
+
+@dataclass
+class Started:
+    a: int
+    b: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.b = self.a + 1
+
+
+@dataclass(frozen=True)
+class Pair(Generic[T]):
+    one: T
+    two: T
+
+
+@pydantic.dataclasses.dataclass
+class Checked:
+    a: int
+    b: bytes = b""
+
+
+NOW = datetime.datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=datetime.timezone(datetime.timedelta(hours=5, minutes=30)))
+NOT_UTF8 = b"\xff\x00\xfe"
+INNER = Inner(NOW, NOT_UTF8)
+
+KEPT: dict[str, tuple[Any, Any]] = {
+    "model": (User, User(name="Ada", age=36)),
+    "list of models": (list[User], [User(name="Ada"), User(name="é 😀")]),
+    "aliases": (Aliased, Aliased.model_validate({"userName": "Ada", "userAge": 36})),
+    "computed field, no extras": (Area, Area(width=2, height=3)),
+    "nested computed fields": (Areas, Areas(of=[Area(width=2, height=3)], by_name={"area": Area(width=1, height=1), "b": 5})),
+    "SecretStr": (Login, Login(password=SecretStr("hunter2"))),
+    "secrets everywhere": (
+        Login,
+        Login(password=SecretStr("a"), key=SecretBytes(NOT_UTF8), number=Secret[int](5), others={"a": SecretStr("b")}),
+    ),
+    "bare SecretStr": (SecretStr, SecretStr("hunter2")),
+    "list of SecretBytes": (list[SecretBytes], [SecretBytes(NOT_UTF8), SecretBytes(b"text")]),
+    "Optional, None": (int | None, None),
+    "Optional": (int | None, 3),
+    "Optional model, None": (User | None, None),
+    "None": (type(None), None),
+    "root model": (Numbers, Numbers([1, 2])),
+    "root model of a dict": (NumberOf, NumberOf({"a": 1})),
+    "generic": (Box[int], Box[int](content=1)),
+    "generic of a model": (Box[User], Box[User](content=User(name="Ada"))),
+    "generic of bytes": (Box[bytes], Box[bytes](content=NOT_UTF8)),
+    "generic dataclass": (Pair[datetime.date], Pair(NOW.date(), NOW.date())),
+    "recursive": (Node, Node(name="a", children=[Node(name="b", children=[Node(name="c")])])),
+    "union of scalars": (int | str, "3"),
+    "union of scalars, the other": (int | str, 3),
+    "union of numbers": (int | float, 1.0),
+    "union of models": (Small | Large, Large(x=1, y=2)),
+    "union of models, the smaller": (Small | Large, Small(x=1)),
+    "union of dates": (datetime.date | datetime.datetime, NOW),
+    "discriminated union": (Annotated[Cat | Dog, Field(discriminator="kind")], Dog(age=3)),
+    "fields with unions": (Owner, Owner(pet=Dog(), either=Cat(lives=1))),
+    "dataclass": (Checked, Checked(1, NOT_UTF8)),
+    "nested dataclasses": (Outer, Outer(INNER, [INNER, Inner(NOW, b"text")], {"a", "b"})),
+    "dataclass that completes itself": (Started, Started(3)),
+    "bytes": (bytes, b"text"),
+    "bytes that are no text": (bytes, NOT_UTF8),
+    "bytes everywhere": (Blob, Blob(data=NOT_UTF8, parts=[b"", b"a", NOT_UTF8], named={"a": NOT_UTF8, "b": b"b"})),
+    "bytes in base64": (Base64, Base64(data=NOT_UTF8)),
+    "set of bytes": (frozenset[bytes], frozenset({NOT_UTF8, b"a"})),
+    "times": (Times, Times(at=NOW, on=NOW.date(), clock=NOW.timetz(), during=datetime.timedelta(-1, 5, 7))),
+    "naive time": (datetime.datetime, NOW.replace(tzinfo=None)),
+    "decimal": (decimal.Decimal, decimal.Decimal("1.10")),
+    "large integer": (int, 2**200),
+    "float": (float, 0.1 + 0.2),
+    "UUID": (uuid.UUID, uuid.UUID(int=7)),
+    "path": (pathlib.PurePosixPath, pathlib.PurePosixPath("/a/b")),
+    "URL": (HttpUrl, HttpUrl("https://example.org/a")),
+    "enum": (Colour, Colour.NUMBER),
+    "named tuple": (Place, Place(1, 2)),
+    "tuple": (tuple[int, str], (1, "a")),
+    "typed dict": (Movie, {"title": "Alien", "year": 1979}),
+    "dict with integer keys": (dict[int, Colour], {1: Colour.RED}),
+    "JSON": (Json[list[int]], [1]),
+    "anything": (Any, {"a": [1, None, 1.5, {"b": True}]}),
+    "a dict like an envelope": (dict[str, Any], {"items": [1]}),
+    "a dict like marked bytes": (dict[str, Any], {"__keyvalue_bytes__": "YQ=="}),
+    "a dict like escaped marked bytes": (dict[str, Any], {"__keyvalue_bytes__": {"__keyvalue_bytes__": "YQ=="}}),
+    "aliases that are names of others": (Swapped, Swapped.model_validate({"b": 1, "a": 2})),
+    "a list of such": (list[Swapped], [Swapped.model_validate({"b": 1, "a": 2})]),
+    "an alias that is a name, no extras": (Crossed, Crossed.model_validate({"A": 1, "B": {"z": 1}})),
+    "a dict of such aliases": (CrossedDict, {"a": 1, "b": 2}),
+    "a discriminator of its own": (list[Tagged], [Two(x=1, y=2), One(x=1)]),
+    "a float that is whole": (Numeric, Numeric(2**53)),
+    "a serializer and its validator": (Hexed, Hexed(number=255)),
+    "extras": (Extras, TypeAdapter(Extras).validate_python({"a": 1, "b": [1, "c"]})),
+}
+
+REFUSED: dict[str, tuple[Any, Any]] = {
+    "another type": (User, {"name": "Ada"}),
+    "another model": (User, Small()),
+    "a wrong scalar": (int, "1"),
+    "another model within": (Box[User], Box[User].model_construct(content=Small())),
+    "another model of the same shape": (Small, Twin(x=1)),
+    "a model in anything": (Any, Small()),
+    "a model that was changed to hold anything": (User, User.model_construct(name=5)),
+    "text or bytes": (str | bytes, b"a"),
+    "bytes in anything": (Any, b"a"),
+    "keys that JSON has not": (dict[tuple[int, int], str], {(1, 2): "a"}),
+    "keys of bytes": (dict[bytes, int], {NOT_UTF8: 1}),
+    "a serializer without a validator": (Written, Written(point=(1, 2))),
+    "a serializer that changes the value": (HalfHexed, HalfHexed(number="a")),
+    "a field that is excluded": (Excluded, Excluded(a=1, b=2)),
+    "what a constructor changes": (Initialized, Initialized(n=1)),
+    "what a validation changes": (Lower, Lower.model_construct(text="ABC")),
+    "what a validation would have changed": (Stripped, Stripped(" a ")),
+    "a discriminator that JSON misleads": (list[Tagged], [Two(x=1, y=0)]),
+    "keys that a typed dict has not": (list[Movie], [{"title": "Alien", "year": 1979, "more": 1}]),
+    "an integer that no float is": (Numeric, Numeric(2**60 + 1)),
+    "an offset with seconds": (Moment, Moment(NOW.replace(tzinfo=datetime.timezone(datetime.timedelta(seconds=61))))),
+    "an offset of a clock with seconds": (
+        Moment,
+        Moment(NOW, datetime.time(1, tzinfo=datetime.timezone(datetime.timedelta(seconds=61)))),
+    ),
+    "NaN": (float, float("nan")),
+    "infinity": (Box[float], Box[float](content=float("inf"))),
+    "half a character": (str, "\ud800"),
+}
