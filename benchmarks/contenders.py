@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
-import shutil
-import socket
-import subprocess
+import sys
 import warnings
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import time
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import anyio.to_thread
 import diskcache
-import redis
-import redis.asyncio
 from key_value.aio.stores.disk import DiskStore as TheirDisk
 from key_value.aio.stores.disk import MultiDiskStore as TheirMultiDisk
 from key_value.aio.stores.filetree import FileTreeStore as TheirFileTree
 from key_value.aio.stores.memory import MemoryStore as TheirMemory
-from key_value.aio.stores.redis import RedisStore as TheirRedis
 from key_value.aio.stores.rocksdb import RocksDBStore as TheirRocksDB
 from key_value.aio.stores.simple import SimpleStore as TheirSimple
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
+from network import BARE, Bare, Runtime, predecessor
 from rocksdict import Rdict, WriteBatch
 
 from keyvalue._core import codec
@@ -35,13 +29,16 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.stores.disk import DiskStore, MultiDiskStore
 from keyvalue.stores.filetree import FileTreeStore
 from keyvalue.stores.memory import MemoryStore
-from keyvalue.stores.redis import RedisStore
 from keyvalue.stores.rocksdb import RocksDBStore
 from keyvalue.stores.simple import SimpleStore
 
-Runtime = Literal["asyncio", "trio", "blocking"]
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.backends import MAKERS  # where the tests are
+
 RUNTIMES: Sequence[Runtime] = ("asyncio", "trio", "blocking")
 OPERATIONS = ("get", "put", "get_many", "put_many")
+TASKS = "100 tasks"
+"""The operation, on asyncio and network stores, of so many tasks at once, each of which puts and gets."""
 
 SMALL: dict[str, Any] = {"name": "Alice", "email": "alice@example.com", "age": 30, "tags": ["a", "b"], "active": True, "score": 0.5}
 # The metadata of a distribution, as the quickstart stores it: about 600 bytes of JSON.
@@ -73,17 +70,6 @@ class Contender(NamedTuple):
     close: Callable[[], Any] = _nothing
 
 
-class Primitives(NamedTuple):
-    """What a bare client offers, under the names that redis-py uses. A text is one JSON document."""
-
-    get: Callable[[str], Any]
-    set: Callable[[str, Any], Any]
-    mget: Callable[[list[str]], Any]
-    mset: Callable[[dict[str, Any]], Any]
-    text: Callable[[bytes], Any] = lambda text: text
-    wrap: bool = True  # whether the record is kept in a document, as by all stores but the one in memory
-
-
 def collection(who: str, runtime: Runtime) -> str:
     """Return the collection of a contender, so that those on one server don't share entries."""
     return f"benchmark-{who}-{runtime}"
@@ -91,17 +77,34 @@ def collection(who: str, runtime: Runtime) -> str:
 
 def of_store(who: str, runtime: Runtime, store: Any) -> Contender:
     """Make a contender of any object with the methods of the protocol, of either colour."""
-    calls = {
+    calls: dict[str, Callable[[], Any]] = {
         "put_many": partial(store.put_many, KEYS, RECORDS),
         "put": partial(store.put, KEYS[0], RECORD),
         "get_many": partial(store.get_many, KEYS),
         "get": partial(store.get, KEYS[0]),
     }
+
+    async def one(key: str) -> None:
+        await store.put(key, RECORD)
+        await store.get(key)
+
+    async def tasks() -> None:
+        await asyncio.gather(*map(one, KEYS))
+
+    if runtime == "asyncio":
+        calls[TASKS] = tasks
     return Contender(who, runtime, calls, getattr(store, "close", _nothing))
 
 
-def of_client(runtime: Runtime, client: Primitives, through: Callable[..., Any], close: Callable[[], Any] = _nothing) -> Contender:
-    """Make a contender of a bare client; `through` says how one of its functions is called on an event loop."""
+def of_client(runtime: Runtime, client: Bare, through: Callable[..., Any], wrap: bool = True) -> Contender:
+    """Make a contender of a bare client.
+
+    Args:
+        runtime: Where it is called.
+        client: The client.
+        through: How one of its functions is called on an event loop.
+        wrap: Whether the record is kept in a document, as by all stores but the one in memory.
+    """
     prefix = collection("bare", runtime)
     key, names = KEYS[0], [f"{prefix}::{key}" for key in KEYS]
     name = names[0]
@@ -109,16 +112,16 @@ def of_client(runtime: Runtime, client: Primitives, through: Callable[..., Any],
     # The same JSON work: this library's own codec, called directly.
     def dump(key: str, record: dict[str, Any]) -> Any:
         json = codec.encode(record)
-        return client.text(Entry(prefix, key, None, json, time(), None).document()) if client.wrap else json
+        return client.text(Entry(prefix, key, None, json, time(), None).document()) if wrap else json
 
     def load(text: Any) -> Any:
-        if not client.wrap:
+        if not wrap:
             return codec.decode(text)
         return Entry.from_document(text.encode() if isinstance(text, str) else text, prefix, key).value()
 
     def dump_many() -> dict[str, Any]:
         texts = codec.encode_many(RECORDS)
-        if not client.wrap:
+        if not wrap:
             return dict(zip(names, texts, strict=True))
         now = time()
         return {
@@ -138,6 +141,13 @@ def of_client(runtime: Runtime, client: Primitives, through: Callable[..., Any],
     async def put_many() -> None:
         await through(client.mset, dump_many())
 
+    async def one(name: str) -> None:
+        await through(client.set, name, dump(key, RECORD))
+        load(await through(client.get, name))
+
+    async def tasks() -> None:
+        await asyncio.gather(*map(one, names))
+
     if runtime == "blocking":
         calls: dict[str, Callable[[], Any]] = {
             "put_many": lambda: client.mset(dump_many()),
@@ -147,7 +157,9 @@ def of_client(runtime: Runtime, client: Primitives, through: Callable[..., Any],
         }
     else:
         calls = {"put_many": put_many, "put": put, "get_many": get_many, "get": get}
-    return Contender("bare", runtime, calls, close)
+        if runtime == "asyncio":
+            calls[TASKS] = tasks
+    return Contender("bare", runtime, calls, client.close)
 
 
 async def directly(function: Callable[..., Any], *args: Any) -> Any:
@@ -174,7 +186,6 @@ def contenders(store: str, directory: str, url: str | None) -> list[Contender]:
         "filetree": lambda name: {"data_directory": Path(directory, name)},
         "disk": lambda name: {"directory": os.path.join(directory, name)},
         "rocksdb": lambda name: {"path": os.path.join(directory, name)},
-        "redis": lambda _: {"url": url},
     }
     kinds: dict[str, tuple[Any, Any]] = {
         "memory": (TheirMemory, MemoryStore),
@@ -183,20 +194,21 @@ def contenders(store: str, directory: str, url: str | None) -> list[Contender]:
         "multi-disk": (TheirMultiDisk, MultiDiskStore),
         "filetree": (TheirFileTree, FileTreeStore),
         "rocksdb": (TheirRocksDB, RocksDBStore),
-        "redis": (TheirRedis, RedisStore),
     }
-    theirs, ours = kinds[store]
 
-    def make(kind: Any, who: str, runtime: Runtime) -> Any:
-        name = collection(who, runtime)
+    def make(is_ours: bool, runtime: Runtime) -> Any:
+        name = collection("keyvalue" if is_ours else "predecessor", runtime)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the predecessor warns of stores that it calls unstable
-            return kind(**place[store](name), default_collection=name)
+            if store in kinds:
+                return kinds[store][is_ours](**place[store](name), default_collection=name)
+            assert url is not None
+            return MAKERS[store](Path(directory), url, default_collection=name) if is_ours else predecessor(store, url, name)
 
-    found = [of_store("predecessor", "asyncio", make(theirs, "predecessor", "asyncio"))]
+    found = [of_store("predecessor", "asyncio", make(False, "asyncio"))]
     for runtime in RUNTIMES:
         found.append(_bare(store, runtime, os.path.join(directory, collection("bare", runtime)), url))
-        mine = make(ours, "keyvalue", runtime)
+        mine = make(True, runtime)
         found.append(of_store("keyvalue", runtime, BlockingKeyValue(mine) if runtime == "blocking" else mine))
     return found
 
@@ -208,7 +220,7 @@ def _bare(store: str, runtime: Runtime, path: str, url: str | None) -> Contender
         def pick(names: list[str]) -> list[bytes]:
             return [entries[name] for name in names]
 
-        return of_client(runtime, Primitives(entries.__getitem__, entries.__setitem__, pick, entries.update, wrap=False), directly)
+        return of_client(runtime, Bare(entries.__getitem__, entries.__setitem__, pick, entries.update, _nothing), directly, wrap=False)
     if store in ("disk", "multi-disk"):
         cache: Any = diskcache.Cache(path, eviction_policy="none")
 
@@ -220,7 +232,7 @@ def _bare(store: str, runtime: Runtime, path: str, url: str | None) -> Contender
                 for name, text in texts.items():
                     cache.set(name, text)
 
-        return of_client(runtime, Primitives(cache.get, cache.set, get_many, set_many, bytes.decode), in_thread, cache.close)
+        return of_client(runtime, Bare(cache.get, cache.set, get_many, set_many, cache.close, bytes.decode), in_thread)
     if store == "filetree":
         os.mkdir(path)
 
@@ -244,8 +256,7 @@ def _bare(store: str, runtime: Runtime, path: str, url: str | None) -> Contender
         def write_one(name: str, text: bytes) -> None:
             write_many({name: text})
 
-        files = Primitives(read, write_one, read_many, write_many)
-        return of_client(runtime, files, in_thread)
+        return of_client(runtime, Bare(read, write_one, read_many, write_many, _nothing), in_thread)
     if store == "rocksdb":
         db: Any = Rdict(path)
 
@@ -255,11 +266,9 @@ def _bare(store: str, runtime: Runtime, path: str, url: str | None) -> Contender
                 batch.put(name, text)
             db.write(batch)
 
-        return of_client(runtime, Primitives(db.get, db.put, db.get, write), in_thread, db.close)
-    colour: Any = redis.asyncio.Redis if runtime == "asyncio" else redis.Redis
-    server = colour.from_url(url)
-    client = Primitives(server.get, server.set, server.mget, server.mset)
-    return of_client(runtime, client, *((awaited, server.aclose) if runtime == "asyncio" else (in_thread, server.close)))
+        return of_client(runtime, Bare(db.get, db.put, db.get, write, db.close), in_thread)
+    assert url is not None
+    return of_client(runtime, BARE[store](url, runtime), awaited if runtime == "asyncio" else in_thread)
 
 
 class ThirdParty:
@@ -294,35 +303,3 @@ class ThirdParty:
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         return sum([await self.delete(key, collection=collection) for key in keys])
-
-
-@contextlib.contextmanager
-def redis_server(directory: str) -> Generator[str | None]:
-    """Give the URL of a Redis server: the one that the environment names, or a private one, or None if there is neither."""
-    url = os.environ.get("KEYVALUE_TEST_REDIS_URL")
-    program = shutil.which("redis-server")
-    if url:
-        yield url
-        names = [
-            f"{collection(who, runtime)}::{key}" for who in ("predecessor", "bare", "keyvalue") for runtime in RUNTIMES for key in KEYS
-        ]
-        _client(url).delete(*names)
-    elif program is None:
-        yield None
-    else:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        command = [program, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", directory]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            try:
-                url = f"redis://127.0.0.1:{port}/0"
-                _client(url, retry=Retry(ConstantBackoff(0.05), 200)).ping()  # it takes a moment to start
-                yield url
-            finally:
-                process.terminate()
-
-
-def _client(url: str, **options: Any) -> Any:
-    kind: Any = redis.Redis  # redis-py annotates it in part
-    return kind.from_url(url, **options)

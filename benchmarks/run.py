@@ -11,19 +11,28 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from contenders import KEYS, OPERATIONS, RECORD, RUNTIMES, Contender, Runtime, ThirdParty, contenders, of_store, redis_server
+from contenders import KEYS, OPERATIONS, RECORD, RUNTIMES, TASKS, Contender, ThirdParty, contenders, of_store
+from network import BARE, Runtime
 
 from keyvalue.blocking import BlockingKeyValue
+from tests.servers.registry import SERVERS
 
-STORES = ("memory", "simple", "disk", "multi-disk", "filetree", "rocksdb", "redis")
+EMBEDDED = ("memory", "simple", "disk", "multi-disk", "filetree", "rocksdb")
+STORES = (*EMBEDDED, *BARE)
 SAMPLE = 0.005  # seconds that one contender's turn takes, about
+LONGEST = 20.0  # seconds for one operation of all contenders, if these are enough for the fewest rounds
+FEWEST = 9
 MODULES = ("keyvalue", "keyvalue.stores.memory", "key_value.aio.stores.memory")
+
+LOOPS = (("valkey", "put_many"), ("dynamodb", "get_many"), ("dynamodb", "put_many"))
+"""Where the predecessor makes one call after another, and one would do."""
 
 Portals = Mapping[Runtime, BlockingPortal]
 Times = dict[tuple[str, str, str, str], float]  # (store, runtime, operation, who): median of the seconds a call takes
@@ -51,14 +60,21 @@ def bars() -> Iterator[Bar]:
     for store, text, runtimes, who, limit in (
         ("disk", "DiskStore {} on asyncio / bare client in a thread", ("asyncio", "asyncio"), "bare", 1.3),
         ("rocksdb", "RocksDBStore {} on asyncio / bare client in a thread", ("asyncio", "asyncio"), "bare", 1.3),
-        ("redis", "RedisStore {} on asyncio / bare async client", ("asyncio", "asyncio"), "bare", 1.15),
-        ("redis", "RedisStore {} on trio / on asyncio", ("trio", "asyncio"), "keyvalue", 2.5),
         ("memory", "façade over MemoryStore {} / async call", ("blocking", "asyncio"), "keyvalue", 1.5),
         ("rocksdb", "façade over RocksDBStore {} / bare client", ("blocking", "blocking"), "bare", 1.3),
-        ("redis", "façade over RedisStore {} / bare sync client", ("blocking", "blocking"), "bare", 1.25),
+        *((store, f"{store} {{}} on trio / on asyncio", ("trio", "asyncio"), "keyvalue", 2.5) for store in BARE),
+        *((store, f"façade over {store} {{}} / bare sync client", ("blocking", "blocking"), "bare", 1.25) for store in BARE),
     ):
         for operation in OPERATIONS:
             yield Bar(text.format(operation), limit, (store, runtimes[0], operation, "keyvalue"), (store, runtimes[1], operation, who))
+    for store in BARE:
+        for operation in ("get", "put"):
+            of, to = ((store, "asyncio", operation, who) for who in ("keyvalue", "bare"))
+            yield Bar(f"{store} {operation} on asyncio / bare async client", 1.15, of, to)
+        for operation in ("get_many", "put_many", TASKS):
+            limit = 1.2 if operation == TASKS else 5 if (store, operation) in LOOPS else 1
+            of, to = ((store, "asyncio", operation, who) for who in ("predecessor", "keyvalue"))
+            yield Bar(f"{store} {operation}, times as fast as the predecessor", limit, of, to, at_least=True)
     for operation in ("get", "put"):
         of, to = (("portal", "blocking", operation, who) for who in ("keyvalue", "bare"))
         yield Bar(f"third-party store {operation} through the portal / bare portal.call", 1.3, of, to)
@@ -98,13 +114,16 @@ def measure(portals: Portals, store: str, found: Sequence[Contender], operations
         for operation in contender.calls:  # writes come first
             sample(portals, contender, operation, 2)
     for operation in operations:
-        counts = [max(1, round(SAMPLE / min(sample(portals, contender, operation, 3) for _ in range(3)))) for contender in found]
-        samples: list[list[float]] = [[] for _ in found]
-        for turn in range(rounds):
-            for offset in range(len(found)):
-                index = (turn + offset) % len(found)  # nobody always comes after the same one
-                samples[index].append(sample(portals, found[index], operation, counts[index]))
-        for contender, values in zip(found, samples, strict=True):
+        able = [contender for contender in found if operation in contender.calls]
+        once = [min(sample(portals, contender, operation, 3) for _ in range(3)) for contender in able]
+        counts = [max(1, round(SAMPLE / seconds)) for seconds in once]
+        samples: list[list[float]] = [[] for _ in able]
+        affordable = LONGEST / sum(count * seconds for count, seconds in zip(counts, once, strict=True))
+        for turn in range(min(rounds, max(FEWEST, int(affordable)))):
+            for offset in range(len(able)):
+                index = (turn + offset) % len(able)  # nobody always comes after the same one
+                samples[index].append(sample(portals, able[index], operation, counts[index]))
+        for contender, values in zip(able, samples, strict=True):
             times[store, contender.runtime, operation, contender.who] = median(values)
     return times
 
@@ -114,7 +133,7 @@ def measure_store(portals: Portals, store: str, url: str | None, rounds: int) ->
     with tempfile.TemporaryDirectory() as directory:
         found = contenders(store, directory, url)
         try:
-            return measure(portals, store, found, OPERATIONS, rounds)
+            return measure(portals, store, found, OPERATIONS if store in EMBEDDED else (*OPERATIONS, TASKS), rounds)
         finally:
             for contender in found:
                 close_on(portals, contender)
@@ -167,7 +186,7 @@ def print_store(store: str, times: Times) -> None:
     """Print one store's times and ratios."""
     print(f"\n{store:<22}{'predecessor':>14}{'bare':>12}{'keyvalue':>12}{'keyvalue/bare':>16}{'predecessor/keyvalue':>23}")
     for runtime in RUNTIMES:
-        for operation in OPERATIONS:
+        for operation in (*OPERATIONS, TASKS):
             theirs, bare, ours = (times.get((store, runtime, operation, who)) for who in ("predecessor", "bare", "keyvalue"))
             if bare is None or ours is None:
                 continue
@@ -214,16 +233,19 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}; medians of {options.rounds} rounds")
     times: Times = {}
     with (
-        tempfile.TemporaryDirectory() as directory,
-        redis_server(directory) as url,
+        ExitStack() as servers,
         start_blocking_portal("asyncio") as on_asyncio,
         start_blocking_portal("trio") as on_trio,
     ):
         portals: Portals = {"asyncio": on_asyncio, "trio": on_trio}
         for store in filter(STORES.__contains__, chosen):
-            if store == "redis" and url is None:
-                print("\nredis: left out; set KEYVALUE_TEST_REDIS_URL, or install redis-server")
-                continue
+            url = None
+            if store in SERVERS:
+                why = SERVERS[store].missing()
+                if why is not None:
+                    print(f"\n{store}: left out ({why})")
+                    continue
+                url = servers.enter_context(SERVERS[store].running())
             times |= measure_store(portals, store, url, options.rounds)
             print_store(store, times)
         if "portal" in chosen:

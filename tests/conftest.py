@@ -3,68 +3,76 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from keyvalue._core import clock as clock_module
+from keyvalue.testing import Clock
+from keyvalue.testing._runtime import RUNTIMES
 from tests import backends, runtimes
-from tests.servers import case_insensitive
-from tests.servers import redis as redis_server
+from tests.servers import case_insensitive, keyring
+from tests.servers.registry import SERVERS
 
+keyring.shut_out()
+
+WITHOUT = os.environ.get("KEYVALUE_TEST_WITHOUT", "").split()
+OFF_PORTAL = {*backends.WRAPPERS, *SERVERS} - {"redis"}
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 
-class Clock:
-    """The clock that all stores ask, moved by hand."""
-
-    def __init__(self) -> None:
-        self._ahead = 0.0
-        self._real = clock_module.now
-
-    def now(self) -> float:
-        return self._real() + self._ahead
-
-    def freeze(self) -> None:
-        moment = self.now()
-        self._real = lambda: moment
-        self._ahead = 0.0
-
-    def advance(self, seconds: float) -> None:
-        self._ahead += seconds
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    moved = Clock()
-    monkeypatch.setattr(clock_module, "now", moved.now)
-    return moved
+def clock() -> Iterator[Clock]:
+    with Clock() as moved:
+        yield moved
 
 
-@pytest.fixture(params=runtimes.NAMES)
+@pytest.fixture(params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest) -> runtimes.Runtime:
     return runtimes.Runtime(request.param)
 
 
 @pytest.fixture(scope="session")
-def redis_server_url() -> Iterator[str]:
-    why = redis_server.missing()
-    if why is not None:
-        if CI:
-            pytest.fail(f"Redis must be tested here: {why}")
-        pytest.skip(why)
-    with redis_server.server() as url:
-        yield url
+def server_urls() -> Iterator[Callable[[str], str]]:
+    """Start servers, each once, when they are first asked for."""
+    urls: dict[str, str] = {}
+    with ExitStack() as stack:
+
+        def url_of(name: str) -> str:
+            if name in WITHOUT:
+                pytest.skip("left out by KEYVALUE_TEST_WITHOUT")
+            why = SERVERS[name].missing()
+            if why is not None:
+                if CI:
+                    pytest.fail(f"{name} must be tested here: {why}")
+                pytest.skip(why)
+            if name not in urls:
+                urls[name] = stack.enter_context(SERVERS[name].running())
+            return urls[name]
+
+        yield url_of
 
 
 @pytest.fixture
-def redis_url(redis_server_url: str) -> str:
-    import redis
+def empty_server(server_urls: Callable[[str], str]) -> Callable[[str], str]:
+    """Return the URL of a server without data."""
 
-    with redis.Redis.from_url(redis_server_url) as client:
-        client.flushdb()
-    return redis_server_url
+    def emptied(name: str) -> str:
+        SERVERS[name].empty(server_urls(name))
+        return server_urls(name)
+
+    return emptied
+
+
+@pytest.fixture(scope="session")
+def redis_server_url(server_urls: Callable[[str], str]) -> str:
+    return server_urls("redis")
+
+
+@pytest.fixture
+def redis_url(empty_server: Callable[[str], str]) -> str:
+    return empty_server("redis")
 
 
 @pytest.fixture
@@ -79,15 +87,31 @@ def ignoring_case() -> Iterator[Path]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses a backend on those that the nearest `backends` mark names, or else on all that store."""
-    if "backend" in metafunc.fixturenames:
+    if "backend" in metafunc.fixturenames and not hasattr(metafunc.cls, "pytest_generate_tests"):  # which sees to it itself
         mark = metafunc.definition.get_closest_marker("backends")
         metafunc.parametrize("backend", mark.args if mark else backends.STORING, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the ready-made wrappers and all servers but one on a portal: to them it is a loop like any other.
+
+    Also what `KEYVALUE_TEST_WITHOUT` names: backends, and "wrappers" for the contract of the ready-made wrappers.
+    """
+
+    def is_wanted(item: pytest.Item) -> bool:
+        parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        backend = parameters.get("backend")
+        if backend in WITHOUT or (backend in backends.WRAPPERS and "wrappers" in WITHOUT):
+            return False
+        return not (parameters.get("runtime") == "portal" and backend in OFF_PORTAL)
+
+    items[:] = filter(is_wanted, items)
 
 
 @pytest.fixture
 def make_raw(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
     """Make stores over the backend of the test, as they are."""
-    url: str = request.getfixturevalue("redis_url") if backend == "redis" else ""
+    url: str = request.getfixturevalue("empty_server")(backend) if backend in SERVERS else ""
     return lambda **kwargs: backends.MAKERS[backend](tmp_path, url, **kwargs)
 
 
@@ -115,7 +139,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    untested = {"redis": redis_server.missing(), "a file system that ignores case": case_insensitive.missing()}
+    untested = {
+        **{name: server.missing() for name, server in SERVERS.items()},
+        "a file system that ignores case": case_insensitive.missing(),
+    }
+    untested |= dict.fromkeys(WITHOUT, "left out by KEYVALUE_TEST_WITHOUT")
     for what, why in untested.items():
         if why is not None:
             terminalreporter.write_line(f"NOT TESTED: {what} ({why}).", yellow=True)

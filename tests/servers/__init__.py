@@ -1,1 +1,190 @@
-"""Real servers for the tests, started when needed and stopped with them."""
+"""Real servers for the tests, the benchmarks and people: `python -m tests.servers redis` starts one and prints its URL.
+
+A server listens on a free port of the loopback address, keeps its data in a temporary directory, and stops with what started it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Running", "Server", "await_answer", "fetched", "free_port", "process"]
+
+
+@dataclass
+class Running:
+    """A server of one's own.
+
+    Attributes:
+        url: Its URL.
+        process: Its process, to be killed or stopped by who likes to.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    @contextmanager
+    def suspended(self) -> Generator[None, None, None]:
+        """Have it hang until the end of the block."""
+        self.process.send_signal(signal.SIGSTOP)
+        while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@dataclass
+class Server:
+    """A kind of server.
+
+    Attributes:
+        name: What it is called.
+        absent: Returns why it can't be started here, or None. Quick, and fetches nothing.
+        start: Starts one that forgets everything at its end; yields its URL.
+        empty: Removes all data.
+        private: Runs one of one's own on a port, which keeps its data, as durably as it can, in a directory that outlives it. None for what
+            is more than one process.
+        fetch: Downloads what no package manager of Python brings, to where `absent` looks. None if there is nothing of that kind.
+        may_be_given: Whether one that runs already may be used. The tests empty it.
+    """
+
+    name: str
+    absent: Callable[[], str | None]
+    start: Callable[[], AbstractContextManager[str]]
+    empty: Callable[[str], None]
+    private: Callable[[int, str], AbstractContextManager[Running]] | None = None
+    fetch: Callable[[], None] | None = None
+    may_be_given: bool = True
+
+    @property
+    def variable(self) -> str:
+        """The environment variable with the URL of one that runs already. The tests empty it."""
+        return f"KEYVALUE_TEST_{self.name.upper().replace('-', '_')}_URL"
+
+    @property
+    def _given(self) -> str | None:
+        return os.environ.get(self.variable) if self.may_be_given else None
+
+    def missing(self) -> str | None:
+        """Return why there is none to be had, or None."""
+        if self._given:
+            return None
+        why = self.absent()
+        return f"{why}, and {self.variable} is not set" if why and self.may_be_given else why
+
+    @contextmanager
+    def running(self) -> Generator[str, None, None]:
+        """Yield the URL of a running one. A given one whose URL ends in the number of a database gets one for each parallel worker."""
+        given = self._given
+        if not given:
+            with self.start() as url:
+                yield url
+            return
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        base, _, database = given.rpartition("/")
+        yield f"{base}/{int(database) + worker}" if database.isdigit() else given
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback address that nothing listens on, and that no outgoing connection is given while nothing does."""
+    while True:
+        port = 16384 + secrets.randbelow(16384)  # Linux gives out those from 32768 on
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+
+
+@contextmanager
+def process(
+    command: Callable[[str], Sequence[str]],
+    answers: Callable[[], bool],
+    seconds: float = 30,
+    directory: str | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    standard_input: bytes = b"",
+    quiet: bool = False,
+) -> Generator[subprocess.Popen[bytes], None, None]:
+    """Run a server until the end of the block, from when it answers.
+
+    Args:
+        command: Returns the command line for a directory.
+        answers: Says whether it is up; may raise OSError.
+        seconds: How long to wait for that.
+        directory: Where it keeps its data. Default: in one of its own, which is removed at the end.
+        environment: All of its environment variables. Default: those of this process.
+        standard_input: What it reads.
+        quiet: Whether its complaints are not shown.
+    """
+    if directory is None:
+        with (
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own,
+            process(command, answers, seconds, own, environment=environment, standard_input=standard_input, quiet=quiet) as running,
+        ):
+            yield running
+        return
+    with tempfile.TemporaryFile() as text:
+        text.write(standard_input)
+        text.seek(0)
+        errors = subprocess.DEVNULL if quiet else None
+        running = subprocess.Popen(command(directory), stdin=text, stdout=subprocess.DEVNULL, stderr=errors, cwd=directory, env=environment)
+    try:
+        await_answer(answers, running.args, seconds)
+        yield running
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def fetched(what: str, fetch: Callable[[Path], None] | None = None) -> Path | None:
+    """Return the directory of something that was downloaded once for all, or None if it was not.
+
+    It lies in `KEYVALUE_TEST_CACHE`, which defaults to `keyvalue-tests` in the user's cache directory.
+
+    Args:
+        what: Its name and version.
+        fetch: Downloads it into a directory, if it is not there.
+    """
+    cache = Path(os.environ.get("KEYVALUE_TEST_CACHE") or Path("~/.cache/keyvalue-tests").expanduser())
+    there = cache / what
+    if there.exists() or fetch is None:
+        return there if there.exists() else None
+    import fcntl  # not on Windows, where there are no servers to fetch
+
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several workers may want it at the same time
+        if not there.exists():
+            draft = Path(tempfile.mkdtemp(dir=cache))
+            try:
+                fetch(draft)
+                draft.rename(there)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+    return there
+
+
+def await_answer(answers: Callable[[], bool], what: object, seconds: float = 30) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if answers():
+                return
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} was started and does not answer")
+        time.sleep(0.01)

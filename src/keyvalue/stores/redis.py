@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from math import ceil
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from keyvalue._core import arguments, clock
+from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Change, EnumerableFlatStore
-from keyvalue.errors import StoreConnectionError, StoreRefusedError
+from keyvalue._core.store import ErrorTable, Stability
+from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue.stores._resp import PAGE, Command, RespStore
 
 with needs("redis"):
     import redis
@@ -23,23 +23,25 @@ with needs("redis"):
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
     from redis.connection import parse_url
-    from redis.exceptions import AuthorizationError, ClusterDownError, NoPermissionError
+    from redis.crc import key_slot
+    from redis.exceptions import (
+        AuthorizationError,
+        ClusterDownError,
+        MasterDownError,
+        MovedError,
+        NoPermissionError,
+        RedisClusterException,
+        TryAgainError,
+    )
     from redis.retry import Retry
 
 __all__ = ["RedisStore"]
 
-_PAGE = 500
-# Compares what lies under a name, then sets or removes it. Arguments: whether a document must be there, that document, those of SET if any.
-_EXCHANGE = """
-local there = redis.pcall('GET', KEYS[1])
-if type(there) ~= 'string' then there = false end
-if ARGV[1] == '0' and there or ARGV[1] == '1' and there ~= ARGV[2] then return 0 end
-if #ARGV > 2 then redis.call('SET', KEYS[1], unpack(ARGV, 3)) else redis.call('DEL', KEYS[1]) end
-return 1
-"""
+_AT_ONCE = 20  # commands to a cluster
+_AT_A_TIME = 2**15  # bytes that asyncio takes without waiting; its default is twice as much
 
 
-class RedisStore(EnumerableFlatStore):
+class RedisStore(RespStore):
     """Keeps entries in a Redis database (6.2 or later), shared with whatever else lies there.
 
     Format: the key `<collection>::<key>` (see `keyvalue._core.flat` for names that this would mix) is a string that holds the JSON
@@ -50,8 +52,8 @@ class RedisStore(EnumerableFlatStore):
     worker threads, and in synchronous code directly. A call fails at once if the server is not there: retrying is a wrapper's business.
 
     Args:
-        client: A client to use, of either colour. It is never closed. A synchronous one works on every runtime; an asynchronous one only
-            on the event loop where it is first used.
+        client: A client to use, of either colour, a cluster's or one that `Sentinel.master_for` made included. It is never closed. A
+            synchronous one works on every runtime; an asynchronous one only on the event loop where it is first used.
         url: `redis://`, `rediss://` or `unix://`, with all options that redis-py takes; instead of a client.
         host: The server, if there is neither a client nor a URL. Default "localhost".
         port: Its port. Default 6379.
@@ -64,22 +66,30 @@ class RedisStore(EnumerableFlatStore):
         ssl_keyfile: The file with its key.
         ssl_check_hostname: Whether the server's certificate must be for its host. Default True.
         ssl_cert_reqs: "required", "optional" or "none"; redis-py's default is "required".
+        cluster: Whether the server is a node of a Redis Cluster; the others are found by asking it. A bulk call is one round trip for each
+            node then. Default False.
+        timeout: Seconds that connecting, or a reply, may take, unless the URL says otherwise. Default 5.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
 
     Raises:
-        ValueError: Both a client and a URL, or the URL can't be parsed.
+        ValueError: Both a client and a URL, the URL can't be parsed or comes with what it would say itself, a cluster with a number of a
+            database, or a timeout that is not positive.
         TypeError: The client is not one of redis-py.
     """
 
-    stability = "beta"
+    stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    errors = (
+    errors: ClassVar[ErrorTable] = (
         (redis.AuthenticationError, StoreRefusedError, "the server refused the credentials; check username and password"),
         (AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
         (NoPermissionError, StoreRefusedError, "the server refused the command; check the user's rights"),
         (redis.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
         (redis.TimeoutError, StoreConnectionError, "the server did not answer in time"),
         (ClusterDownError, StoreConnectionError, "the cluster is down"),
+        (redis.ReadOnlyError, StoreConnectionError, "the server is no primary, or none any more"),
+        (MasterDownError, StoreConnectionError, "the primary is down"),
+        (TryAgainError, StoreConnectionError, "the cluster moves the key just now"),
+        (MovedError, StoreRefusedError, "the server is a node of a cluster; pass cluster=True"),
         (redis.RedisError, StoreRefusedError, "the server refused the command"),
         (OSError, StoreConnectionError, "could not reach the server"),
     )
@@ -88,7 +98,7 @@ class RedisStore(EnumerableFlatStore):
     def __init__(
         self,
         *,
-        client: redis.Redis | redis.asyncio.Redis | None = None,
+        client: redis.Redis | redis.asyncio.Redis | redis.RedisCluster | redis.asyncio.RedisCluster | None = None,
         url: str | None = None,
         host: str = "localhost",
         port: int = 6379,
@@ -101,106 +111,99 @@ class RedisStore(EnumerableFlatStore):
         ssl_keyfile: str | None = None,
         ssl_check_hostname: bool = True,
         ssl_cert_reqs: str | None = None,
+        cluster: bool = False,
+        timeout: float = 5.0,
         default_collection: str | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
+        arguments.seconds(timeout, "timeout")
         if client is not None and url is not None:
             raise ValueError("Give RedisStore either a client or a url")
+        if cluster and (client is not None or db != 0):
+            raise ValueError(
+                "Give `cluster` without `db`, as a cluster has database 0 only, and without a client, whose type says what it is"
+            )
+        self._has_pools = client is None and not cluster
         if client is not None:
             # By type: the methods of the two are the same functions, so calling one to see would block the loop.
-            if isinstance(client, redis.asyncio.Redis):
+            self._is_cluster = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
+            self._host = _host_of(client)
+            if isinstance(client, redis.asyncio.Redis | redis.asyncio.RedisCluster):
                 self._client = Client("RedisStore", given_async=client)
-            elif isinstance(client, redis.Redis):
+            elif isinstance(client, redis.Redis | redis.RedisCluster):
                 self._client = Client("RedisStore", given=client)
             else:
-                raise TypeError(f"The client must be a redis.Redis or a redis.asyncio.Redis, not a {type(client).__name__}")
+                raise TypeError(
+                    f"The client must be a redis.Redis or a redis.asyncio.Redis, or a RedisCluster of either, not a {type(client).__name__}"
+                )
             return
-        make: Callable[..., redis.Redis]
-        make_async: Callable[..., redis.asyncio.Redis]
+        self._is_cluster = cluster
+        kind, kind_async = (redis.RedisCluster, redis.asyncio.RedisCluster) if cluster else (redis.Redis, redis.asyncio.Redis)
+        make: Callable[..., Any]
+        make_async: Callable[..., Any]
         options: dict[str, Any]
         if url is None:
-            options = {"host": host, "port": port, "db": db, "username": username, "password": password}
+            self._host = f"{host}:{port}"
+            options = {"host": host, "port": port, "username": username, "password": password} | ({} if cluster else {"db": db})
             tls = {"ca_certs": ssl_ca_certs, "certfile": ssl_certfile, "keyfile": ssl_keyfile, "cert_reqs": ssl_cert_reqs}
             tls = {f"ssl_{name}": value for name, value in tls.items() if value is not None}
             if ssl or tls or not ssl_check_hostname:
                 options |= {"ssl": True, "ssl_check_hostname": ssl_check_hostname, **tls}
-            make, make_async = redis.Redis, redis.asyncio.Redis
+            make, make_async = kind, kind_async
         else:
+            if (host, port, db) != ("localhost", 6379, 0) or username is not None or password is not None or ssl:
+                raise ValueError("Give RedisStore either a url or host, port, db, username, password and ssl: the URL says it all")
+            if ssl_ca_certs or ssl_certfile or ssl_keyfile or ssl_cert_reqs or not ssl_check_hostname:
+                raise ValueError("Give RedisStore no ssl_… beside a url: the URL says it all, as in rediss://host?ssl_ca_certs=ca.pem")
             if not _is_url(url):
                 raise ValueError("RedisStore can't parse the URL: check scheme and port, and percent-encode user name and password")
+            place = urlsplit(url)
+            if not _names_database(place):
+                raise ValueError("RedisStore: the path of the URL must be the number of a database, as in redis://localhost:6379/0")
+            self._host = place.netloc.rpartition("@")[2] or place.path
             options = {"url": url}
-            make, make_async = redis.Redis.from_url, redis.asyncio.Redis.from_url
+            make, make_async = kind.from_url, kind_async.from_url
+        options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}  # what a URL says counts more
         # redis-py's own retries would send GETDEL again after its answer was lost, to find nothing and say so.
         self._client = Client(
             "RedisStore",
             make=lambda: make(**options, retry=Retry(NoBackoff(), 0)),
             make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 0)),
-            close=lambda client: client.close() if isinstance(client, redis.Redis) else client.aclose(),
+            close=lambda client: client.aclose() if isinstance(client, kind_async) else client.close(),
         )
 
     async def _open(self) -> None:
-        await super()._open()
-        await self._use_again(lambda client: client.ping())
-
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        if len(names) == 1:
-            return [await self._use_again(lambda client: client.execute_command("GET", names[0].encode(), NEVER_DECODE=True))]
-        return await self._peek(names)
-
-    def _peek(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        # MGET, unlike GET, takes a key of another type for missing.
-        keys = [name.encode() for name in names]
-        return self._use_again(lambda client: client.execute_command("MGET", *keys, NEVER_DECODE=True))
-
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
-        now = clock.now()
-        if all(entry.expires_at is None for _, entry in entries):
-            pairs = [part for name, entry in entries for part in (name.encode(), entry.document())]
-            await self._use_again(lambda client: client.execute_command("SET" if len(entries) == 1 else "MSET", *pairs))
-            return
-        commands = [("SET", name.encode(), *_arguments(entry, now)) for name, entry in entries]
-        if len(commands) == 1:
-            await self._use_again(lambda client: client.execute_command(*commands[0]))
-        else:
-            await self._pipeline(commands)
-
-    def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        return self._pipeline([("GETDEL", name.encode()) for name in names], repeatable=False)
-
-    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[object]]:
-        now = clock.now()
-        commands = [
-            ("EVAL", _EXCHANGE, 1, name.encode(), *((0, "") if expected is None else (1, expected)), *_arguments(entry, now))
-            for name, expected, entry in changes
-        ]
-        return self._pipeline(commands, repeatable=False)
-
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
-        pattern = re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*"
-        cursor: int | bytes = 0
-        while True:
-            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
-            cursor, keys = await self._use_again(lambda client, scan=scan: client.execute_command(*scan, NEVER_DECODE=True))
-            if keys:
-                documents = await self._use_again(lambda client, keys=keys: client.execute_command("MGET", *keys, NEVER_DECODE=True))
-                yield [
-                    (name, document)
-                    for key, document in zip(keys, documents, strict=True)
-                    if document is not None and (name := key.decode(errors="ignore")).encode() == key
-                ]
-            if int(cursor) == 0:
-                return
-
-    async def _use_again(self, function: Callable[[Any], Any]) -> Any:
-        """Call a function of the client that may be called twice: a connection in the pool can be dead without anybody having noticed."""
         try:
-            return await self._use(function)
-        except StoreConnectionError as error:
-            if isinstance(error.__cause__, redis.TimeoutError):
+            await super()._open()
+        except (StoreSetupError, RedisClusterException) as error:  # a cluster's client connects when it is made
+            cause = error.__cause__ if isinstance(error, StoreSetupError) else error
+            mapped = self._mapped(cause) if isinstance(cause, Exception) else None
+            if mapped is None:
                 raise
-            return await self._use(function)
+            raise mapped from cause
 
-    async def _pipeline(self, commands: Sequence[tuple[Any, ...]], *, repeatable: bool = True) -> list[Any]:
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        # What a cluster's client has met with is behind what it raises, which is no RedisError.
+        if isinstance(error, RedisClusterException) and not self._closed:
+            behind: BaseException | None = error
+            while behind is not None:
+                if isinstance(behind, redis.RedisError | OSError):
+                    return super()._mapped(behind)
+                behind = behind.__cause__ or behind.__context__
+            if "not enabled" in str(error):
+                return self._problem(StoreRefusedError, "the server is no node of a cluster; leave out cluster=True", error)
+            return self._problem(StoreConnectionError, "could not reach the cluster; is it running, and are host and port right?", error)
+        return super()._mapped(error)
+
+    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
+        use = self._use_again if repeatable else self._use
+        if self._is_cluster and not repeatable and len(commands) > 1:
+            # A pipeline of a cluster's synchronous client sends again what has failed.
+            replies = await self._each(partial(self._send, repeatable=False), [[command] for command in commands], _AT_ONCE)
+            return [reply for (reply,) in replies]
+        if len(commands) == 1:
+            return (await use(lambda client: self._executed(client, commands[0])),)
+
         def send(client: Any) -> Any:
             pipeline = client.pipeline(transaction=False)
             for command in commands:
@@ -208,14 +211,84 @@ class RedisStore(EnumerableFlatStore):
             # Raised by redis-py, an error would quote the command, value included.
             return pipeline.execute(raise_on_error=False)
 
-        results: list[Any] = await (self._use_again if repeatable else self._use)(send)
-        for result in results:
-            if isinstance(result, Exception):
-                mapped = self._mapped(result)
-                if mapped is None:
-                    raise result
-                raise mapped from result
-        return results
+        return self._checked(await use(send))
+
+    def _executed(self, client: Any, command: Command) -> Any:
+        if self._has_pools and isinstance(client, redis.asyncio.Redis) and sum(map(len, command)) < _AT_A_TIME:
+            # `execute_command` would drop the connection if it were cancelled, and not tell when the command has had its effect.
+            pool = client.connection_pool
+            return runtime.RoundTrip(lambda: _sent(pool, command), _received, pool.release)
+        return client.execute_command(*command, NEVER_DECODE=True)
+
+    def _groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
+        if not self._is_cluster:
+            return super()._groups(keys)
+        groups: dict[int, list[int]] = {}
+        for index, key in enumerate(keys):
+            groups.setdefault(key_slot(key), []).append(index)
+        return list(groups.values())
+
+    async def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
+        for node in await self._use_again(_primaries) if self._is_cluster else [None]:
+            where = {} if node is None else {"target_nodes": node}
+            cursor: Any = 0
+            while True:
+                scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", PAGE)
+                cursor, keys = await self._use_again(
+                    lambda client, scan=scan, where=where: client.execute_command(*scan, NEVER_DECODE=True, **where)
+                )
+                if node is not None:
+                    (cursor,) = cursor.values()  # by node
+                if keys:
+                    yield keys
+                if int(cursor) == 0:
+                    break
+
+    def _is_lost(self, error: BaseException | None) -> bool:
+        return not isinstance(error, redis.TimeoutError)
+
+
+async def _sent(pool: redis.asyncio.ConnectionPool, command: Command) -> Any:
+    connection = await pool.get_connection()
+    try:
+        await connection.send_command(*command)
+    except BaseException:
+        await pool.release(connection)
+        raise
+    return connection
+
+
+async def _received(connection: Any) -> Any:
+    try:
+        return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+    except redis.ResponseError:
+        raise
+    except Exception:
+        await connection.disconnect(nowait=True)
+        raise
+
+
+def _host_of(client: Any) -> str | None:
+    options: dict[str, Any] = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+    return f"{options['host']}:{options.get('port', 6379)}" if "host" in options else options.get("path")
+
+
+def _names_database(place: SplitResult) -> bool:
+    """Return whether a URL's path is what redis-py takes for a database; anything else it would take for database 0."""
+    path = unquote(place.path).replace("/", "")
+    return place.scheme == "unix" or not path or path.isdecimal() or "db" in parse_qs(place.query)
+
+
+def _primaries(client: Any) -> Any:
+    """Return the primary nodes of a cluster's client."""
+    if isinstance(client, redis.RedisCluster):
+        return client.get_primaries()
+
+    async def initialized() -> Any:
+        await client.initialize()
+        return client.get_primaries()
+
+    return initialized()
 
 
 def _is_url(url: str) -> bool:
@@ -224,11 +297,3 @@ def _is_url(url: str) -> bool:
     except ValueError:  # its message may quote a part of the password
         return False
     return True
-
-
-def _arguments(entry: Entry | None, now: float) -> tuple[Any, ...]:
-    """Return the arguments of SET: the document, and its time to live in milliseconds, rounded up."""
-    if entry is None:
-        return ()
-    expiry = () if entry.expires_at is None else ("PX", max(1, ceil((entry.expires_at - now) * 1000)))
-    return entry.document(), *expiry

@@ -1,0 +1,406 @@
+"""A store in a table of Amazon DynamoDB, over aiobotocore and botocore."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from keyvalue._core import arguments, runtime
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue._core.extras import needs
+from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, Names
+from keyvalue._core.store import ErrorTable, Stability
+from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue.stores._dynamodb import (
+    NO_CREDENTIALS,
+    KeyNames,
+    batches,
+    close,
+    condition_for,
+    document_of,
+    host_of,
+    is_table,
+    item_of,
+    key_of,
+    made,
+    made_async,
+    name_of,
+)
+
+with needs("dynamodb"):
+    import aiohttp
+    import botocore
+    import botocore.parsers
+    from aiobotocore.client import AioBaseClient
+    from aiobotocore.config import AioConfig
+    from botocore import exceptions
+    from botocore.client import BaseClient
+
+__all__ = ["DynamoDBStore"]
+
+_READ_AT_ONCE = 100  # items of one BatchGetItem
+_REQUESTS_AT_ONCE = 10
+_CONNECTIONS = 20
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before a request is made again
+_LONGEST_CREATION = 300  # seconds; on AWS it takes about ten
+
+# What the server calls its errors.
+_MISSING = "ResourceNotFoundException"
+_DENIED = "AccessDeniedException"
+_UNMET = "ConditionalCheckFailedException"
+_IN_USE = "ResourceInUseException"
+_BUSY = {
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+    "LimitExceededException",
+    "TransactionConflictException",
+    "ReplicatedWriteConflictException",
+}
+_CREDENTIALS = {
+    _DENIED,
+    "ExpiredTokenException",
+    "IncompleteSignatureException",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "UnrecognizedClientException",
+}
+
+
+class DynamoDBStore(EnumerableFlatStore):
+    """Keeps entries in a table of DynamoDB, shared with whatever else lies there.
+
+    Format: an item has `collection` (string, the partition key), `key` (string, the sort key), `value` (string, the JSON document of
+    `keyvalue._core.entry`) and, if the entry expires, `ttl` (number, the epoch second at or after that moment), which is the table's time
+    to live. A collection of more than 2048 bytes, or a key of more than 1024, is replaced by `~` and its SHA-256 in hexadecimal, and so is
+    one that looks like that; the document has the names as they were given.
+
+    The table is created at the first use if it is missing, with on-demand billing, and its time to live is enabled, as far as the
+    credentials allow. Listing a collection is a query; listing the collections, culling and destroying scan the table. Items that this
+    library did not write are left alone, and the table itself always stays. On asyncio the store awaits an aiobotocore client, one for
+    each event loop; on trio it calls a botocore client in worker threads, and in synchronous code directly.
+
+    Args:
+        client: A client to use, of botocore (or boto3) or of aiobotocore. It is never closed. A synchronous one works on every runtime; an
+            asynchronous one, which must have been entered, only on the event loop where it is first used.
+        table_name: The table.
+        region_name: The region, if there is no client. Default: as configured for AWS.
+        endpoint_url: Another endpoint than that of the region, such as that of DynamoDB Local.
+        aws_access_key_id: Credentials. Default: as configured for AWS.
+        aws_secret_access_key: Likewise.
+        aws_session_token: Likewise.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        table_config: More parameters for CreateTable, such as `Tags`. The table's keys and billing can't be changed.
+        auto_create: Whether to create the table if it is missing. Default True.
+        consistent_reads: Whether reads see every write that was acknowledged before. False halves what reads cost, and a read may then
+            return what was there about a second ago. Default True.
+        timeout: Seconds that a request waits for the server, for clients that the store makes. Default 5.
+
+    Raises:
+        ValueError: Both a client and what a client is made of, what can't be the name of a table or the URL of an endpoint, or a timeout
+            that is not positive.
+        TypeError: The client is not one of DynamoDB.
+    """
+
+    stability: ClassVar[Stability] = "beta"
+    runs_inline = True
+    errors: ClassVar[ErrorTable] = (
+        (exceptions.NoCredentialsError, StoreRefusedError, NO_CREDENTIALS),
+        (exceptions.ConnectTimeoutError, StoreConnectionError, "the server did not answer in time"),
+        (exceptions.ReadTimeoutError, StoreConnectionError, "the server did not answer in time"),
+        (exceptions.HTTPClientError, StoreConnectionError, "could not reach the server; are region_name and endpoint_url right?"),
+        (exceptions.ConnectionError, StoreConnectionError, "could not reach the server; are region_name and endpoint_url right?"),
+        (exceptions.CredentialRetrievalError, StoreConnectionError, "could not obtain the credentials"),
+        (botocore.parsers.ResponseParserError, StoreConnectionError, "the answer is not one of DynamoDB; is endpoint_url right?"),
+        (exceptions.BotoCoreError, StoreRefusedError, "the client refused the request; check region_name, endpoint_url and credentials"),
+        (aiohttp.ClientError, StoreConnectionError, "could not reach the server"),
+        (OSError, StoreConnectionError, "could not reach the server"),
+    )
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        client: Any = None,
+        table_name: str,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        aws_access_key_id: str | None = None,
+        aws_secret_access_key: str | None = None,
+        aws_session_token: str | None = None,
+        default_collection: str | None = None,
+        table_config: dict[str, Any] | None = None,
+        auto_create: bool = True,
+        consistent_reads: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        self.names: Names = KeyNames()
+        self._table = table_name
+        self._table_config = table_config or {}
+        self._auto_create = auto_create
+        self._consistent = consistent_reads
+        arguments.seconds(timeout, "timeout")
+        # Together these are no longer than a request may wait.
+        self._pauses = [pause for number, pause in enumerate(_PAUSES) if sum(_PAUSES[: number + 1]) <= timeout]
+        if not table_name:
+            raise ValueError("DynamoDBStore needs the name of a table")
+        if not is_table(table_name):
+            raise ValueError("DynamoDBStore: table_name must be 3 to 255 of the characters a-z, A-Z, 0-9, `_`, `.` and `-`, or an ARN")
+        if endpoint_url is not None and not endpoint_url.startswith(("http://", "https://")):
+            raise ValueError("DynamoDBStore: endpoint_url must start with http:// or https://, as in http://localhost:8000")
+        options: dict[str, Any] = {
+            "region_name": region_name,
+            "endpoint_url": endpoint_url,
+            "aws_access_key_id": aws_access_key_id,
+            "aws_secret_access_key": aws_secret_access_key,
+            "aws_session_token": aws_session_token,
+        }
+        if client is None:
+            self._host = host_of(endpoint_url) or region_name
+            options["config"] = AioConfig(
+                connect_timeout=timeout,
+                read_timeout=timeout,
+                # A delete that is sent again after its answer was lost finds nothing and says so: the store knows what may be repeated.
+                retries={"mode": "standard", "total_max_attempts": 1},
+                max_pool_connections=_CONNECTIONS,
+                tcp_keepalive=True,
+                parameter_validation=False,
+                user_agent=f"keyvalue botocore/{botocore.__version__}",  # botocore's own is put together anew for each request
+            )
+            self._client = Client(
+                "DynamoDBStore", make=partial(made, options), make_async=partial(made_async, options), close=close, threads=_CONNECTIONS
+            )
+            return
+        if any(value is not None for value in options.values()):
+            raise ValueError("Give DynamoDBStore either a client, or region, endpoint and credentials")
+        if not isinstance(client, BaseClient) or client.meta.service_model.service_name != "dynamodb":
+            raise TypeError(
+                "The client must be one of botocore, boto3 or aiobotocore for the service `dynamodb`, and entered if it is a context "
+                f"manager, not a {type(client).__name__}"
+            )
+        self._host = host_of(client.meta.endpoint_url)
+        if isinstance(client, AioBaseClient):
+            self._client = Client("DynamoDBStore", given_async=client)
+        else:
+            self._client = Client("DynamoDBStore", given=client)
+
+    # The table
+
+    async def _open(self) -> None:
+        await super()._open()
+        try:
+            await self._prepare()
+        except StoreRefusedError as error:
+            if _code(error) != _DENIED:
+                raise
+            # Who may use a table need not be allowed to look at what it is like.
+
+    async def _prepare(self) -> None:
+        """See that the table is there and can be used."""
+        deadline = runtime.monotonic() + _LONGEST_CREATION
+        while True:
+            table = await self._described()
+            if table is None:
+                if not self._auto_create:
+                    raise StoreSetupError(f"DynamoDBStore: the table {self._table} does not exist; create it, or pass auto_create=True")
+                table = await self._created()
+            if table is not None and table["TableStatus"] not in ("CREATING", "DELETING"):
+                break
+            if runtime.monotonic() > deadline:
+                raise StoreConnectionError(f"DynamoDBStore: the table {self._table} does not become active")
+            await runtime.sleep(_PAUSES[-2])
+        if {(part["AttributeName"], part["KeyType"]) for part in table["KeySchema"]} != {("collection", "HASH"), ("key", "RANGE")}:
+            raise StoreSetupError(f"DynamoDBStore: the table {self._table} has other keys than `collection` and `key`; use another table")
+        try:
+            ttl = await self._request("describe_time_to_live", TableName=self._table)
+            if ttl["TimeToLiveDescription"]["TimeToLiveStatus"] == "DISABLED":
+                wanted = {"Enabled": True, "AttributeName": "ttl"}
+                await self._request("update_time_to_live", TableName=self._table, TimeToLiveSpecification=wanted)
+        except StoreRefusedError:
+            pass  # it only reclaims space, and somebody else may just have enabled it
+
+    async def _described(self) -> Any | None:
+        try:
+            answer = await self._request("describe_table", TableName=self._table)
+        except StoreRefusedError as error:
+            if _code(error) == _MISSING:
+                return None
+            raise
+        if "Table" not in answer:
+            raise StoreRefusedError("DynamoDBStore: the answer is not one of DynamoDB; is endpoint_url right?")
+        return answer["Table"]
+
+    async def _created(self) -> Any | None:
+        parameters: dict[str, Any] = self._table_config | {
+            "TableName": self._table,
+            "KeySchema": [{"AttributeName": "collection", "KeyType": "HASH"}, {"AttributeName": "key", "KeyType": "RANGE"}],
+            "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in ("collection", "key")],
+            "BillingMode": "PAY_PER_REQUEST",
+        }
+        try:
+            return (await self._request("create_table", **parameters))["TableDescription"]
+        except StoreRefusedError as error:
+            if _code(error) == _IN_USE:  # somebody else is creating it, or deleting it
+                return None
+            if _code(error) == _DENIED:
+                raise StoreSetupError(
+                    f"DynamoDBStore: the table {self._table} does not exist, and these credentials may not create it; have it created"
+                ) from error
+            raise
+
+    # Requests
+
+    async def _request(self, operation: str, *, repeatable: bool = True, **parameters: Any) -> Any:
+        """Make a request, and make it again where that may help."""
+        pauses = iter(self._pauses)
+        may_create = self._auto_create and (operation.endswith("_item") or operation in ("query", "scan"))
+        while True:
+            try:
+                return await self._use(lambda client: getattr(client, operation)(**parameters))
+            except KeyValueStoreError as error:
+                code = _code(error)
+                may_help = isinstance(error, StoreConnectionError) and repeatable
+                if code == _MISSING and may_create:  # it was deleted since
+                    await self._prepare()
+                    may_create = False
+                elif code in _BUSY or (may_help and code is not None):
+                    pause = next(pauses, None)
+                    if pause is None:
+                        raise
+                    await _wait(pause)
+                elif may_help and not _timed_out(error):  # a connection in the pool can be dead without anybody having noticed
+                    repeatable = False
+                else:
+                    raise
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        # botocore has one exception for all that the server says.
+        if self._closed or not isinstance(error, exceptions.ClientError):
+            return super()._mapped(error)
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        kind: type[KeyValueStoreError] = StoreRefusedError
+        advice = "the server refused the request"
+        if code in _BUSY:
+            kind, advice = StoreConnectionError, "the server is busy; try again later, or raise the capacity of the table"
+        elif code in _CREDENTIALS:
+            advice = "the server refused the credentials; check aws_access_key_id, aws_secret_access_key, aws_session_token and rights"
+        elif code == _MISSING:
+            advice = "the table does not exist; create it, or pass auto_create=True"
+        elif status >= 500:
+            kind, advice = StoreConnectionError, "the server failed"
+        return self._problem(kind, f"{advice} ({error.operation_name}: {code})", error)
+
+    # Items
+
+    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        if len(names) == 1:
+            key = key_of(names[0])
+            found = await self._request("get_item", TableName=self._table, Key=key, ConsistentRead=self._consistent)
+            return (document_of(found.get("Item")),)
+        pages = [names[start : start + _READ_AT_ONCE] for start in range(0, len(names), _READ_AT_ONCE)]
+        documents: dict[str, bytes | None] = {}
+        for page in await self._each(self._read_batch, pages, _REQUESTS_AT_ONCE):
+            documents |= page
+        return [documents.get(name) for name in names]
+
+    async def _read_batch(self, names: Sequence[str]) -> Mapping[str, bytes | None]:
+        documents: dict[str, bytes | None] = {}
+        wanted = {self._table: {"Keys": [key_of(name) for name in names], "ConsistentRead": self._consistent}}
+        pauses = iter(self._pauses)
+        while wanted:
+            answer = await self._request("batch_get_item", RequestItems=wanted)
+            items = [item for items in answer.get("Responses", {}).values() for item in items]
+            documents |= {name_of(item): document_of(item) for item in items}
+            wanted = answer.get("UnprocessedKeys")
+            if wanted:
+                pauses = iter(self._pauses) if items else pauses
+                await self._pause(pauses)
+        return documents
+
+    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
+        items = [item_of(name, entry) for name, entry in entries]
+        if len(items) == 1:
+            await self._request("put_item", TableName=self._table, Item=items[0][0])
+        else:
+            await self._each(self._write_batch, batches(items), _REQUESTS_AT_ONCE)
+
+    async def _write_batch(self, items: Sequence[Mapping[str, Any]]) -> None:
+        wanted = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
+        left = len(items)
+        pauses = iter(self._pauses)
+        while wanted:
+            answer = await self._request("batch_write_item", RequestItems=wanted)
+            wanted = answer.get("UnprocessedItems")
+            if wanted:
+                before, left = left, sum(map(len, wanted.values()))
+                pauses = iter(self._pauses) if left < before else pauses
+                await self._pause(pauses)
+
+    async def _pause(self, pauses: Iterator[float]) -> None:
+        """Wait before what was not processed is asked for again."""
+        pause = next(pauses, None)
+        if pause is None:
+            raise StoreConnectionError("DynamoDBStore: the server is busy; try again later, or raise the capacity of the table")
+        await _wait(pause)
+
+    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        async def remove(name: str) -> bytes | None:
+            request = self._request("delete_item", repeatable=False, TableName=self._table, Key=key_of(name), ReturnValues="ALL_OLD")
+            return document_of((await request).get("Attributes"))
+
+        return await self._each(remove, names, _REQUESTS_AT_ONCE)
+
+    async def _exchange(self, changes: Sequence[Change]) -> Sequence[bool]:
+        writes: list[tuple[str, dict[str, Any]]] = []
+        for name, expected, entry in changes:
+            parameters = {"TableName": self._table, **condition_for(expected)}
+            if entry is None:
+                writes.append(("delete_item", {"Key": key_of(name), **parameters}))
+            else:
+                writes.append(("put_item", {"Item": item_of(name, entry)[0], **parameters}))
+        return await self._each(self._write_if, writes, _REQUESTS_AT_ONCE)
+
+    async def _write_if(self, write: tuple[str, Mapping[str, Any]]) -> bool:
+        """Make a conditional write and return whether the condition was met."""
+        operation, parameters = write
+        try:
+            await self._request(operation, repeatable=False, **parameters)
+        except StoreRefusedError as error:
+            if _code(error) == _UNMET:
+                return False
+            raise
+        return True
+
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+        parameters: dict[str, Any] = {"TableName": self._table, "ConsistentRead": self._consistent}
+        if prefix:
+            parameters |= {
+                "KeyConditionExpression": "#c = :c",
+                "ExpressionAttributeNames": {"#c": "collection"},
+                "ExpressionAttributeValues": {":c": key_of(prefix)["collection"]},
+            }
+        while True:
+            page = await self._request("query" if prefix else "scan", **parameters)
+            yield [(name_of(item), document_of(item) or UNREADABLE) for item in page["Items"]]
+            if not page.get("LastEvaluatedKey"):
+                return
+            parameters["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+
+async def _wait(pause: float) -> None:
+    await runtime.sleep(random.uniform(pause / 2, pause))  # noqa: S311 # jitter is no secret
+
+
+def _code(error: KeyValueStoreError) -> str | None:
+    """Return the server's name for an error, if the server said it."""
+    cause = error.__cause__
+    return cause.response.get("Error", {}).get("Code", "") if isinstance(cause, exceptions.ClientError) else None
+
+
+def _timed_out(error: KeyValueStoreError) -> bool:
+    return isinstance(error.__cause__, exceptions.ConnectTimeoutError | exceptions.ReadTimeoutError)

@@ -1,0 +1,475 @@
+"""A store in Elasticsearch, over elasticsearch-py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import orjson
+
+from keyvalue._core import arguments, codec, runtime, sanitization
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue._core.extras import needs
+from keyvalue._core.flat import Change, EnumerableFlatStore, Names
+from keyvalue._core.store import ErrorTable, Stability
+from keyvalue.errors import (
+    KeyValueError,
+    KeyValueStoreError,
+    StoreConnectionError,
+    StoreRefusedError,
+    StoreSetupError,
+    ValueTooLargeError,
+)
+from keyvalue.stores._elasticsearch import (
+    FORBIDDEN,
+    GUARD,
+    MAPPING,
+    Found,
+    IndexNames,
+    ItemError,
+    Json,
+    Lines,
+    Result,
+    address,
+    decoded,
+    is_flat,
+)
+
+with needs("elasticsearch"):
+    import elastic_transport
+    from elastic_transport.client_utils import url_to_node_config
+    from elasticsearch import ApiError, AsyncElasticsearch, Elasticsearch
+    from elasticsearch.exceptions import AuthenticationException, AuthorizationException, UnsupportedProductError
+
+__all__ = ["ElasticsearchStore", "ElasticsearchV1CollectionSanitizationStrategy", "ElasticsearchV1KeySanitizationStrategy"]
+
+_CONNECTIONS = 40  # as many as there are worker threads
+_PAGE = 500  # documents
+_PAGE_SIZE = 10 * 2**20  # bytes, about
+_LARGEST = 45_000_000  # bytes of a value's JSON text; the server takes 50 million characters in one string, and 100 MB in one request
+_ENDING = 1.0  # seconds that the end of a search may take
+_FIRST_PAUSE = 0.01  # seconds until another look at an index that is being made
+_KEPT = "1m"  # how long a search stays open between two pages
+_REMEMBERED = 10_000  # indices that are known to be there
+_LISTED = 1000  # documents in a page of a listing, without their values
+
+_JSON = {"accept": "application/json", "content-type": "application/json"}
+_IF_THERE = {"ignore_unavailable": "true", "allow_no_indices": "true"}
+_NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
+_BUSY = "the server is not available now, or has too much to do"
+_UNAVAILABLE = (408, 429, 500, 502, 503, 504)
+_STARTING = re.compile("no_shard_available|all shards|missing shards")
+_PASSING = re.compile("shard|rejected|breaking|timeout|connect|master")
+
+
+class ElasticsearchV1KeySanitizationStrategy(sanitization.AlwaysHashStrategy):
+    """The ids of documents: the SHA-256 of the key."""
+
+    def __init__(self) -> None:
+        super().__init__(hash_length=64)
+
+
+class ElasticsearchV1CollectionSanitizationStrategy(sanitization.HybridSanitizationStrategy):
+    """The ends of index names: letters, digits and `_-.` of ASCII; anything else replaced, with 8 digits of a SHA-256 appended."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            max_length=200,
+            allowed_characters=sanitization.ALPHANUMERIC + "_-.",
+            hash_fragment_mode=sanitization.HashFragmentMode.ALWAYS,
+        )
+
+
+class ElasticsearchStore(EnumerableFlatStore):
+    r"""Keeps entries in Elasticsearch (8 or later, serverless too), in one index a collection.
+
+    Format: the index `<index_prefix>-<collection>` has a document under the id `<key>` that holds the fields of `keyvalue._core.entry`,
+    with the value as `value.flattened`; what a field of that type can't hold (leaves over 32 KB, more than 20 levels of objects, `\\0` in
+    a key, numbers of 1000 digits) as JSON text in `value.json`, which is not indexed. A collection that no index can be named after,
+    because of upper case for instance, has the index `<index_prefix>-~<SHA-256 in hexadecimal>`; so has one with characters newer than
+    Unicode 3.2, of which not all servers take the same. A key of more than 512 bytes has the id `~<SHA-256>`. So has, with sanitization
+    strategies, what another pair's entry holds the place of.
+
+    Reads see every write that was acknowledged. Listing and destroying refresh the indices first, and read all their documents but not
+    the values; what this library did not write is left alone, and so are the indices. Expired entries take up space until `cull`. On
+    asyncio the store awaits the asynchronous client, one for each event loop; on trio it calls the synchronous one in worker threads, and
+    in synchronous code directly. A call fails at once if the server is not there: retrying is a wrapper's business.
+
+    Args:
+        elasticsearch_client: A client to use, of either colour. It is never changed or closed. A synchronous one works on every runtime;
+            an asynchronous one only on the event loop where it is first used.
+        url: The server, such as `https://user:password@host:9200`, instead of a client.
+        api_key: Its API key.
+        index_prefix: What the names of the indices start with; it is put in lower case.
+        index: Another name for `index_prefix`.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        key_sanitization_strategy: What names documents: an object with `sanitize(key)`. Default: the key itself.
+        collection_sanitization_strategy: What names indices, likewise.
+        auto_create: Whether to create missing indices on writing. Default True.
+        timeout: How many seconds a call waits for the server at most, if there is no client, and a read for an index that is being made.
+            Default 5.
+
+    Raises:
+        ValueError: Neither or both of client and URL, or of `index_prefix` and `index`; the URL can't be parsed; no index can be named
+            with the prefix; or `timeout` is not positive.
+        TypeError: The client is not one of elasticsearch-py.
+    """
+
+    stability: ClassVar[Stability] = "beta"
+    runs_inline = True
+    errors: ClassVar[ErrorTable] = (
+        (elastic_transport.ConnectionTimeout, StoreConnectionError, "the server did not answer in time"),
+        (elastic_transport.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and is the URL right?"),
+        (AuthenticationException, StoreRefusedError, "the server refused the credentials; check user and password or api_key"),
+        (AuthorizationException, StoreRefusedError, "the server refused the request; check the user's rights"),
+        (UnsupportedProductError, StoreRefusedError, "the server is not Elasticsearch"),
+        (ApiError, StoreRefusedError, "the server refused the request"),
+        (elastic_transport.TransportError, StoreRefusedError, "the server's answer can't be understood"),
+    )
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        elasticsearch_client: Elasticsearch | AsyncElasticsearch | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        index_prefix: str | None = None,
+        index: str | None = None,
+        default_collection: str | None = None,
+        key_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+        collection_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+        auto_create: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        arguments.one_of("ElasticsearchStore", {"elasticsearch_client": elasticsearch_client, "url": url})
+        arguments.one_of("ElasticsearchStore", {"index_prefix": index_prefix, "index": index})
+        arguments.seconds(timeout, "timeout")
+        prefix = (index_prefix or index or "").lower()
+        if FORBIDDEN.search(prefix) or prefix[0] in "-_+" or len(prefix.encode()) > 189:
+            raise ValueError(
+                "No index can be named with this index_prefix: it must not start with - _ or +, nor hold any of "
+                '\\ / * ? " < > | , # : or a space, and has at most 189 bytes'
+            )
+        self._names = IndexNames(prefix, key_sanitization_strategy, collection_sanitization_strategy)
+        self.names: Names = self._names
+        self._prefix = prefix
+        self._auto_create = auto_create
+        self._there: set[str] = set()
+        self._moving: dict[str, runtime.Once] = {}
+        self._patience = timeout
+        self._is_exact = True
+        if elasticsearch_client is not None:
+            if api_key is not None:
+                raise ValueError("Give ElasticsearchStore an api_key with a url; a client has its own")
+            if isinstance(elasticsearch_client, AsyncElasticsearch):
+                self._client = Client("ElasticsearchStore", given_async=elasticsearch_client)
+            elif isinstance(elasticsearch_client, Elasticsearch):
+                self._client = Client("ElasticsearchStore", given=elasticsearch_client)
+            else:
+                raise TypeError(
+                    f"The client must be an Elasticsearch or an AsyncElasticsearch, not a {type(elasticsearch_client).__name__}"
+                )
+            self._host = _hosts([node.config for node in elasticsearch_client.transport.node_pool.all()])
+            # Its decoder may read large integers as floats.
+            serializers = elasticsearch_client.transport.serializers
+            self._is_exact = type(serializers.loads(b"18446744073709551616", Json.mimetype)) is int
+            return
+        try:
+            node = url_to_node_config(url or "", use_default_ports_for_scheme=True)
+        except ValueError:
+            node = None  # the message would quote the password
+        if node is None or node.scheme not in ("http", "https"):
+            raise ValueError("ElasticsearchStore can't parse the URL: check scheme, host and port, and percent-encode user and password")
+        self._host = _hosts([node])
+        options: Any = {
+            "hosts": [node],
+            "api_key": api_key,
+            "request_timeout": timeout,
+            "connections_per_node": _CONNECTIONS,
+            "max_retries": 0,
+            "retry_on_timeout": False,
+        }
+        answers: Any = {Json.mimetype: Json()}
+        self._client = Client(
+            "ElasticsearchStore",
+            make=lambda: Elasticsearch(**options, serializers=answers),
+            make_async=lambda: AsyncElasticsearch(**options, serializers={**answers, Lines.mimetype: Lines()}),
+            threads=_CONNECTIONS,
+        )
+
+    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        return await self._found(names)
+
+    async def _found(self, names: Sequence[str], *, with_values: bool = True) -> list[Found | None]:
+        """Return the documents under names; in an index that is not there, there are none."""
+        parameters = None if with_values else {"_source_excludes": "value"}
+        found: list[Found | None] = []
+        for start in range(0, len(names), _PAGE):
+            page = names[start : start + _PAGE]
+
+            def read(answer: Any, page: Sequence[str] = page) -> list[Found | None]:
+                for hit in answer["docs"]:
+                    kind: str = hit["error"]["type"] if "error" in hit else ""
+                    if kind not in ("", "index_not_found_exception"):
+                        raise self._failure(kind, 503 if _PASSING.search(kind) else 400, "a document")
+                pairs = zip(page, answer["docs"], strict=True)
+                return [Found.of(name, hit, with_values) if hit.get("found") else None for name, hit in pairs]
+
+            wanted = orjson.dumps({"docs": [address(name) for name in page]})
+            found += await self._send_to_shards("/_mget", wanted, read, parameters)
+        return found
+
+    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
+        await self._write_all([Change(name, None, entry) for name, entry in entries], compare=False)
+
+    async def _exchange(self, changes: Sequence[Change]) -> Sequence[tuple[int, int] | None]:
+        return await self._write_all(changes, compare=True)
+
+    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        # What py-key-value-aio put where another pair's document belongs is not that pair's.
+        removed: dict[str, bytes | None] = dict.fromkeys(names)
+        left = list(names)
+        while left:
+            found = [found for found in await self._found(left, with_values=False) if found is not None and not self._names.is_old(found)]
+            made = await self._exchange([Change(document.name, document, None) for document in found]) if found else ()
+            left = [document.name for document, was_made in zip(found, made, strict=True) if not was_made]
+            removed |= {document.name: document for document in found if document.name not in left}
+        return list(removed.values())
+
+    async def _write_all(self, changes: Sequence[Change], *, compare: bool) -> list[tuple[int, int] | None]:
+        """Make changes, in as many requests as it takes; return the new versions of those that were made."""
+        sizes = [0 if entry is None else len(entry.json) for _, _, entry in changes]
+        for (_, _, entry), size in zip(changes, sizes, strict=True):
+            if entry is not None and size > _LARGEST:
+                raise ValueTooLargeError(size, _LARGEST, entry.collection, entry.key)
+        for index in {address(name)["_index"] for name, _, entry in changes if entry is not None} - self._there:
+            await self._create(index)
+        sizes = [
+            size if entry is None else size + len(entry.collection.encode()) + len(entry.key.encode())
+            for (_, _, entry), size in zip(changes, sizes, strict=True)
+        ]
+        made: list[tuple[int, int] | None] = []
+        start = size = 0
+        for end in range(1, len(changes) + 1):
+            size += sizes[end - 1]
+            if end == len(changes) or end - start == _PAGE or size + sizes[end] > _PAGE_SIZE:
+                made += await self._write_some(changes[start:end], size, compare)
+                start, size = end, 0
+        return made
+
+    async def _write_some(self, changes: Sequence[Change], size: int, compare: bool) -> list[tuple[int, int] | None]:
+        results = await self._bulk(changes, size, compare)
+        unmapped = [number for number, result in enumerate(results) if changes[number].entry is not None and result.lacks_mapping]
+        if unmapped:
+            for index, is_missing in {(address(changes[number].name)["_index"], results[number].lacks_index) for number in unmapped}:
+                await self._map(index, is_missing)
+            for number, result in zip(unmapped, await self._bulk([changes[number] for number in unmapped], size, compare), strict=True):
+                results[number] = result
+        answers = (409, 404) if compare else ()
+        failed = [result for result in results if result.status >= 300 and result.status not in answers]
+        if failed:
+            raise self._failure(failed[0].type, failed[0].status, f"{len(failed)} of {len(changes)} documents")
+        return [result.version if result.status < 300 else None for result in results]
+
+    async def _bulk(self, changes: Sequence[Change], size: int, compare: bool) -> list[Result]:
+        def lines() -> bytes:
+            return b"".join([self._lines(change, compare) for change in changes])
+
+        body = await runtime.aside(lines) if size > codec.LARGE else lines()
+        wanted = ("status", "error.type", "error.reason", "_seq_no", "_primary_term")
+        parameters = {"filter_path": ",".join(f"items.*.{field}" for field in wanted)}
+        answer = await self._send("POST", "/_bulk", body, parameters=parameters, repeatable=not compare)
+        results = [next(iter(item.values())) for item in answer["items"]]
+        return [
+            Result(result["status"], **result.get("error", {}), version=(result.get("_seq_no", 0), result.get("_primary_term", 0)))
+            for result in results
+        ]
+
+    def _lines(self, change: Change, compare: bool) -> bytes:
+        """Return the lines of a bulk request that make a change."""
+        name, expected, entry = change
+        about: dict[str, Any] = address(name)
+        if compare and isinstance(expected, Found):
+            about |= {"if_seq_no": expected.version[0], "if_primary_term": expected.version[1]}
+        if entry is None:
+            return orjson.dumps({"delete": about}) + b"\n"
+        flat = is_flat(entry.json) and (self._is_exact or not codec.may_hold_long_number(entry.json))
+        about["dynamic_templates"] = {"key": GUARD} if flat else {"key": GUARD, "value.json": GUARD}
+        value = b'{"flattened":%b}' % entry.json if flat else b'{"json":%b}' % orjson.dumps(entry.json.decode())
+        document = Entry(entry.collection, entry.key, None, value, entry.created_at, entry.expires_at).document()
+        return b"%b\n%b\n" % (orjson.dumps({"create" if compare and expected is None else "index": about}), document)
+
+    async def _create(self, index: str) -> None:
+        """See that an index is there, and fit for writing."""
+        if len(self._there) >= _REMEMBERED:
+            self._there.clear()
+        path = f"/{quote(index, safe='')}"
+        is_new = False
+        if self._auto_create:
+            try:
+                await self._send("PUT", path, orjson.dumps({"mappings": MAPPING}))
+                is_new = True
+            except StoreRefusedError as error:
+                # Who may not create indices may be allowed to write to this one.
+                cause = error.__cause__
+                if not isinstance(cause, AuthorizationException) and "already exists" not in str(getattr(cause, "body", "")):
+                    raise
+        elif not await self._send("HEAD", path):
+            raise StoreSetupError(f"The index {index!r} does not exist; create it, or leave out auto_create=False")
+        if not is_new and self._names.mixes(index):
+            moving = self._moving.setdefault(index, runtime.Once())
+            with suppress(StoreRefusedError):  # who may write may not be allowed to search
+                await moving.run(lambda: self._take_in(index))
+            self._moving.pop(index, None)
+        self._there.add(index)
+
+    async def _map(self, index: str, is_missing: bool) -> None:
+        """Make an index what it should be: somebody dropped it, or py-key-value-aio made it, so that a field has no mapping."""
+        if is_missing and not self._auto_create:
+            raise StoreSetupError(f"The index {index!r} does not exist any more; create it, or leave out auto_create=False")
+        await self._create(index)
+        await self._send("PUT", f"/{quote(index, safe='')}/_mapping", orjson.dumps(MAPPING))
+
+    async def _take_in(self, index: str) -> None:
+        """Move the entries to their homes that py-key-value-aio put where those of another collection belong."""
+        others = {"filter": {"exists": {"field": "collection"}}, "must_not": {"term": {"collection": index[len(self._prefix) + 1 :]}}}
+        search = {"query": {"bool": others}, "size": _PAGE, "_source": {"excludes": ["value"]}}
+        async with aclosing(self._search(index, search)) as pages:
+            async for page in pages:
+                names = [found.name for found in page if self._names.is_old(found)]
+                if names:
+                    with runtime.shielded():
+                        await self._move(names)
+
+    async def _move(self, names: Sequence[str]) -> None:
+        """Move what lies in old places now, unless it is deleted meanwhile.
+
+        A delete that removes something from an old place looks for a copy after that. So only a copy made later can come back, and whoever
+        made it sees that the old place is empty, and removes it. A copy that was there already is left alone, and so is the old place: two
+        that move the same entry must not both undo it.
+        """
+        copies: list[Change] = []
+        olds: list[Found] = []
+        for found in await self._found(names):
+            if found is None or not self._names.is_old(found):
+                continue
+            with suppress(KeyValueError):  # what can't be read stays
+                old = Entry.from_document(found, *found.pair)
+                entry = Entry(*found.pair, None, old.json, None, old.expires_at)
+                copies.append(Change(self._names.places(*found.pair)[0].name, None, entry))
+                olds.append(found)
+        if not copies:
+            return
+        versions = await self._exchange(copies)
+        made = [
+            (Found.at(copy.name, version), old) for copy, version, old in zip(copies, versions, olds, strict=True) if version is not None
+        ]
+        if not made:
+            return
+        removed = await self._exchange([Change(old.name, old, None) for _, old in made])
+        kept = [(copy, old) for (copy, old), was_removed in zip(made, removed, strict=True) if was_removed is None]
+        now = await self._found([old.name for _, old in kept], with_values=False)
+        undone = [Change(copy.name, copy, None) for (copy, _), old in zip(kept, now, strict=True) if old is None or self._names.is_old(old)]
+        if undone:
+            await self._exchange(undone)
+
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+        search = {"size": _LISTED, "_source": {"excludes": ["value"]}}
+        async with aclosing(self._search(prefix[:-1] or f"{self._prefix}-*", search)) as pages:
+            async for page in pages:
+                yield [(found.name, found) for found in page]
+
+    async def _search(self, indices: str, what: dict[str, Any]) -> AsyncGenerator[Sequence[Found], None]:
+        path = quote(indices, safe="")
+        await self._send("POST", f"/{path}/_refresh", parameters=_IF_THERE)
+        opened = await self._send_to_shards(f"/{path}/_pit", parameters={**_IF_THERE, "keep_alive": _KEPT})
+        search: dict[str, Any] = {**what, "sort": ["_shard_doc"], "seq_no_primary_term": True, "track_total_hits": False}
+        search["pit"] = {"id": opened["id"], "keep_alive": _KEPT}
+
+        def read(answer: Any) -> tuple[str, list[Found], Any]:
+            hits = answer["hits"]["hits"]
+            found = [Found.of(f"{hit['_index']}/{hit['_id']}", hit, "_source" not in what) for hit in hits]
+            last = hits[-1]["sort"] if len(hits) == what["size"] else None
+            return answer.get("pit_id", search["pit"]["id"]), found, last
+
+        try:
+            while True:
+                whole = {"allow_partial_search_results": "false"}
+                search["pit"]["id"], page, last = await self._send_to_shards("/_search", orjson.dumps(search), read, whole)
+                yield page
+                if last is None:
+                    return
+                search["search_after"] = last
+        finally:
+            with suppress(KeyValueError), runtime.shielded(_ENDING):  # it ends by itself
+                await self._send("DELETE", "/_pit", orjson.dumps({"id": search["pit"]["id"]}))
+
+    async def _send_to_shards(
+        self,
+        path: str,
+        body: bytes | None = None,
+        read: Callable[[Any], Any] = lambda answer: answer,
+        parameters: dict[str, str] | None = None,
+    ) -> Any:
+        """Send a request that reads; again while an index is being made, of which the server knows already but can't read it yet."""
+        pause = _FIRST_PAUSE
+        end = runtime.monotonic() + self._patience
+        while True:
+            try:
+                return await self._send("POST", path, body, read, parameters)
+            except StoreConnectionError as error:
+                why = str(getattr(error.__cause__, "body", error.__cause__))
+                if not _STARTING.search(why) or runtime.monotonic() + pause > end:
+                    raise
+            await runtime.sleep(pause)
+            pause *= 2
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        read: Callable[[Any], Any] = lambda answer: answer,
+        parameters: dict[str, str] | None = None,
+        *,
+        repeatable: bool = True,
+    ) -> Any:
+        """Send a request, and return what a function makes of the answer."""
+        headers = _NDJSON if path == "/_bulk" else _JSON
+
+        def send(client: Any) -> Any:
+            return client.perform_request(method, path, params=parameters, headers=headers, body=body)
+
+        answer = (await (self._use_again if repeatable else self._use)(send)).body
+        return await runtime.aside(lambda: read(decoded(answer))) if type(answer) is bytes else read(answer)
+
+    def _is_lost(self, error: BaseException | None) -> bool:
+        return isinstance(error, elastic_transport.ConnectionError)
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        if isinstance(error, ApiError) and error.status_code in _UNAVAILABLE and not self._closed:
+            return self._problem(StoreConnectionError, f"{_BUSY} ({error.status_code})", error)
+        if isinstance(error, ApiError) and "data streams only" in str(error.body):
+            advice = "a template of the server makes data streams of such names, not indices; choose another index_prefix"
+            return self._problem(StoreSetupError, advice, error)
+        return super()._mapped(error)
+
+    def _failure(self, kind: str, status: int, what: str) -> KeyValueStoreError:
+        """Make the error to raise for what the server says of a part of a request. Its reason is left out: it may quote the value."""
+        error = ItemError(kind)
+        if status in _UNAVAILABLE:
+            raised: KeyValueStoreError = self._problem(StoreConnectionError, f"{_BUSY}, for {what} ({kind})", error)
+        else:
+            raised = self._problem(StoreRefusedError, f"the server refused {what} ({kind})", error)
+        raised.__cause__ = error
+        return raised
+
+
+def _hosts(nodes: Sequence[elastic_transport.NodeConfig]) -> str:
+    return ", ".join(f"{node.host}:{node.port}" for node in nodes)

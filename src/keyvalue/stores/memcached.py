@@ -1,0 +1,221 @@
+"""A store in Memcached, over aiomcache and pymemcache."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Generator, Mapping, Sequence
+from math import ceil
+from types import CoroutineType
+from typing import Any, ClassVar, cast
+
+from keyvalue._core import arguments, clock, sanitization
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue._core.extras import needs
+from keyvalue._core.flat import Change, FittingNames, FlatStore, Names
+from keyvalue._core.store import ErrorTable, Stability
+from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
+
+with needs("memcached"):
+    import aiomcache
+    import pymemcache
+    from pymemcache.exceptions import MemcacheUnexpectedCloseError
+
+    from keyvalue.stores._memcached import AsyncMemcached, Connection, Memcached, Swap, address_of
+
+__all__ = ["MemcachedStore", "MemcachedV1KeySanitizationStrategy"]
+
+_BATCH = 500  # commands in one round trip
+_BATCH_BYTES = 2**20
+_LONGEST_NAME = 250  # bytes
+_UNUSABLE = re.compile(r"[\s\0-\x1f\x7f-\x9f]")  # what aiomcache refuses, which is more than what Memcached does
+_DAYS_30 = 60 * 60 * 24 * 30  # a longer expiry is taken for an absolute time
+_LATEST = 2**31 - 1
+
+
+class MemcachedV1KeySanitizationStrategy(sanitization.HashExcessLengthStrategy):
+    """Names pairs by `H_` and the SHA-256 of `<collection>::<key>` where that has more than 240 characters."""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=240)
+
+
+class MemcachedStore(FlatStore):
+    """Keeps entries in Memcached (1.4 or later), which is a cache: it drops the entries longest not used when its memory is full.
+
+    Format: under `<collection>::<key>` (see `keyvalue._core.flat` for names that this would mix) lies the JSON document of
+    `keyvalue._core.entry`, with flags 0. What Memcached can't take as a name (more than 250 bytes, white space, control characters)
+    is replaced by `~` and the SHA-256 in hexadecimal of `<length of the collection>:<collection>:<key>`. With a sanitization strategy, its
+    names stand for `<collection>::<key>`; where another entry has that place, the pair goes elsewhere, as a name that would be mixed does.
+
+    Memcached can't list what it holds, so neither can the store, nor destroy it. On asyncio the store has one connection for each event
+    loop, on which any number of calls are under way at once; on trio it calls pymemcache in worker threads, and in synchronous code
+    directly. A call fails at once if the server is not there: retrying is a wrapper's business.
+
+    Args:
+        client: A client to use: an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client. It is never closed. Of one of
+            aiomcache, only the address and the options of its connections are used, as its calls can't be cancelled.
+        host: The server, if there is no client. Default "127.0.0.1".
+        port: Its port. Default 11211.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        key_sanitization_strategy: What names pairs: an object with `sanitize(name)`. Default: they are named as the format says.
+        timeout: Seconds that a call waits for the server at most. A given client of pymemcache has its own timeouts. Default 5.
+        max_value_size: The largest document in bytes that the server takes, less than its `-I` by 1 KiB. Memcached drops the old value
+            when it refuses a new one, so a larger one is not sent. Default 1047552, which goes with the server's own default.
+
+    Raises:
+        ValueError: Both a client and a host or port, or a limit that is not positive.
+        TypeError: The client is none of these.
+        ValueTooLargeError: On put: the document is larger than `max_value_size`.
+    """
+
+    stability: ClassVar[Stability] = "beta"
+    runs_inline = True
+    errors: ClassVar[ErrorTable] = (
+        (TimeoutError, StoreConnectionError, "the server did not answer in time"),
+        (OSError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
+        (MemcacheUnexpectedCloseError, StoreConnectionError, "the server closed the connection"),
+        (aiomcache.ClientException, StoreRefusedError, "the server refused the command"),
+        (pymemcache.MemcacheError, StoreRefusedError, "the server refused the command"),
+    )
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        client: Any = None,
+        host: str = "127.0.0.1",
+        port: int = 11211,
+        default_collection: str | None = None,
+        key_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+        timeout: float = 5.0,
+        max_value_size: int = 2**20 - 1024,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        arguments.seconds(timeout, "timeout")
+        if max_value_size <= 0:
+            raise ValueError("max_value_size must be positive")
+        self.names: Names = _Names(key_sanitization_strategy)
+        self._max_value_size = max_value_size
+        if client is not None and (host, port) != ("127.0.0.1", 11211):
+            raise ValueError("Give MemcachedStore either a client or host and port")
+        if client is None or isinstance(client, aiomcache.FlagClient):
+            options: Mapping[str, Any] = {}
+            if client is not None:
+                host, port, options = address_of(cast("aiomcache.FlagClient[Any]", client))
+
+            def make() -> Memcached:
+                if options:
+                    raise StoreSetupError(
+                        f"The client that was passed has options ({', '.join(options)}) that only asyncio can use. "
+                        "Pass one of pymemcache, which works everywhere"
+                    )
+                return Memcached(lambda: Connection((host, port), connect_timeout=timeout, timeout=timeout))
+
+            self._host = f"{host}:{port}"
+            self._client = Client("MemcachedStore", make=make, make_async=lambda: AsyncMemcached(host, port, timeout, options))
+        elif isinstance(client, pymemcache.PooledClient | pymemcache.Client) and getattr(client, "ignore_exc", False):
+            raise ValueError("Give MemcachedStore a client without ignore_exc, which would report a server that is away as missing keys")
+        elif isinstance(client, pymemcache.PooledClient):
+            pool: Any = client.client_pool
+            self._client = Client("MemcachedStore", given=Memcached(given=client), threads=min(40, pool.max_size))
+        elif isinstance(client, pymemcache.Client):
+            self._client = Client("MemcachedStore", given=Memcached(given=client), exclusive=True)
+        else:
+            raise TypeError(
+                f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not a {type(client).__name__}"
+            )
+
+    def _put(self, collection: str, entries: Sequence[Entry]) -> CoroutineType[Any, Any, None]:
+        for entry in entries:
+            # Its exact size is only known by writing it.
+            if len(entry.json) + 6 * len(collection + entry.key) + 200 > self._max_value_size:
+                size = len(entry.document())
+                if size > self._max_value_size:
+                    raise ValueTooLargeError(size, self._max_value_size, collection, entry.key)
+        return super()._put(collection, entries)
+
+    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        keys = [name.encode() for name in names]
+        if len(keys) == 1:
+            found = await self._use_again(lambda client: client.get(keys))
+            return (found.get(keys[0]),)
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            found |= await self._use_again(lambda client, batch=batch: client.get(batch))
+        return [found.get(key) for key in keys]
+
+    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
+        exptime = _exptime(entries[0][1], clock.now())  # entries that are put together expire together
+        for batch in _batches(entries) if len(entries) > 1 else ({entries[0][0].encode(): entries[0][1].document()},):
+            await self._use_again(lambda client, batch=batch: client.set(batch, exptime))
+
+    async def _exchange(self, changes: Sequence[Change]) -> Sequence[bool]:
+        made: list[bool] = []
+        for start in range(0, len(changes), _BATCH):
+            batch = [(name.encode(), expected, entry) for name, expected, entry in changes[start : start + _BATCH]]
+            found = await self._use_again(lambda client, keys=[key for key, _, _ in batch]: client.gets(keys))
+            now = clock.now()
+            swaps: list[Swap] = []
+            is_there: list[bool] = []
+            for key, expected, entry in batch:
+                document, token = found.get(key, (None, None))
+                is_there.append(document == expected)
+                if is_there[-1]:
+                    swaps.append(Swap(key, token, entry and entry.document(), _exptime(entry, now)))
+            swapped = iter(await self._use(lambda client, swaps=swaps: client.cas(swaps)) if swaps else ())
+            made += [there and next(swapped) for there in is_there]
+        return made
+
+    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        removed = dict(zip(names, await self._read(names), strict=True))
+        there = [name for name, document in removed.items() if document is not None]
+        for start in range(0, len(there), _BATCH):
+            batch = there[start : start + _BATCH]
+            deleted = await self._use(lambda client, batch=batch: client.delete([name.encode() for name in batch]))
+            removed.update((name, None) for name, was_there in zip(batch, deleted, strict=True) if not was_there)
+        return list(removed.values())
+
+
+class _Names(FittingNames):
+    """The names `<collection>::<key>`, or what a strategy makes of them; digests for what Memcached can't take."""
+
+    def __init__(self, strategy: sanitization.SanitizationStrategy | None) -> None:
+        self._strategy = strategy
+        # This one gives what has no `::` to what is too long, and so nobody else's name.
+        is_sharing = strategy is not None and not isinstance(strategy, sanitization.HashExcessLengthStrategy)
+        super().__init__(is_plain=strategy is None, is_sharing=is_sharing)
+
+    def _given(self, name: str) -> str:
+        return self._strategy.sanitize(name) if self._strategy is not None and "::" in name else name
+
+    def _fits(self, name: str) -> bool:
+        if name.isascii():
+            return 0 < len(name) <= _LONGEST_NAME and " " not in name and name.isprintable()
+        return not _UNUSABLE.search(name) and len(name.encode()) <= _LONGEST_NAME
+
+
+def _exptime(entry: Entry | None, now: float) -> int:
+    """Return when Memcached may drop an entry: not before it expires."""
+    # Its clock ticks once in a second, or somewhat later on a busy machine, and so is behind: hence two more.
+    if entry is None or entry.expires_at is None:
+        return 0
+    seconds = max(1, ceil(entry.expires_at - now) + 2)
+    if seconds > _DAYS_30:
+        seconds += ceil(time.time())
+    return seconds if seconds <= _LATEST else 0
+
+
+def _batches(entries: Sequence[tuple[str, Entry]]) -> Generator[dict[bytes, bytes], None, None]:
+    batch: dict[bytes, bytes] = {}
+    size = 0
+    for name, entry in entries:
+        document = entry.document()
+        if batch and (len(batch) == _BATCH or size + len(document) > _BATCH_BYTES):
+            yield batch
+            batch, size = {}, 0
+        batch[name.encode()] = document
+        size += len(document)
+    yield batch

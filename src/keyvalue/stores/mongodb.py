@@ -1,0 +1,434 @@
+"""A store in MongoDB, over pymongo."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncGenerator, Generator, Sequence
+from functools import lru_cache, partial
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlsplit
+
+from keyvalue._core import arguments, clock, codec, runtime, sanitization
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue._core.extras import needs
+from keyvalue._core.flat import digest, digest_of
+from keyvalue._core.store import EnumerableStore, ErrorTable, Row, Stability
+from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue.stores._mongodb import (
+    HEAD,
+    MAX_SIZE,
+    OVERHEAD,
+    RAW,
+    Fields,
+    documents,
+    entries_in,
+    entries_of,
+    expired,
+    foreign,
+    pairs_in,
+    row_of,
+    surplus,
+)
+
+with needs("mongodb"):
+    from bson.errors import BSONError
+    from pymongo import AsyncMongoClient, IndexModel, MongoClient, ReplaceOne, UpdateMany, errors
+    from pymongo.uri_parser import parse_uri
+
+__all__ = ["MongoDBStore", "MongoDBV1CollectionSanitizationStrategy"]
+
+_DATABASE = "kv-store-adapter"
+_PAGE = 500
+_KEPT = 5000  # things that are remembered of each kind
+_LATELY = 60.0  # seconds for which collections are taken to be as they were found
+_TIMEOUTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS", "waitQueueTimeoutMS")
+_BATCH = 2**23  # bytes of keys in one command
+_PLACES = 50_000  # `_id` in one command
+_DUPLICATE = 11000
+_CONFLICTS = (85, 86)  # what the server calls IndexOptionsConflict and IndexKeySpecsConflict
+_DENIED = (13, 18)  # what the server calls Unauthorized and AuthenticationFailed
+_DENIAL = "Authentication failed"  # for a while, what pymongo says of a server after that
+_UNACKNOWLEDGED = "MongoDBStore needs writes to be acknowledged, because it must know what they did; leave out w=0"
+_UNUSABLE = re.compile(r"[$\0]|\.\.|^\.|\.$|^system\.|\.system\.|^~[0-9a-f]{64}$|^$")
+_INDEXES = [
+    IndexModel("key"),
+    IndexModel("expires_at", name="keyvalue_expires_at", expireAfterSeconds=0, partialFilterExpression={"value.object": {"$exists": True}}),
+]
+
+
+class MongoDBV1CollectionSanitizationStrategy(sanitization.HybridSanitizationStrategy):
+    """The names of collections as letters, digits and `_` of ASCII, at most 200; what is changed gets 8 digits of a SHA-256."""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=200, allowed_characters=sanitization.ALPHANUMERIC + "_")
+
+
+class _Database:
+    """The collections of a database. Making the client's object of one takes long, so they are kept."""
+
+    def __init__(self, database: Any) -> None:
+        self.database = database
+        self._collections: dict[str, Any] = {}
+
+    def close(self) -> Any:
+        return self.database.client.close()
+
+    def __getitem__(self, name: str) -> Any:
+        collection = self._collections.get(name)
+        if collection is None:
+            if len(self._collections) >= _KEPT:
+                self._collections.clear()
+            collection = self._collections[name] = self.database[name]
+        return collection
+
+
+class MongoDBStore(EnumerableStore):
+    """Keeps entries in a database of MongoDB (4.4 or later), each collection in one of the same name.
+
+    Format: one document an entry, with these fields:
+
+    - `_id`: `~` and the SHA-256 in hexadecimal of `<characters in the collection>:<collection>:<key>`, so that there is one document for a
+      pair, however many put it first. py-key-value-aio leaves it to MongoDB; its documents are found by `collection` and `key` where
+      there is none with that `_id`, and keep theirs. If both libraries make one at the same moment there are two: `put` and `get` then
+      mean the one with that `_id`, `put_many` leaves one, `delete` none;
+    - `collection` and `key`: the names as the caller gave them;
+    - `version`: 1;
+    - `created_at` and, if the entry expires, `expires_at`: dates, the latter rounded up to a millisecond;
+    - `value.object`: the value as a document; or its JSON text as a string where a document would not hold it exactly: for keys that
+      start with `$`, integers beyond 32 bits, more than 90 levels;
+    - `value.deadline`: the exact `expires_at`, in seconds since the epoch.
+
+    A collection that can't have its name in MongoDB is named by `~` and its SHA-256. Collections are made, and have indexes on `key` and
+    `expires_at` made, when they are first written to. The latter lets the server remove what has expired, and covers nothing but entries.
+
+    On asyncio the store awaits pymongo's asynchronous client, one for each event loop; on trio it calls the synchronous one in
+    worker threads, and in synchronous code directly.
+
+    Args:
+        client: A client to use, of either colour. It is never closed. A synchronous one works on every runtime; an asynchronous one only
+            on the event loop where it is first used.
+        url: `mongodb://` or `mongodb+srv://`, with all options that pymongo takes; instead of a client. Default: this machine's server.
+        db_name: The database. Default "kv-store-adapter".
+        coll_name: Not used; py-key-value-aio has it.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        collection_sanitization_strategy: What names the collections in MongoDB: an object with `sanitize(collection)`. Default: the
+            collection itself.
+        auto_create: Whether to make collections and indexes. If not, a put to a collection that is not there is an error. Default True.
+        timeout: Seconds that a call waits for the server at most, unless the URL says otherwise. Default 5.
+
+    Raises:
+        ValueError: Both a client and a URL, the URL can't be parsed, no database can have that name, writes would not be acknowledged
+            (`w=0`), or the timeout is not positive.
+        TypeError: The client is not one of pymongo.
+    """
+
+    stability: ClassVar[Stability] = "beta"
+    runs_inline = True
+    errors: ClassVar[ErrorTable] = (
+        (
+            errors.ServerSelectionTimeoutError,
+            StoreConnectionError,
+            "could not reach the server; is it running, are host and port right?",
+        ),
+        (errors.ConnectionFailure, StoreConnectionError, "the connection was lost"),
+        (errors.CursorNotFound, StoreConnectionError, "the server forgot how far the listing had come"),
+        (errors.OperationFailure, StoreRefusedError, "the server refused the command"),
+        (errors.ConfigurationError, StoreRefusedError, "the client can't work with these options"),
+        (errors.PyMongoError, StoreRefusedError, "the client refused"),
+        (BSONError, StoreRefusedError, "the client refused"),
+    )
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        client: MongoClient[Any] | AsyncMongoClient[Any] | None = None,
+        url: str | None = None,
+        db_name: str | None = None,
+        coll_name: str | None = None,
+        default_collection: str | None = None,
+        collection_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+        auto_create: bool = True,
+        timeout: float = 5.0,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        if client is not None and url is not None:
+            raise ValueError("Give MongoDBStore either a client or a url")
+        arguments.seconds(timeout, "timeout")
+        database = db_name or _DATABASE
+        if re.search(r'[ ./\\"$\0]', database):
+            raise ValueError('No database of MongoDB can have that name; leave out spaces and the characters . / \\ " $')
+        self._name = lru_cache(_KEPT)(partial(_name, database, collection_sanitization_strategy))
+        self._auto_create = auto_create
+        self._checked: dict[str, runtime.Once] = {}
+        self._since = time.monotonic()
+        if client is not None:
+            if isinstance(client, AsyncMongoClient):
+                self._client = Client("MongoDBStore", given_async=_Database(client.get_database(database, RAW)), shielded=True)
+            elif isinstance(client, MongoClient):
+                self._client = Client("MongoDBStore", given=_Database(client.get_database(database, RAW)))
+            else:
+                raise TypeError(f"The client must be a MongoClient or an AsyncMongoClient, not a {type(client).__name__}")
+            if not client.write_concern.acknowledged:
+                raise ValueError(_UNACKNOWLEDGED)
+            return
+        options = _options(url, timeout)
+        self._host = "localhost:27017" if url is None else urlsplit(url).netloc.rpartition("@")[2]
+
+        def make() -> _Database:
+            client: MongoClient[Any] = MongoClient(url, connect=False, **options)  # what goes wrong in connecting is mapped in use
+            return _Database(client.get_database(database, RAW))
+
+        def make_async() -> _Database:
+            client: AsyncMongoClient[Any] = AsyncMongoClient(url, **options)
+            return _Database(client.get_database(database, RAW))
+
+        self._client = Client(
+            "MongoDBStore",
+            make=make,
+            make_async=make_async,
+            shielded=True,  # cancelled while it connects, pymongo leaves the socket open
+        )
+
+    async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+        name = self._name(collection)
+        places = [digest_of(collection, key) for key in keys]
+        found: list[Any] = []
+        for start in range(0, len(places), _PLACES):
+            batch = places[start : start + _PLACES]
+            found += await self._find(name, {"_id": batch[0] if len(places) == 1 else {"$in": batch}}, len(batch))
+        entries = await self._entries(found, collection, keys)
+        now = clock.now()
+        others = [key for key in keys if (entry := entries.get(key)) is None or not entry.is_live(now)]
+        if others:  # it is not there, or in a document of py-key-value-aio
+            found = []
+            for batch in _batches(collection, others):
+                found += await self._find(name, pairs_in(collection, batch), len(batch))
+            entries |= await self._entries(found, collection, others)
+        return [entries.get(key) for key in keys]
+
+    @staticmethod
+    async def _entries(found: Sequence[Any], collection: str, keys: Sequence[str]) -> dict[str, Entry]:
+        is_large = sum(len(document.raw) for document in found) > codec.LARGE
+        return await runtime.aside(lambda: entries_of(found, collection, keys)) if is_large else entries_of(found, collection, keys)
+
+    async def _find(self, name: str, query: Fields, most: int, fields: Fields | None = None) -> list[Any]:
+        size = most + 1  # one more, so that the server need not be asked whether that was all
+        return await self._use_again(lambda database: database[name].find(query, fields, batch_size=size).to_list())
+
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        name = self._name(collection)
+        is_large = sum(len(entry.json) for entry in entries) > codec.LARGE
+        made = await runtime.aside(lambda: documents(entries)) if is_large else documents(entries)
+        await self._check(name)
+        theirs = await self._put_by_place(name, collection, made)
+        late, is_sure = await self._put_by_key(name, theirs) if theirs else ((), True)
+        for place, fields in late:
+            await self._use_again(
+                lambda database, place=place, fields=fields: database[name].replace_one({"_id": place}, fields, upsert=True)
+            )
+        if not is_sure:
+            await self._leave_one(collection, [fields["key"] for _, fields in theirs])
+
+    async def _put_by_place(self, name: str, collection: str, made: Sequence[tuple[str, Fields]]) -> Sequence[tuple[str, Fields]]:
+        """Put entries into the documents that have their `_id`, which is the quickest.
+
+        Returns:
+            Those that may have other documents: of py-key-value-aio, or of another put that was quicker.
+        """
+        if len(made) == 1:
+            place, fields = made[0]
+            result = await self._use_again(lambda database: database[name].replace_one({"_id": place}, fields))
+            return () if result.matched_count else made
+        places = {fields["key"]: place for place, fields in made}
+        taken: set[str] = set()
+        for batch in _batches(collection, list(places)):
+            taken |= foreign(await self._find(name, pairs_in(collection, batch), len(batch), {"key": 1}), places)
+        free = [one for one in made if one[1]["key"] not in taken]
+        theirs = [one for one in made if one[1]["key"] in taken]
+        if free:
+            late, _ = await self._write_many(name, [ReplaceOne({"_id": place}, fields, upsert=True) for place, fields in free])
+            theirs += [free[index] for index in late]
+        return theirs
+
+    async def _put_by_key(self, name: str, made: Sequence[tuple[str, Fields]]) -> tuple[Sequence[tuple[str, Fields]], bool]:
+        """Put entries into whatever documents hold their keys.
+
+        Returns:
+            Those for which another put was quicker in making the document; and whether there is just one document for each entry.
+        """
+        updates = [_update(place, fields) for place, fields in made]
+        if len(updates) > 1:
+            late, result = await self._write_many(name, [UpdateMany(*update, upsert=True) for update in updates])
+            is_sure = result is not None and result.matched_count + result.upserted_count <= len(made)
+            return [made[index] for index in late], is_sure
+        try:
+            result = await self._use_again(lambda database: database[name].update_many(*updates[0], upsert=True))
+        except StoreRefusedError as error:
+            if not isinstance(error.__cause__, errors.DuplicateKeyError):
+                raise
+            return made, False
+        return (), result.matched_count <= 1
+
+    async def _write_many(self, name: str, models: Sequence[Any]) -> tuple[Sequence[int], Any | None]:
+        """Make many writes, and return which of them found that another had made the document meanwhile, or else the result."""
+        try:
+            return (), await self._use_again(lambda database: database[name].bulk_write(models, ordered=False))
+        except StoreRefusedError as error:
+            cause = error.__cause__
+            if not isinstance(cause, errors.BulkWriteError) or cause.details["writeConcernErrors"]:
+                raise
+            failed: list[Any] = cause.details["writeErrors"]
+            if any(one["code"] != _DUPLICATE for one in failed):
+                raise
+            return [one["index"] for one in failed], None
+
+    async def _leave_one(self, collection: str, keys: Sequence[str]) -> None:
+        """Delete all documents but one of each key. They hold the same, as all were put into."""
+        name = self._name(collection)
+        for batch in _batches(collection, keys):
+            places = surplus(await self._find(name, pairs_in(collection, batch), len(batch), {"key": 1}), collection)
+            if places:
+                query = {**pairs_in(collection, batch), "_id": {"$in": places}}
+                await self._use_again(lambda database, query=query: database[name].delete_many(query))
+
+    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+        name = self._name(collection)
+        gone = expired(clock.now())
+        count = 0
+        for batch in _batches(collection, keys):
+            theirs = pairs_in(collection, batch)
+            result = await self._use(lambda database, theirs=theirs: database[name].delete_many({**theirs, "$nor": gone}))
+            deleted = min(result.deleted_count, len(batch))
+            if deleted < len(batch):
+                await self._use(lambda database, theirs=theirs: database[name].delete_many({**theirs, "$or": gone}))
+            count += deleted
+        return count
+
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
+        for name in await self._names() if collection is None else [self._name(collection)]:
+            cursor: Any = None
+
+            def more(database: Any, name: str = name) -> Any:
+                nonlocal cursor
+                if cursor is None:
+                    cursor = database[name].find(entries_in(collection), HEAD, batch_size=_PAGE)
+                return cursor.to_list(_PAGE)
+
+            while page := await self._use(more):
+                rows = [row_of(document) for document in page]
+                yield [row for row in rows if row is not None and self._name(row.collection) == name]
+
+    async def _cull(self, now: float) -> None:
+        for name in await self._names():
+            query = {**entries_in(None), "$or": expired(now)}
+            await self._use(lambda database, name=name, query=query: database[name].delete_many(query))
+
+    async def _names(self) -> list[str]:
+        """Return the names of the collections that there are in MongoDB."""
+        names: list[str] = await self._use_again(lambda database: database.database.list_collection_names(filter={"type": "collection"}))
+        return [name for name in names if not name.startswith("system.")]
+
+    async def _check(self, name: str) -> None:
+        """See that a collection is there and has its indexes, now and then: it may be dropped at any time."""
+        now = time.monotonic()
+        if now - self._since > _LATELY or len(self._checked) > _KEPT:
+            self._checked.clear()
+            self._since = now
+        once = self._checked.get(name)
+        if once is None:
+            once = self._checked.setdefault(name, runtime.Once())
+        if not once.done:
+            await once.run(lambda: self._create(name) if self._auto_create else self._require(name))
+
+    async def _create(self, name: str) -> None:
+        # If they conflict with somebody's own index, that one serves, and the others are made alone.
+        for indexes in (_INDEXES, *([index] for index in _INDEXES)):
+            try:
+                await self._use_again(lambda database, indexes=indexes: database[name].create_indexes(indexes))
+            except StoreRefusedError as error:
+                if getattr(error.__cause__, "code", None) not in _CONFLICTS:
+                    raise
+            else:
+                if indexes is _INDEXES:
+                    return
+
+    async def _require(self, name: str) -> None:
+        if name not in await self._use_again(lambda database: database.database.list_collection_names(filter={"name": name})):
+            raise StoreSetupError(f"The collection {name!r} does not exist in MongoDB; create it, or leave out auto_create=False")
+
+    def _is_lost(self, error: BaseException | None) -> bool:
+        return isinstance(error, errors.AutoReconnect) and not error.timeout
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        if isinstance(error, errors.OperationFailure):
+            # What follows may quote what was to be stored.
+            error.args = (str(error).partition(", full error:")[0],)
+        mapped = super()._mapped(error)
+        if isinstance(error, errors.PyMongoError) and error.timeout and isinstance(mapped, StoreRefusedError):
+            mapped = self._problem(StoreConnectionError, "the server did not finish in time", error)
+        elif getattr(error, "code", None) in _DENIED or (type(error) is errors.ServerSelectionTimeoutError and _DENIAL in str(error)):
+            mapped = self._problem(StoreRefusedError, "the server refused; check username, password and rights", error)
+        elif isinstance(error, errors.ConfigurationError) and type(error.__cause__).__module__.startswith("dns."):
+            mapped = self._problem(StoreConnectionError, "could not look up the server; is the name right?", error)
+        if isinstance(mapped, StoreConnectionError):
+            self._checked.clear()  # it may be another server that answers next
+        return mapped
+
+
+def _options(url: str | None, timeout: float) -> dict[str, Any]:
+    """Return the options of a client that its URL does not give."""
+    given: dict[str, str] = {}
+    if url is not None:
+        try:
+            scheme, _, rest = url.partition("://")
+            if scheme != "mongodb+srv":
+                parse_uri(url, validate=False)
+            elif not urlsplit("//" + rest).hostname:
+                raise ValueError
+            query = urlsplit(url).query.replace(";", "&")
+            given = {option.lower(): value for option, value in parse_qsl(query, keep_blank_values=True)}
+        except (errors.PyMongoError, ValueError):  # its message may quote a part of the password
+            raise ValueError("MongoDBStore can't parse the URL: check scheme, hosts, ports, and percent-encode user and password") from None
+    if re.fullmatch("0+", given.get("w", "")):
+        raise ValueError(_UNACKNOWLEDGED)
+    # Retrying is a wrapper's business, beyond what `_use_again` does; and pymongo's `timeoutMS`, which covers all, costs much on each call.
+    options: dict[str, Any] = {"retryReads": False, "retryWrites": False}
+    if "timeoutms" not in given:
+        options |= dict.fromkeys(_TIMEOUTS, timeout * 1000)
+    return {option: value for option, value in options.items() if option.lower() not in given}
+
+
+def _name(database: str, strategy: sanitization.SanitizationStrategy | None, collection: str) -> str:
+    """Return the name of a collection in MongoDB."""
+    name = strategy.sanitize(collection) if strategy else collection
+    return digest(collection) if _UNUSABLE.search(name) or len(f"{database}.{name}".encode()) > 255 else name
+
+
+def _update(place: str, fields: Fields) -> tuple[Fields, Fields]:
+    """Return what update puts an entry into all documents of its pair, or makes one."""
+    update: Fields = {"$set": fields, "$setOnInsert": {"_id": place}}
+    if "expires_at" not in fields:
+        update["$unset"] = {"expires_at": ""}
+    return pairs_in(fields["collection"], [fields["key"]]), update
+
+
+def _batches(collection: str, keys: Sequence[str]) -> Generator[list[str], None, None]:
+    """Yield keys in batches that fit into a command; those that fit into no document are left out."""
+    room = MAX_SIZE - OVERHEAD - len(collection.encode())
+    most = min(_BATCH, room)
+    batch: list[str] = []
+    size = 0
+    for key in keys:
+        length = 4 * len(key) + 80
+        if length > most and (length := len(key.encode())) > room:
+            continue
+        if batch and size + length > most:
+            yield batch
+            batch, size = [], 0
+        batch.append(key)
+        size += length
+    if batch:
+        yield batch

@@ -1,0 +1,192 @@
+"""A store in Valkey, over valkey-glide."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from copy import copy
+from math import ceil
+from typing import Any, ClassVar
+
+from keyvalue._core import arguments, runtime
+from keyvalue._core.client import Client
+from keyvalue._core.extras import needs
+from keyvalue._core.store import ErrorTable, Stability
+from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
+from keyvalue.stores._resp import PAGE, Command, RespStore
+
+with needs("valkey"):
+    import glide
+    import glide_sync
+
+__all__ = ["ValkeyStore"]
+
+_REFUSED = re.compile("NOAUTH|WRONGPASS|NOPERM")
+_PASSING = re.compile(
+    "ReadOnly|MasterDown|ClusterDown|CLUSTERDOWN|BusyLoading|LOADING|TryAgain|"
+    "IoError|connect failed|Connection in recovery|initial connections|"
+    "AllConnectionsUnavailable|ConnectionNotFoundForRoute|Fatal(Send|Receive)Error"
+)
+_ELSEWHERE = re.compile("Moved:|Ask:|MOVED|ASK")  # of a cluster: its client follows that until it meets a node that is gone
+
+_lock = threading.Lock()
+_reader: Any = None
+
+
+def _reads_replies_here() -> bool:
+    """Return whether glide's asynchronous client can be used on the running event loop.
+
+    All such clients of a process share one pipe for their replies, which the loop of the first one reads: when that ends, those on other
+    loops wait for ever.
+    """
+    global _reader  # noqa: PLW0603 # as the pipe is
+    loop: Any = runtime.running_loop()
+    with _lock:
+        if _reader is None or _reader.is_closed():
+            _reader = loop
+        return _reader is loop
+
+
+class ValkeyStore(RespStore):
+    """Keeps entries in a Valkey database, or one of Redis (6.2 or later), shared with whatever else lies there.
+
+    Format: that of `RedisStore`: the key `<collection>::<key>` (see `keyvalue._core.flat` for names that this would mix) is a string that
+    holds the JSON document of `keyvalue._core.entry`, with the time to live in milliseconds as its expiry.
+
+    Listing and destroying scan the whole database and read every value under a matching name; what this library did not write is left
+    alone. On asyncio the store awaits glide's asynchronous client, which a process can have on one event loop at a time; on further loops
+    and on trio it calls the synchronous one in worker threads, and in synchronous code directly. Clients connect at the first call, and
+    again by themselves after a connection was lost.
+
+    Args:
+        client: A client to use, of either colour, alone or a cluster's. It is never closed. A synchronous one works on every runtime; an
+            asynchronous one only on the event loop where it is first used.
+        config: glide's configuration of a client, alone or a cluster's, instead of a client.
+        host: The server, if there is neither a client nor a configuration. Default "localhost".
+        port: Its port. Default 6379.
+        db: The number of the database. Default 0.
+        username: For servers with users.
+        password: For servers with passwords.
+        tls: Whether to use TLS. Default False. Certificates of one's own are a matter of `config`.
+        cluster: Whether the server is a node of a cluster; the others are found by asking it. Default False.
+        timeout: Seconds that connecting, or a reply, may take. A configuration has its own. Default 5; glide's, 0.25, is short for a busy
+            event loop.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+
+    Raises:
+        ValueError: Both a client and a configuration, a cluster with a number of a database or a client or a configuration, or a timeout
+            that is not positive.
+        TypeError: The client or the configuration is not one of glide.
+    """
+
+    stability: ClassVar[Stability] = "beta"
+    runs_inline = True
+    errors: ClassVar[ErrorTable] = (
+        (glide.TimeoutError, StoreConnectionError, "the server did not answer in time"),
+        (glide.ConnectionError, StoreConnectionError, "the connection was lost"),
+        (glide.ClosingError, StoreConnectionError, "the client is closed or could not reach the server; are host and port right?"),
+        (glide.GlideError, StoreRefusedError, "the server refused the command"),
+    )
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        client: Any = None,
+        config: glide.GlideClientConfiguration | glide.GlideClusterClientConfiguration | None = None,
+        host: str = "localhost",
+        port: int = 6379,
+        db: int = 0,
+        username: str | None = None,
+        password: str | None = None,
+        tls: bool = False,
+        cluster: bool = False,
+        timeout: float = 5.0,
+        default_collection: str | None = None,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        arguments.seconds(timeout, "timeout")
+        if client is not None and config is not None:
+            raise ValueError("Give ValkeyStore either a client or a config")
+        if cluster and (client is not None or config is not None or db != 0):
+            raise ValueError(
+                "Give `cluster` without `db`, as a cluster has database 0 only, and without a client or a config, which say so"
+            )
+        if client is not None:
+            self._is_cluster = isinstance(client, glide.GlideClusterClient | glide_sync.GlideClusterClient)
+            self._host = _hosts(getattr(client, "config", None))
+            if isinstance(client, glide.GlideClient | glide.GlideClusterClient):
+                self._client = Client("ValkeyStore", given_async=client)
+            elif isinstance(client, glide_sync.GlideClient | glide_sync.GlideClusterClient):
+                self._client = Client("ValkeyStore", given=client)
+            else:
+                raise TypeError(f"The client must be a GlideClient or GlideClusterClient of either colour, not a {type(client).__name__}")
+            return
+        if config is None:
+            milliseconds = ceil(timeout * 1000)
+            options: dict[str, Any] = {"addresses": [glide.NodeAddress(host, port)], "use_tls": tls, "request_timeout": milliseconds}
+            if password is not None:
+                options["credentials"] = glide.ServerCredentials(password, username)
+            make_config: Any = glide.GlideClusterClientConfiguration if cluster else glide.GlideClientConfiguration
+            advanced: Any = glide.AdvancedGlideClusterClientConfiguration if cluster else glide.AdvancedGlideClientConfiguration
+            config = make_config(
+                **options, **({} if cluster else {"database_id": db}), advanced_config=advanced(connection_timeout=milliseconds)
+            )
+        lazy: Any = copy(config)
+        # What can go wrong with the connection goes wrong at the first call, the same on every runtime.
+        lazy.lazy_connect = True
+        self._is_cluster = isinstance(config, glide.GlideClusterClientConfiguration)
+        self._host = _hosts(config)
+        kind: Any
+        kind_async: Any
+        kind, kind_async = (
+            (glide_sync.GlideClusterClient, glide.GlideClusterClient) if self._is_cluster else (glide_sync.GlideClient, glide.GlideClient)
+        )
+        self._client = Client(
+            "ValkeyStore", make=lambda: kind.create(lazy), make_async=lambda: kind_async.create(lazy) if _reads_replies_here() else None
+        )
+
+    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
+        if len(commands) == 1:
+            command = list(commands[0])
+            return (await self._use(lambda client: client.custom_command(command)),)
+        batch: Any = glide.ClusterBatch(is_atomic=False) if self._is_cluster else glide.Batch(is_atomic=False)
+        for command in commands:
+            batch.custom_command(list(command))
+        return self._checked(await self._use(lambda client: client.exec(batch, raise_on_error=False)))
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        # glide has one exception for all that a server says, and for connecting at the first call.
+        if isinstance(error, glide.RequestError) and not self._closed:
+            if _REFUSED.search(str(error)[:300]):
+                advice = "the server refused user, password or command; check the credentials and their rights"
+                return self._problem(StoreRefusedError, advice, error)
+            message = str(error)[:200]
+            is_elsewhere = _ELSEWHERE.search(message)
+            if is_elsewhere and not self._is_cluster:
+                return self._problem(StoreRefusedError, "the server is a node of a cluster; pass cluster=True", error)
+            if is_elsewhere or _PASSING.search(message):
+                advice = "could not reach the server; is it running, and are host and port right, and the number of the database?"
+                return self._problem(StoreConnectionError, advice, error)
+        return super()._mapped(error)
+
+    async def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
+        cursor: Any = None
+        while True:
+            found = await self._use(lambda client, cursor=cursor: self._step(client, cursor, pattern))
+            cursor, keys = found[0], found[1]
+            if keys:
+                yield keys
+            if cursor.is_finished() if self._is_cluster else int(cursor) == 0:
+                return
+
+    def _step(self, client: Any, cursor: Any, pattern: bytes) -> Any:
+        if not self._is_cluster:
+            return client.scan(cursor or "0", match=pattern, count=PAGE)
+        package: Any = glide_sync if isinstance(client, glide_sync.GlideClusterClient) else glide
+        return client.scan(cursor or package.ClusterScanCursor(), match=pattern, count=PAGE)
+
+
+def _hosts(config: Any) -> str | None:
+    return ", ".join(f"{node.host}:{node.port}" for node in getattr(config, "addresses", ())) or None

