@@ -1,0 +1,310 @@
+"""The backends of the package keyring as KeyringStore uses them, from one thread at a time."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# keyring's backends have no types but where their base has.
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
+
+import keyring
+from keyring.backend import KeyringBackend
+from keyring.backends import SecretService, Windows, chainer, fail, kwallet, libsecret, macOS, null
+from keyring.errors import InitError, KeyringError, NoKeyringError, PasswordDeleteError, PasswordSetError
+
+from keyvalue._core import runtime
+from keyvalue._core.entry import Entry
+from keyvalue._core.flat import UNREADABLE
+from keyvalue.errors import ValueTooLargeError
+
+__all__ = ["HiddenError", "Ring", "UndecodableError"]
+
+T = TypeVar("T")
+
+_LIMITS: dict[type[KeyringBackend], tuple[int, str]] = {
+    Windows.WinVaultKeyring: (5 * 512, "utf-16-le"),  # CRED_MAX_CREDENTIAL_BLOB_SIZE of Windows
+    SecretService.Keyring: (2**26 - 1, "utf-8"),  # an array of D-Bus has 64 MiB at most, and the cipher pads by a byte at least
+}
+"""The bytes that a password may have, and its encoding."""
+
+_KEEPING_CASE = (SecretService.Keyring, libsecret.Keyring, kwallet.DBusKeyring, macOS.Keyring)
+_LONGEST_USER = 512  # UTF-16 units; CRED_MAX_USERNAME_LENGTH of Windows, less the end
+
+
+class HiddenError(PasswordSetError):
+    """What would be stored would not be read, because a backend before the one that can be written to has the user."""
+
+
+class UndecodableError(KeyringError):
+    """A password is no text."""
+
+
+class Manner(NamedTuple):
+    """How backends take the names of users.
+
+    Attributes:
+        ignores_case: Whether names that differ in case only may be taken for one.
+        longest: How many UTF-16 units they may have, if that is limited.
+    """
+
+    ignores_case: bool
+    longest: int | None
+
+
+class _Turns:
+    """A lock for each class of backends: keyring has no word on calling one from two threads at a time."""
+
+    def __init__(self) -> None:
+        self._renew()
+        runtime.renewed_by_fork(self)
+
+    def _renew(self) -> None:
+        self._locks: dict[type[KeyringBackend], Any] = {}
+
+    @contextmanager
+    def of(self, backends: Sequence[KeyringBackend]) -> Generator[None, None, None]:
+        """Hold the locks of some backends, in an order that is the same for all."""
+        kinds = sorted({type(backend) for backend in backends}, key=lambda kind: (kind.__module__, kind.__qualname__, id(kind)))
+        with ExitStack() as stack:
+            for kind in kinds:
+                stack.enter_context(self._locks.setdefault(kind, threading.RLock()))
+            yield
+
+
+_turns = _Turns()
+
+
+class _Kept:
+    """The collection of a Secret Service over a connection that is kept, where keyring makes one for each call.
+
+    Nine tenths of such a call go to agreeing on a key for the connection. Also, GNOME Keyring may crash at the first call of a connection
+    (42.1 did on a loaded machine, once in some five thousand connections).
+
+    Args:
+        backend: Whose connections they are.
+    """
+
+    def __init__(self, backend: SecretService.Keyring) -> None:
+        self._connect: Callable[[], Any] = backend.get_preferred_collection
+        self._collection: Any = None
+        self._owner: object = None
+        runtime.renewed_by_fork(self)
+
+    def _renew(self) -> None:
+        self.close()
+
+    def collection(self) -> Any:
+        """Return the collection, as the backend's `get_preferred_collection` does, unlocked. Whoever closes its connection does not."""
+        if self._collection is None or not self._is_usable():
+            from secretstorage.util import open_session  # noqa: PLC0415 # only Linux has it
+
+            self.close()
+            self._collection = collection = self._connect()
+            connection: Any = _Unclosed(collection.connection)
+            collection.connection = connection
+            self._owner = self._ask_owner()
+            collection.session = open_session(connection)
+        return self._collection
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        collection, self._collection = self._collection, None
+        if collection is not None:
+            collection.connection.connection.close()
+
+    def _is_usable(self) -> bool:
+        try:
+            return self._ask_owner() == self._owner and not self._collection.is_locked()
+        except Exception:  # noqa: BLE001 # whatever it is, a new connection will tell
+            return False
+
+    def _ask_owner(self) -> object:
+        """Return who provides the service: with the process end its sessions."""
+        from jeepney import message_bus  # noqa: PLC0415 # likewise
+        from jeepney.io.blocking import Proxy  # noqa: PLC0415 # likewise
+
+        proxy: Any = Proxy(message_bus, self._collection.connection)
+        return proxy.GetNameOwner("org.freedesktop.secrets")
+
+
+class _Unclosed:
+    """A connection that is not closed."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
+class Ring:
+    """The passwords of one service, in a keyring or a chain of several.
+
+    Args:
+        service: The name of the service.
+        given: The backend; None for the one that keyring chooses.
+    """
+
+    def __init__(self, service: str, given: KeyringBackend | None) -> None:
+        self._service = service
+        self._given = given
+        self._backends: list[KeyringBackend] = []
+        self._writable: list[KeyringBackend] = []
+        self._has_written = False
+        self._kept: list[_Kept] = []
+
+    def open(self) -> Manner:
+        """Find the backends, and return how they take names.
+
+        Raises:
+            KeyringError: There is none that keeps anything, or it can't be loaded.
+        """
+        try:
+            chosen = keyring.get_keyring() if self._given is None else self._given
+            # A chain would not delete what lies in its second backend, and an empty one keeps nothing and says nothing.
+            chain = list(chosen.backends) if isinstance(chosen, chainer.ChainerBackend) else [chosen]
+        except KeyringError:
+            raise
+        except Exception as error:
+            raise InitError("keyring could not load its backend") from error
+        self._kept = []
+        self._backends = [self._keeping(backend) for backend in chain if not isinstance(backend, null.Keyring | fail.Keyring)]
+        if not self._backends:
+            raise NoKeyringError("keyring has no backend that keeps anything")
+        self._writable = list(self._backends)
+        is_windows = any(isinstance(backend, Windows.WinVaultKeyring) for backend in self._backends)
+        ignores_case = not all(isinstance(backend, _KEEPING_CASE) for backend in self._backends)
+        return Manner(ignores_case, _LONGEST_USER if is_windows else None)
+
+    def _keeping(self, backend: KeyringBackend) -> KeyringBackend:
+        if type(backend) is not SecretService.Keyring:
+            return backend
+        kept = _Kept(backend)
+        self._kept.append(kept)
+        return backend.with_properties(get_preferred_collection=kept.collection)
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        for kept in self._kept:
+            kept.close()
+
+    def get(self, name: str) -> bytes | None:
+        """Return the password of a user."""
+        with _turns.of(self._backends):
+            for backend in self._backends:
+                found = self._find(backend, name)
+                if found is not None:
+                    return found[1]
+        return None
+
+    def check(self, entries: Sequence[Entry]) -> None:
+        """Check that entries can be stored.
+
+        Raises:
+            ValueTooLargeError: A document is larger than the backend takes.
+        """
+        for entry in entries:
+            self._text(entry)
+
+    def set(self, name: str, entry: Entry) -> None:
+        """Store the document of an entry as the password of a user.
+
+        Raises:
+            HiddenError: It would not be read.
+        """
+        text = self._text(entry)
+        with _turns.of(self._backends):
+            while self._writable:
+                backend = self._writable[0]
+                before = self._backends[: self._backends.index(backend)]
+                if any(self._find(other, name) is not None for other in before):
+                    raise HiddenError("a backend that is for reading only has it")
+                try:
+                    self._call(lambda backend=backend: backend.set_password(self._service, name, text))
+                except NotImplementedError:  # how a backend that is for reading only says so to a chain
+                    self._writable.remove(backend)
+                else:
+                    self._has_written = True
+                    return
+        raise PasswordSetError("the keyring is for reading only")
+
+    def remove(self, name: str) -> bytes | None:
+        """Remove the password of a user and return it."""
+        removed: bytes | None = None
+        with _turns.of(self._backends):
+            # The first is what is read. It goes last, so that nothing has changed if another is for reading only.
+            for backend in reversed(self._backends):
+                found = self._find(backend, name)
+                if found is not None and self._delete(backend, found[0]):
+                    removed = found[1]
+        return removed
+
+    def exchange(self, name: str, expected: bytes | None, entry: Entry | None) -> bool:
+        """Store an entry, or remove what is there, if that is still what is expected."""
+        with _turns.of(self._backends):
+            if self.get(name) != expected:
+                return False
+            if entry is None:
+                self.remove(name)
+                return True
+            for backend in self._backends:
+                found = self._find(backend, name) if isinstance(backend, Windows.WinVaultKeyring) else None
+                if found is not None and found[0] != name:
+                    self._delete(backend, found[0])  # the two would overwrite each other when others are stored
+            self.set(name, entry)
+        return True
+
+    def _text(self, entry: Entry) -> str:
+        text = entry.document().decode()
+        candidates = self._writable[:1] if self._has_written else self._writable
+        for kind, (limit, encoding) in _LIMITS.items():
+            if len(text) > limit // 4 and any(isinstance(backend, kind) for backend in candidates):
+                size = len(text.encode(encoding))
+                if size > limit:
+                    raise ValueTooLargeError(size, limit, entry.collection, entry.key)
+        return text
+
+    def _find(self, backend: KeyringBackend, name: str) -> tuple[str, bytes] | None:
+        """Return the name and the password of the user that a backend takes a name for."""
+        try:
+            if not isinstance(backend, Windows.WinVaultKeyring):
+                text = self._call(lambda: backend.get_password(self._service, name))
+                return None if text is None else (name, text.encode())
+            found: Any = self._call(lambda: backend.get_credential(self._service, name))
+        except UndecodableError:
+            return name, UNREADABLE
+        if found is None:
+            # Windows heeds case only in the user who was stored last (None), who may be another, and undecodable.
+            with suppress(UndecodableError):
+                found = self._call(lambda: backend.get_credential(self._service, None))
+            if found is None or (found.username or "").casefold() != name.casefold():
+                return None
+        return found.username or name, found.password.encode()
+
+    def _delete(self, backend: KeyringBackend, name: str) -> bool:
+        try:
+            self._call(lambda: backend.delete_password(self._service, name))
+        except PasswordDeleteError:
+            if self._find(backend, name) is not None:
+                raise
+            return False  # somebody else has done it meanwhile
+        return True
+
+    def _call(self, function: Callable[[], T]) -> T:
+        try:
+            return function()
+        except UnicodeError:  # which holds the text
+            pass
+        except BaseException as error:
+            self.close()  # a connection that was interrupted may be in the middle of something
+            if type(error).__name__ != "ItemNotFoundException":
+                raise
+            # Another program has deleted what SecretStorage was about to look at.
+            return function()
+        raise UndecodableError("a password is no text")

@@ -1,0 +1,283 @@
+"""Secrets of the KV engine, version 2, over hvac's client, and where entries lie among them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
+from urllib.parse import quote
+from weakref import WeakValueDictionary
+
+import orjson
+
+from keyvalue._core import runtime
+from keyvalue._core.entry import Entry
+from keyvalue._core.extras import needs
+from keyvalue._core.flat import UNREADABLE, CompoundNames, Place, digest, is_settled
+from keyvalue.errors import DeserializationError
+
+with needs("vault"):
+    import requests
+    from hvac.exceptions import InvalidRequest, UnsupportedOperation, VaultError
+    from urllib3.exceptions import ProtocolError
+
+__all__ = ["TOO_LARGE", "Found", "Secrets", "UnsendableError", "VaultNames", "is_path", "is_sendable"]
+
+_LONGEST_NAME = 150  # bytes; a file's name of 255 bytes holds 157 in the form that Vault encrypts them to
+_LONGEST_OLD_NAME = 4096  # bytes; the server takes 0.08 s to look up such a name, and four times as long for each twice as long
+_NO_SUCH_PATH = frozenset({400, 404, 405, 414, 431})  # answers to what can't be a name
+_NO_CHECK = frozenset({400, 404, 405})
+_CHECK_AND_SET = "check-and-set"
+_UPGRADING = "Upgrading from non-versioned"
+_TOO_LARGE = "value being too large|exceeds allowed length|body too large"
+_KNOWN = re.compile(
+    f"{_CHECK_AND_SET}|{_UPGRADING}|{_TOO_LARGE}|permission denied|invalid token|no handler for route|Vault is sealed|standby|namespace"
+)
+"""What is passed on of errors that may quote what was to be stored."""
+
+TOO_LARGE = re.compile(f"{_TOO_LARGE}|HTTP status 413")
+"""What the message of an error has if a secret is larger than the server takes."""
+
+_HOME = re.compile("~[0-9a-f]{64}/~[0-9a-f]{64}")
+
+
+class UnsendableError(ValueError):
+    """A request that can't be sent as it is; what requests raises for those quotes tokens and passwords."""
+
+
+class Found(NamedTuple):
+    """What lies under a name.
+
+    Attributes:
+        document: The document; None if there is no secret, or its latest version is deleted.
+        version: The version of the secret, deleted or not; 0 if there is none.
+    """
+
+    document: bytes | None
+    version: int
+
+
+class _Answer(NamedTuple):
+    """The status of an answer, and its content if that is an object in JSON."""
+
+    status: int
+    content: Mapping[str, Any]
+
+
+class Secrets:
+    """The secrets under a mount point, each with a document in its field `value`. Any number of threads may use them.
+
+    Args:
+        client: hvac's client.
+        mount_point: Where the engine is mounted.
+    """
+
+    def __init__(self, client: Any, mount_point: str) -> None:
+        self.client = client
+        self._mount = quote(mount_point)
+        self._renew()
+        runtime.renewed_by_fork(self)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+
+    def turn(self, name: str) -> threading.Lock:
+        """Return the lock of a name, which keeps other calls from writing between a look and what is done about it."""
+        with self._lock:
+            return self._turns.setdefault(name, threading.Lock())
+
+    def check(self) -> None:
+        """See that the engine is of version 2: one of version 1 takes the same requests for some about other secrets."""
+        # The command line asks this too; whoever may use anything under the mount point is answered.
+        answer = self._send("get", f"sys/internal/ui/mounts/{self._mount}", tolerated=_NO_CHECK)
+        mount = _mapping(answer.content.get("data"))
+        if answer.status == 200 and (mount.get("type") != "kv" or _mapping(mount.get("options")).get("version") != "2"):
+            raise UnsupportedOperation("the engine is of another type or version")
+
+    def find(self, name: str, *, tolerant: bool = False) -> Found:
+        """Return what lies under a name.
+
+        Args:
+            name: The name.
+            tolerant: Whether nothing lies under what can't be a name; otherwise that is an error.
+        """
+        answer = self._send("get", self._path("data", name), tolerated=_NO_SUCH_PATH if tolerant else ())
+        secret = _mapping(answer.content.get("data"))
+        metadata = _mapping(secret.get("metadata"))
+        if answer.status != 200:
+            return Found(None, metadata.get("version", 0))
+        if "version" not in metadata:
+            raise UnsupportedOperation("a secret has no version")
+        value = _mapping(secret.get("data")).get("value")
+        return Found(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else UNREADABLE, metadata["version"])
+
+    def put(self, name: str, document: bytes, version: int | None = None) -> bool:
+        """Store a document, and return whether that was done.
+
+        Args:
+            name: The name.
+            document: The document.
+            version: The version that the secret must have. None: any, which some engines and secrets don't allow.
+        """
+        options = {} if version is None else {"cas": version}
+        content = orjson.dumps({"data": {"value": document.decode()}, "options": options})
+        try:
+            answer = self._send("post", self._path("data", name), content)
+        except InvalidRequest as error:
+            if _CHECK_AND_SET in error.args[0]:
+                return False
+            raise
+        if "version" not in _mapping(answer.content.get("data")):
+            raise UnsupportedOperation("a write made no version")
+        return True
+
+    def delete(self, name: str) -> None:
+        """Remove a secret, with all versions."""
+        if self._send("delete", self._path("metadata", name)).status != 204:
+            raise UnsupportedOperation("a removal was answered by something else")  # as by a proxy that redirects
+
+    def names_in(self, folder: str) -> Sequence[str]:
+        """Return the names in a folder, which is empty or ends with a slash, as do the names of folders in it."""
+        path = folder[:-1]
+        tolerated = () if not path or is_path(path) else _NO_SUCH_PATH
+        # A method of the name LIST may not outlive a redirection; what the query says does.
+        answer = self._send("get", self._path("metadata", path) + "?list=true", tolerated=tolerated)
+        if answer.status != 200:
+            return ()
+        names = _mapping(answer.content.get("data")).get("keys")
+        if not isinstance(names, list):
+            raise UnsupportedOperation("a folder has no names")
+        return cast("list[str]", names)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.adapter.close()
+
+    def _path(self, what: str, name: str) -> str:
+        return f"{self._mount}/{what}/{quote(name)}"
+
+    def _send(self, method: str, path: str, content: bytes | None = None, *, tolerated: Collection[int] = ()) -> _Answer:
+        """Send a request, and return the answer if it says that it was done or that there is no such secret, or is tolerated."""
+        try:
+            status, answer = self._sent(method, path, content)
+        except requests.ConnectionError as error:
+            # A connection in the pool can be dead without anybody having noticed. One request is sent again, not all of a call: a delete
+            # would look again for what it has deleted.
+            if not error.args or not isinstance(error.args[0], ProtocolError):
+                raise
+            status, answer = self._sent(method, path, content)
+        errors = answer.get("errors")
+        is_missing = status == 404 and (errors == [] or "data" in answer)  # and not what a proxy says
+        if status < 300 or status in tolerated or is_missing:
+            return _Answer(status, answer)
+        told = [str(error) for error in cast("list[object]", errors)] if isinstance(errors, list) else []
+        if content is not None:
+            told = [known[0] for error in told if (known := _KNOWN.search(error))]
+        elif self.client.token and any(self.client.token in error for error in told):
+            told = []
+        if status > 503 or any(_UPGRADING in error for error in told):  # it is away for an instant
+            status = 503
+        # Made here, because an error of hvac's making holds all that was answered, and the URL with a password that may be in it.
+        raise VaultError.from_status(status, f"HTTP status {status}", errors=told, method=method, url=path)
+
+    def _sent(self, method: str, path: str, content: bytes | None) -> _Answer:
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        try:
+            answer = self.client.adapter.request(method, f"/v1/{path}", headers=headers, raise_exception=False, data=content)
+        except ValueError:
+            problem = UnsendableError("the URL, the token or the namespace can't be sent")
+        else:
+            if not isinstance(answer, requests.Response):  # hvac decodes what it can
+                return _Answer(200, _mapping(answer))
+            decoded: object = None
+            with suppress(ValueError):
+                decoded = answer.json()
+            return _Answer(answer.status_code, _mapping(decoded))
+        raise problem
+
+
+class VaultNames(CompoundNames):
+    """The names `<collection>::<key>`; `<digest of the collection>/<digest of the key>` for what can't be a path."""
+
+    def places(self, collection: str, key: str) -> Sequence[Place]:
+        """Return the places of a pair."""
+        found: list[Place] = []
+        old: str | None = None
+        for name, is_shared, is_strict in super().places(collection, key):
+            if not is_strict and _fits(name):
+                found.append(Place(name, is_shared))
+                continue
+            if "::" in name:
+                old = _old(collection, name)
+            if not is_shared:
+                found.append(Place(f"{digest(collection)}/{digest(key)}"))
+        return found if old is None else [*found, Place(old, shared=True, strict=True)]
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        """Return what the names of a collection start with."""
+        plain, escaped = super().prefixes(collection)
+        old = _sent_to(f"{plain}k")
+        found = [f"{digest(collection)}/", *([escaped] if is_path(f"{escaped}k") else [])]
+        return found if old is None else [*found, old[:-1]]
+
+    def single(self, collection: str, keys: Sequence[str]) -> list[str] | None:
+        """Return the names of pairs that all have one place, or None if some have more."""
+        names = super().single(collection, keys)
+        return names if names is not None and all(map(_fits, names)) else None
+
+    def may_be(self, name: str) -> bool:
+        """Return whether a name has the form of one of a pair."""
+        return "::" in name or "~:" in name or _HOME.fullmatch(name) is not None
+
+    def is_anothers(self, name: str, document: bytes) -> bool:
+        """Return whether a document under a name that is one pair's alone says to be of another: py-key-value-aio mixes some up."""
+        try:
+            entry = Entry.from_document(document, "", "")
+        except DeserializationError:
+            return False
+        if not (entry.collection and entry.key):
+            return False
+        return all(place.strict or place.name != name for place in self.places(entry.collection, entry.key))
+
+
+def _fits(name: str) -> bool:
+    """Return whether every server can have a secret of this name, whatever its storage."""
+    return len(name.encode()) <= _LONGEST_NAME and is_path(name)
+
+
+def is_path(name: str) -> bool:
+    """Return whether a request about a name gets to the server as it is, and the server takes it."""
+    return name.isprintable() and is_settled(name) and not any(part in ("", ".", "..") for part in name.split("/"))
+
+
+def _sent_to(name: str) -> str | None:
+    """Return which secret py-key-value-aio's requests about a name are about: `.` and `..` are resolved, empty parts dropped on the way."""
+    if name.endswith(("/.", "/..")) or len(name.encode()) > _LONGEST_OLD_NAME:
+        return None
+    parts: list[str] = []
+    for part in name.split("/"):
+        if part == ".." and not parts:
+            return None
+        if part == "..":
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _old(collection: str, name: str) -> str | None:
+    """Return where py-key-value-aio puts a pair whose plain name is given, if that is among the other names of the collection."""
+    prefix, found = _sent_to(f"{collection}::k"), _sent_to(name)
+    return found if prefix is not None and found is not None and found.startswith(prefix[:-1]) else None
+
+
+def is_sendable(text: str) -> bool:
+    """Return whether a text can be the value of a header."""
+    return text != "" and text.isascii() and text.isprintable() and " " not in text
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

@@ -1,0 +1,171 @@
+"""A store in the keyring of the system, over the package keyring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from keyvalue._core import arguments, sanitization
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue._core.extras import needs
+from keyvalue._core.flat import Change, FittingNames, FlatStore, Names
+from keyvalue._core.store import ErrorTable, Stability
+from keyvalue.errors import InvalidKeyError, KeyValueStoreError, StoreConnectionError, StoreRefusedError
+
+with needs("keyring"):
+    from keyring.backend import KeyringBackend
+    from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError
+
+    from keyvalue.stores._keyring import HiddenError, Manner, Ring, UndecodableError
+
+__all__ = ["KeyringStore", "KeyringV1CollectionSanitizationStrategy", "KeyringV1KeySanitizationStrategy"]
+
+_LOCKED = "the keyring is locked, and its prompt was dismissed or could not be shown; unlock it and try again"
+_MISSING = (
+    "there is no keyring that keeps anything. Start a Secret Service (GNOME Keyring, KWallet, KeePassXC), or choose another backend: "
+    "with backend=, keyring.set_keyring(), PYTHON_KEYRING_BACKEND or keyringrc.cfg"
+)
+_AWAY = "could not reach the keyring's service; is it running, and is DBUS_SESSION_BUS_ADDRESS right?"
+_HIDDEN = (
+    "a keyring of the chain that is for reading only has this entry, and what is stored behind it would not be read; "
+    "pass the keyring to use as backend="
+)
+_UNDECODABLE = (
+    "the keyring holds a password of this service that is no text, and would have to move it; "
+    "remove it there, or choose another service_name"
+)
+
+_BY_NAME = {
+    "LockedException": _LOCKED,  # of SecretStorage
+    "PromptDismissedException": _LOCKED,
+    "SecretServiceNotAvailableException": _AWAY,
+    "org.freedesktop.Secret.Error.IsLocked": _LOCKED,  # of jeepney, the errors that D-Bus passes on
+    "org.freedesktop.Secret.Error.NoSession": _AWAY,
+    "org.freedesktop.DBus.Error.NoReply": _AWAY,
+    "DBusException": _AWAY,  # of dbus-python
+    1312: "Windows has no credentials for this logon; run as a user who is logged on",  # ERROR_NO_SUCH_LOGON_SESSION
+}
+"""What errors mean that only come with the packages of some systems: by the name of the class, or the error's own name or number."""
+
+
+class KeyringV1KeySanitizationStrategy(sanitization.HybridSanitizationStrategy):
+    """Names keys by ASCII letters and digits, 256 characters at most; what was changed has 8 digits of a SHA-256 appended."""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=256, allowed_characters=sanitization.ALPHANUMERIC)
+
+
+class KeyringV1CollectionSanitizationStrategy(KeyringV1KeySanitizationStrategy):
+    """Names collections, in the same way."""
+
+
+class KeyringStore(FlatStore):
+    """Keeps entries in the keyring of the system: Secret Service, macOS Keychain, Windows Credential Manager, or another one of keyring's.
+
+    Format: the password of the user `<collection>::<key>` of the service is the JSON document of `keyvalue._core.entry` (see
+    `keyvalue._core.flat` for names that this would mix). A name that a keyring can't hold (NUL; on Windows, more than 512 UTF-16 units) is
+    replaced by `~` and the SHA-256 in hexadecimal of `<length of the collection>:<collection>:<key>`. With sanitization strategies, their
+    names stand for collection and key; where another entry has that place, the pair goes to a name of the latter form. So it does where
+    another entry's name differs from its own in case only, on Windows and in third parties' backends: some of those ignore case too.
+
+    A keyring can't be listed, so neither can the store, nor destroyed. `delete` reads first, so two deleters in two processes may both be
+    told True. Expired entries stay until they are deleted or put again.
+
+    Calls run one at a time, in a worker thread on asyncio and trio: the same goes for all stores of the process over backends of one class.
+    They have no time limit, as a prompt waits for a person. The backend is looked up when the store is opened. Of a chain of backends, all
+    are read and deleted from, and the first that can be written to is written, unless one before it has the entry.
+
+    Args:
+        service_name: The service that the passwords are of. Default "py-key-value".
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        key_sanitization_strategy: What names keys: an object with `sanitize(key)`. Default: the key itself.
+        collection_sanitization_strategy: What names collections, likewise.
+        backend: The backend of keyring to use, an instance. Default: the one that `keyring.get_keyring()` returns.
+
+    Raises:
+        InvalidKeyError: The name of the service is empty, or holds NUL or a lone surrogate.
+        TypeError: The backend is none.
+        StoreConnectionError: On use: the keyring is locked or missing, or keeps nothing.
+        ValueTooLargeError: On put: the document has more than 2560 bytes in UTF-16 (Windows), or than 64 MiB (Secret Service). Nothing is
+            written then.
+    """
+
+    stability: ClassVar[Stability] = "beta"
+    runs_inline = True
+    errors: ClassVar[ErrorTable] = (
+        (KeyringLocked, StoreConnectionError, _LOCKED),
+        (NoKeyringError, StoreConnectionError, _MISSING),
+        (InitError, StoreConnectionError, "the keyring could not be opened; is its service running, and is the configured backend there?"),
+        (HiddenError, StoreRefusedError, _HIDDEN),
+        (UndecodableError, StoreRefusedError, _UNDECODABLE),
+        (KeyringError, StoreRefusedError, "the keyring refused"),
+        (PermissionError, StoreRefusedError, "the keyring's files may not be used; whose are they?"),
+        (OSError, StoreConnectionError, _AWAY),
+        (NotImplementedError, StoreRefusedError, "the keyring's backend can't do that"),
+        (Exception, StoreRefusedError, "the keyring's backend failed"),  # third parties' raise anything
+    )
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        service_name: str = "py-key-value",
+        default_collection: str | None = None,
+        key_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+        collection_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+        backend: KeyringBackend | None = None,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        if "\0" in arguments.name(service_name, "service name"):
+            raise InvalidKeyError("The service name holds NUL, which keyrings can't")
+        if backend is not None and not isinstance(backend, KeyringBackend):
+            raise TypeError(f"The backend must be an instance of keyring.backend.KeyringBackend, not {arguments.article(backend)}")
+        self._strategies = key_sanitization_strategy, collection_sanitization_strategy
+        self._client = Client("KeyringStore", make=lambda: Ring(service_name, backend), exclusive=True)
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        for name in (type(error).__name__, getattr(error, "name", None), getattr(error, "winerror", None)):
+            if isinstance(name, str | int) and name in _BY_NAME and not self._closed:
+                return self._problem(StoreConnectionError, _BY_NAME[name], error)
+        return super()._mapped(error)
+
+    async def _open(self) -> None:
+        await super()._open()
+        self.names: Names = _Names(*self._strategies, await self._use(lambda ring: ring.open()))
+
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        await self._use(lambda ring: ring.check(entries))  # all, before one is written
+        await super()._put(collection, entries)
+
+    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        return [await self._use(lambda ring, name=name: ring.get(name)) for name in names]
+
+    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
+        for name, entry in entries:
+            await self._use(lambda ring, name=name, entry=entry: ring.set(name, entry))
+
+    async def _exchange(self, changes: Sequence[Change]) -> Sequence[bool]:
+        return [await self._use(lambda ring, change=change: ring.exchange(*change)) for change in changes]
+
+    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        return [await self._use(lambda ring, name=name: ring.remove(name)) for name in names]
+
+
+class _Names(FittingNames):
+    """The names `<collection>::<key>`, or those of what strategies make of the two; digests for what can't be one, or not alone."""
+
+    def __init__(
+        self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None, manner: Manner
+    ) -> None:
+        self._keys = keys
+        self._collections = collections
+        self._longest = manner.longest
+        is_sharing = manner.ignores_case or keys is not None or collections is not None
+        super().__init__(is_plain=not is_sharing, is_sharing=is_sharing)
+
+    def _parts(self, collection: str, key: str) -> tuple[str, str]:
+        return self._collections.sanitize(collection) if self._collections else collection, self._keys.sanitize(key) if self._keys else key
+
+    def _fits(self, name: str) -> bool:
+        return "\0" not in name and (self._longest is None or len(name.encode("utf-16-le")) <= 2 * self._longest)

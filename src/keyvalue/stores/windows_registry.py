@@ -1,0 +1,319 @@
+"""A store in the registry of Windows, over winreg."""
+
+from __future__ import annotations
+
+import re
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, ClassVar, Literal
+
+from keyvalue._core import arguments, runtime, sanitization
+from keyvalue._core.client import Client
+from keyvalue._core.entry import Entry
+from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, Names, Place, digest, digest_of
+from keyvalue._core.store import ErrorTable, Stability
+from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, ValueTooLargeError
+
+try:
+    import winreg
+except ImportError as _error:
+    raise ImportError(
+        "WindowsRegistryStore is for Windows only: it needs winreg, which Python has on no other system. "
+        "Use another store here, such as keyvalue.stores.filetree.FileTreeStore",
+        name="winreg",
+    ) from _error
+
+__all__ = ["WindowsRegistryStore", "WindowsRegistryV1CollectionSanitizationStrategy"]
+
+_PATH = "Software\\py-key-value"
+_LONGEST_KEY = 255  # UTF-16 code units; Microsoft's "Registry element size limits" has this number and the next two
+_LONGEST_VALUE_NAME = 16_383  # likewise
+_DEEPEST = 32  # levels that one call makes
+_LARGEST = 2**31  # bytes of UTF-16 in one value; a hive, which is one file, has at most so many: Microsoft's "Registry storage space"
+_PAGE = 500  # values
+_PASSES = 10
+_DIGEST = re.compile(r"~[0-9a-f]{64}", re.IGNORECASE)
+_NO_ROOM = "the system has no memory left for it, or the value is too large"
+
+# What Windows numbers its errors.
+_NO_MORE = 259  # ERROR_NO_MORE_ITEMS
+_DELETED = 1018  # ERROR_KEY_DELETED
+_PASSING = {
+    8: _NO_ROOM,  # ERROR_NOT_ENOUGH_MEMORY
+    14: _NO_ROOM,  # ERROR_OUTOFMEMORY
+    1016: "the registry could not be read from the disk, or written to it",  # ERROR_REGISTRY_IO_FAILED
+    1115: "the system is shutting down",  # ERROR_SHUTDOWN_IN_PROGRESS
+    1450: _NO_ROOM,  # ERROR_NO_SYSTEM_RESOURCES
+    _DELETED: "its key in the registry was deleted at the same moment",
+}
+
+_guard = threading.Lock()
+_locks: weakref.WeakValueDictionary[tuple[int, str], Any] = weakref.WeakValueDictionary()
+
+
+class WindowsRegistryV1CollectionSanitizationStrategy(sanitization.HybridSanitizationStrategy):
+    """The names of registry keys: letters and digits of ASCII, at most 96; what is changed gets 8 digits of a SHA-256."""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=96, allowed_characters=sanitization.ALPHANUMERIC)
+
+
+class WindowsRegistryStore(EnumerableFlatStore):
+    r"""Keeps each entry in a value of the registry of Windows, for small things: Microsoft advises against more than 2048 bytes in a value.
+
+    Format: under the registry key `<hive>\<registry_path>\<collection>`, a value of type REG_SZ that is named by the key holds the JSON
+    document of `keyvalue._core.entry`. A `\` in a collection separates registry keys. With sanitization strategies, their names stand for
+    collection and key. What can't be a name in the registry (a collection of which a part between two `\` is empty or has more than 255
+    UTF-16 code units, or that is more than 32 levels deep with the path; a key of more than 16383; what holds NUL) is replaced by `~` and
+    the SHA-256 in hexadecimal, of the collection or of `<characters in the collection>:<collection>:<key>`. So is a key whose value holds
+    another entry's document: the registry ignores case. Whose a value is, is written in it.
+
+    A put is one value, set as a whole, and so is what a read sees. But the registry can't compare and set: where two processes write the
+    same key, or keys that differ in case only, at the same moment, the later one may replace what it has not seen. For the same reason
+    deleting reads first, and two processes that delete at the same moment may both be told that the entry was there. Within one
+    process neither happens.
+
+    Expired entries take up space until `cull`. Calls run in worker threads on asyncio and trio, in synchronous code directly.
+
+    Args:
+        hive: "HKEY_CURRENT_USER", which is the default, or "HKEY_LOCAL_MACHINE", where only administrators may write.
+        registry_path: The registry key under the hive in which the collections lie. Default `Software\py-key-value`.
+        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        key_sanitization_strategy: What names values: an object with `sanitize(key)`. Default: the key itself.
+        collection_sanitization_strategy: What names registry keys, likewise.
+
+    Raises:
+        ImportError: On importing the module: this is not Windows.
+        ValueError: The hive is another one, or the path can't be one.
+        StoreRefusedError: On use: the user may not do that, or the registry refuses for another reason.
+        StoreConnectionError: On use: memory, the disk or a deletion at the same moment is in the way.
+        ValueTooLargeError: On put: the document takes more than 2 GiB of UTF-16, as much as a whole file of the registry.
+    """
+
+    stability: ClassVar[Stability] = "beta"
+    runs_inline = True
+    errors: ClassVar[ErrorTable] = (
+        (PermissionError, StoreRefusedError, "this user may not do that; only administrators may write to HKEY_LOCAL_MACHINE"),
+        (OSError, StoreRefusedError, "the registry refused"),
+    )
+
+    @arguments.checked
+    def __init__(
+        self,
+        *,
+        hive: Literal["HKEY_CURRENT_USER", "HKEY_LOCAL_MACHINE"] | None = None,
+        registry_path: str | None = None,
+        default_collection: str | None = None,
+        key_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+        collection_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
+    ) -> None:
+        super().__init__(default_collection=default_collection)
+        hive = hive or "HKEY_CURRENT_USER"
+        if hive not in ("HKEY_CURRENT_USER", "HKEY_LOCAL_MACHINE"):
+            raise ValueError('The hive must be "HKEY_CURRENT_USER" or "HKEY_LOCAL_MACHINE"')
+        path = registry_path or _PATH
+        parts = path.split("\\")
+        if not all(map(_is_key, parts)) or len(parts) >= _DEEPEST:
+            raise ValueError(
+                rf"No registry_path can be {path[:300]!r}: give it without the hive, without \ at its ends, and at most 31 levels deep"
+            )
+        self.names: Names = _RegistryNames(key_sanitization_strategy, collection_sanitization_strategy, _DEEPEST - len(parts))
+        self._host = f"{hive}\\{path}"
+        self._client = Client("WindowsRegistryStore", make=lambda: _Registry(getattr(winreg, hive), path, len(parts)), close=lambda _: None)
+
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        large = [entry for entry in entries if len(entry.json) > _LARGEST // 4]
+        if large:  # their exact size is only known by writing them
+            await runtime.aside(lambda: _check_sizes(large))
+        await super()._put(collection, entries)
+
+    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+        return self._use(lambda registry: registry.read(names))
+
+    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[object]:
+        return self._use(lambda registry: [registry.put(name, entry) for name, entry in entries])
+
+    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
+        return self._use(lambda registry: [registry.exchange(*change) for change in changes])
+
+    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+        for path in [prefix[:-1]] if prefix else await self._use(lambda registry: list(registry.paths())):
+            names = await self._use(lambda registry, path=path: registry.names(path))
+            for start in range(0, len(names), _PAGE):
+                page = names[start : start + _PAGE]
+                documents = await self._use(lambda registry, page=page: registry.read(page))
+                yield [(name, document) for name, document in zip(page, documents, strict=True) if document is not None]
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        mapped = super()._mapped(error)
+        advice = _PASSING.get(getattr(error, "winerror", 0))
+        return self._problem(StoreConnectionError, advice, error) if advice and isinstance(mapped, StoreRefusedError) else mapped
+
+
+class _RegistryNames(Names):
+    """The names of values: the path of a registry key below that of the store, which may be empty, then NUL and the value's own name.
+
+    Args:
+        keys: What names values.
+        collections: What names registry keys.
+        depth: How many levels of registry keys a collection may have.
+    """
+
+    def __init__(
+        self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None, depth: int
+    ) -> None:
+        self._keys = keys
+        self._collections = collections
+        self._depth = depth
+
+    def places(self, collection: str, key: str) -> Sequence[Place]:
+        path, mixed = self._paths(collection)
+        name = self._keys.sanitize(key) if self._keys else key
+        fits = 0 < _units(name) <= _LONGEST_VALUE_NAME and "\0" not in name and not _DIGEST.fullmatch(name)
+        found = [Place(f"{path}\0{name}", shared=True)] if fits else []
+        found.append(Place(f"{path}\0{digest_of(collection, key)}"))
+        if fits and mixed is not None:
+            found.append(Place(f"{mixed}\0{name}", shared=True, strict=True))
+        return found
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        path, mixed = self._paths(collection)
+        return [f"{path}\0"] if mixed is None else [f"{path}\0", f"{mixed}\0"]
+
+    def _paths(self, collection: str) -> tuple[str, str | None]:
+        r"""Return the path of a collection; and, if the registry would take its name for another's, also that one's: `a\\b` for `a\b`."""
+        path = self._collections.sanitize(collection) if self._collections else collection
+        parts = path.split("\\")
+        there = [part for part in parts if part]
+        if not all(map(_is_key, there)) or len(there) > self._depth or _DIGEST.fullmatch(path):
+            return digest(collection), None
+        return (path, None) if there == parts else (digest(collection), "\\".join(there))
+
+
+class _Registry:
+    """Documents in the registry; see `_RegistryNames` for their names.
+
+    Args:
+        hive: A key that is always open.
+        path: The path of the store's key below it.
+        depth: How many levels that has.
+    """
+
+    def __init__(self, hive: int, path: str, depth: int) -> None:
+        self._hive = hive
+        self._path = path
+        self._depth = depth
+
+    def read(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the documents under some names."""
+        documents: list[bytes | None] = []
+        for path, group in groupby((name.partition("\0") for name in names), lambda parts: parts[0]):
+            values = [value for _, _, value in group]
+            try:
+                with winreg.OpenKey(self._hive, self._full(path), 0, winreg.KEY_QUERY_VALUE) as key:
+                    documents += [_document(key, value) for value in values]
+            except OSError as error:
+                if not _is_missing(error):
+                    raise
+                documents += [None] * len(values)
+        return documents
+
+    def put(self, name: str, entry: Entry) -> None:
+        """Store the document of an entry under a name, in place of what was there."""
+        path, _, value = name.partition("\0")
+        text = entry.document().decode()
+        with self._lock(name), winreg.CreateKeyEx(self._hive, self._full(path), 0, winreg.KEY_SET_VALUE) as key:
+            winreg.SetValueEx(key, value, 0, winreg.REG_SZ, text)
+
+    def exchange(self, name: str, expected: bytes | None, entry: Entry | None) -> bool:
+        """Store the document of an entry, or remove what is there if there is none; only if what is there is what is expected."""
+        with self._lock(name):
+            if self.read([name]) != [expected]:
+                return False
+            if entry is not None:
+                self.put(name, entry)
+                return True
+            path, _, value = name.partition("\0")
+            try:
+                with winreg.OpenKey(self._hive, self._full(path), 0, winreg.KEY_SET_VALUE) as key:
+                    winreg.DeleteValue(key, value)
+            except OSError as error:
+                if not _is_missing(error):
+                    raise
+                return False
+            return True
+
+    def names(self, path: str) -> list[str]:
+        """Return the names of all values of a registry key."""
+        return [f"{path}\0{value}" for value in self._listed(path, 1, lambda key, index: winreg.EnumValue(key, index)[0])]
+
+    def paths(self, path: str = "", depth: int = 0) -> Iterator[str]:
+        """Yield the path of the store's registry key and those of all below it, as deep as a collection may lie."""
+        yield path
+        if self._depth + depth < _DEEPEST:
+            for name in self._listed(path, 0, winreg.EnumKey):
+                yield from self.paths(f"{path}\\{name}" if path else name, depth + 1)
+
+    def _listed(self, path: str, kind: int, name: Callable[[Any, int], str]) -> list[str]:
+        """Return the names of all subkeys (0) or values (1) of a registry key."""
+        found: dict[str, None] = {}
+        try:
+            with winreg.OpenKey(self._hive, self._full(path), 0, winreg.KEY_READ) as key:
+                for _ in range(_PASSES):
+                    before = winreg.QueryInfoKey(key)
+                    for index in range(before[kind]):
+                        try:
+                            found[name(key, index)] = None
+                        except OSError as error:
+                            if getattr(error, "winerror", 0) != _NO_MORE:
+                                raise
+                            break
+                    # What another process adds or removes meanwhile moves the others, so that some may not have been seen.
+                    if winreg.QueryInfoKey(key) == before:
+                        break
+        except OSError as error:
+            if not _is_missing(error):
+                raise
+        return list(found)
+
+    def _full(self, path: str) -> str:
+        return f"{self._path}\\{path}" if path else self._path
+
+    def _lock(self, name: str) -> Any:
+        """Return the lock of a value, which is the same for all stores of this process that may change it."""
+        with _guard:
+            return _locks.setdefault((self._hive, f"{self._path}\\{name}".casefold()), threading.RLock())
+
+
+def _document(key: Any, value: str) -> bytes | None:
+    try:
+        text: object = winreg.QueryValueEx(key, value)[0]
+    except FileNotFoundError:
+        return None
+    try:
+        return text.encode() if isinstance(text, str) else UNREADABLE
+    except UnicodeEncodeError:
+        return UNREADABLE
+
+
+def _check_sizes(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        size = len(entry.document().decode().encode("utf-16-le")) + 2
+        if size > _LARGEST:
+            raise ValueTooLargeError(size, _LARGEST, entry.collection, entry.key)
+
+
+def _is_missing(error: OSError) -> bool:
+    return isinstance(error, FileNotFoundError) or getattr(error, "winerror", 0) == _DELETED
+
+
+def _is_key(name: str) -> bool:
+    """Return whether a registry key can have a name."""
+    return 0 < _units(name) <= _LONGEST_KEY and "\0" not in name
+
+
+def _units(name: str) -> int:
+    """Return how many UTF-16 code units a name has."""
+    return len(name) + sum(character > "\uffff" for character in name)

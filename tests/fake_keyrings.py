@@ -1,0 +1,144 @@
+"""Fakes of backends of keyring, for what no real one does on demand. keyring never chooses them by itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from keyring.backend import KeyringBackend
+from keyring.backends.chainer import ChainerBackend
+from keyring.backends.Windows import DecodingCredential, WinVaultKeyring
+from keyring.errors import PasswordDeleteError
+
+__all__ = ["LAST", "FakeCaseIgnoringKeyring", "FakeChain", "FakeKeyring", "FakeReadOnlyKeyring", "FakeWinVaultKeyring", "FakeWindowsError"]
+
+
+LAST: Any = -2  # the priority; a chain takes none below 1, and keyring's own that refuses everything has 0
+
+
+class FakeKeyring(KeyringBackend):
+    """A keyring in memory.
+
+    Attributes:
+        passwords: The passwords by service and user.
+        delay: Seconds that each call takes.
+        delays: Seconds that the next calls take, instead.
+        error: What each call raises.
+        calls: The calls that were begun.
+        most_at_once: How many calls were under way at the same time.
+    """
+
+    priority = LAST
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passwords: dict[tuple[str, str], str] = {}
+        self.delay = 0.0
+        self.delays: list[float] = []
+        self.error: Exception | None = None
+        self.calls: list[tuple[str, str]] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def _call(self, method: str, username: str) -> Generator[None, None, None]:
+        with self._lock:
+            self.calls.append((method, username))
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            delay = self.delays.pop(0) if self.delays else self.delay
+        try:
+            time.sleep(delay)
+            if self.error is not None:
+                raise self.error
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+    def get_password(self, service: str, username: str) -> str | None:
+        with self._call("get", username):
+            return self.passwords.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        with self._call("set", username):
+            self.passwords[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        with self._call("delete", username):
+            if self.passwords.pop((service, username), None) is None:
+                raise PasswordDeleteError("not found")
+
+
+class FakeCaseIgnoringKeyring(FakeKeyring):
+    """One that takes users whose names differ in case for one, as keyrings.alt's in files do."""
+
+    priority = LAST
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return super().get_password(service, username.lower())
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        super().set_password(service, username.lower(), password)
+
+    def delete_password(self, service: str, username: str) -> None:
+        super().delete_password(service, username.lower())
+
+
+class FakeReadOnlyKeyring(FakeKeyring):
+    """One that can only be read, which is how those for package indexes are."""
+
+    priority = LAST
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise NotImplementedError
+
+    def delete_password(self, service: str, username: str) -> None:
+        raise NotImplementedError
+
+
+class FakeChain(ChainerBackend):
+    """keyring's own chain, of backends that a test names."""
+
+    priority = LAST
+    backends: Any = ()
+
+    def __init__(self, *backends: KeyringBackend) -> None:
+        super().__init__()
+        self.backends = backends
+
+
+class FakeWindowsError(Exception):
+    """What pywin32 raises."""
+
+    def __init__(self, winerror: int, function: str, text: str) -> None:
+        super().__init__(winerror, function, text)
+        self.winerror = winerror
+
+
+class FakeWinVaultKeyring(WinVaultKeyring):
+    """keyring's own backend for Windows, over a fake of the Credential Manager that knows its limits, and no difference in case."""
+
+    priority = LAST
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vault: dict[str, DecodingCredential] = {}
+
+    def _read_credential(self, target: str) -> DecodingCredential | None:
+        return self.vault.get(target.upper())
+
+    def _set_password(self, target: str, username: str, password: str) -> None:
+        blob = password.encode("utf-16-le")
+        if len(blob) > 2560:
+            raise FakeWindowsError(1783, "CredWrite", "The stub received bad data.")
+        if len(username.encode("utf-16-le")) > 2 * 513 or "\0" in target + username:
+            raise FakeWindowsError(87, "CredWrite", "The parameter is incorrect.")
+        self.vault[target.upper()] = DecodingCredential(TargetName=target, UserName=username, CredentialBlob=blob)
+
+    def _delete_password(self, target: str) -> None:
+        self.vault.pop(target.upper(), None)
