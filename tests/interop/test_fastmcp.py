@@ -1,0 +1,405 @@
+"""FastMCP with our stores where it asks for an `AsyncKeyValue`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+import fastmcp
+import httpx2
+import pytest
+from cryptography.fernet import Fernet
+from fastmcp import Client, Context, FastMCP
+from fastmcp.client.auth import OAuth
+from fastmcp.exceptions import ToolError
+from fastmcp.server.auth.jwt_issuer import derive_jwt_key
+from fastmcp.server.auth.oauth_proxy import OAuthProxy
+from fastmcp.server.auth.providers.introspection import IntrospectionTokenVerifier
+from fastmcp.server.dependencies import get_session
+from fastmcp.server.event_store import EventStore
+from fastmcp.server.middleware.caching import ResponseCachingMiddleware
+from fastmcp.server.sessions import SessionId, SessionProvider
+from key_value.aio.stores.filetree import FileTreeStore as OldFileTreeStore
+from key_value.aio.stores.filetree import FileTreeV1CollectionSanitizationStrategy as OldCollectionStrategy
+from key_value.aio.stores.filetree import FileTreeV1KeySanitizationStrategy as OldKeyStrategy
+from key_value.aio.stores.memory import MemoryStore as OldMemoryStore
+from key_value.aio.wrappers.encryption import FernetEncryptionWrapper as OldFernetEncryptionWrapper
+from mcp.shared.auth import AuthorizationCodeResult
+
+from keyvalue.protocols import AsyncKeyValue
+from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
+from keyvalue.stores.memory import MemoryStore
+from keyvalue.wrappers.encryption import FernetEncryptionWrapper
+from tests.interop.fake_identity_provider import CLIENT_ID, CLIENT_SECRET, SCOPE, FakeIdentityProvider
+from tests.interop.serving import serving
+from tests.servers import free_port
+
+pytestmark = pytest.mark.backends("memory", "disk", "filetree", "redis")
+
+
+class Restarts:
+    """A store that outlives the process of a server: each start opens it anew, but for memory, which has no second life."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._in_memory: Any = None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[Any, None]:
+        store = self._in_memory or self._make()
+        if isinstance(store, MemoryStore):
+            self._in_memory = store
+            yield store
+            return
+        async with store:
+            yield store
+
+
+@pytest.fixture
+def storage(make_raw: Callable[[], Any]) -> Restarts:
+    return Restarts(make_raw)
+
+
+async def test_responses_are_served_from_the_store(storage: Restarts) -> None:
+    called: list[int] = []
+
+    def server(store: AsyncKeyValue) -> FastMCP:
+        mcp: FastMCP = FastMCP("adds", middleware=[ResponseCachingMiddleware(cache_storage=store)])
+
+        @mcp.tool
+        def double(n: int) -> str:
+            called.append(n)
+            return f"twice {n} is {2 * n}"
+
+        return mcp
+
+    async with storage.opened() as store, Client(server(store)) as client:
+        assert (await client.call_tool("double", {"n": 4})).data == "twice 4 is 8"
+        assert (await client.call_tool("double", {"n": 4})).data == "twice 4 is 8"
+        assert called == [4]
+        assert await store.keys("tools/list") != []
+    async with storage.opened() as store, Client(server(store)) as client:
+        (key,) = await store.keys("tools/call")
+        row, seconds = await store.ttl(key, collection="tools/call")
+        assert 3000 < seconds <= 3600
+        changed = json.loads(json.dumps(row).replace("twice 4 is 8", "changed in the store"))
+        await store.put(key, changed, collection="tools/call", ttl=seconds)
+        assert (await client.call_tool("double", {"n": 4})).data == "changed in the store"
+        assert called == [4]
+        assert await store.delete(key, collection="tools/call")
+        assert (await client.call_tool("double", {"n": 4})).data == "twice 4 is 8"
+        assert called == [4, 4]
+
+
+def counter(store: AsyncKeyValue) -> FastMCP:
+    mcp: FastMCP = FastMCP("counts", session_state_store=store)
+    mcp.add_provider(SessionProvider())
+
+    @mcp.tool
+    async def count(session_id: SessionId) -> int:
+        session = await get_session(session_id)
+        calls = (await session.get("calls") or 0) + 1
+        await session.set("calls", calls)
+        return calls
+
+    @mcp.tool
+    async def remember(text: str, context: Context) -> str | None:
+        before = await context.get_state("text")
+        await context.set_state("text", text)
+        return before
+
+    return mcp
+
+
+async def test_sessions_outlive_a_restart_of_the_server(storage: Restarts) -> None:
+    async with storage.opened() as store, Client(counter(store)) as client:
+        session = (await client.call_tool("create_session")).data
+        other = (await client.call_tool("create_session")).data
+        assert (await client.call_tool("count", {"session_id": session})).data == 1
+        assert (await client.call_tool("count", {"session_id": session})).data == 2
+    async with storage.opened() as store, Client(counter(store)) as client:
+        assert (await client.call_tool("count", {"session_id": session})).data == 3
+        assert (await client.call_tool("count", {"session_id": other})).data == 1
+        assert len(await store.keys("fastmcp_state")) == 2
+        await client.call_tool("end_session", {"session_id": session})
+        with pytest.raises(ToolError):
+            await client.call_tool("count", {"session_id": session})
+        assert len(await store.keys("fastmcp_state")) == 1
+
+
+async def test_state_of_a_connection(storage: Restarts) -> None:
+    async with storage.opened() as store:
+        server = counter(store)
+        async with Client(server, mode="legacy") as client:
+            assert (await client.call_tool("remember", {"text": "a"})).data is None
+            assert (await client.call_tool("remember", {"text": "b"})).data == "a"
+        async with Client(server, mode="legacy") as client:
+            assert (await client.call_tool("remember", {"text": "c"})).data is None
+        (key, _) = await store.keys("fastmcp_state")
+        value, seconds = await store.ttl(key, collection="fastmcp_state")
+        assert value["value"] in ("b", "c")
+        assert seconds > 0
+
+
+@pytest.mark.parametrize("make_store", [OldMemoryStore, MemoryStore], ids=["predecessor", "keyvalue"])
+async def test_a_tool_that_returns_nan_is_refused_by_fastmcp_itself(make_store: Callable[[], Any]) -> None:
+    mcp: FastMCP = FastMCP("measures", middleware=[ResponseCachingMiddleware(cache_storage=make_store())])
+
+    @mcp.tool
+    def measure() -> dict[str, float]:
+        return {"ratio": math.nan}
+
+    async with Client(mcp) as client:
+        with pytest.raises(ToolError, match="non-finite float"):
+            await client.call_tool("measure")
+
+
+@pytest.mark.parametrize(("make_store", "takes_nan"), [(OldMemoryStore, True), (MemoryStore, False)], ids=["predecessor", "keyvalue"])
+async def test_a_tool_that_stores_nan_is_refused_where_it_used_to_work(make_store: Callable[[], Any], takes_nan: bool) -> None:
+    store = make_store()
+    mcp: FastMCP = FastMCP("measures")
+
+    @mcp.tool
+    async def measure() -> str:
+        await store.put("last", {"ratio": math.nan})
+        return "measured"
+
+    async with Client(mcp) as client:
+        if takes_nan:
+            assert (await client.call_tool("measure")).data == "measured"
+            assert math.isnan((await store.get("last"))["ratio"])
+        else:
+            with pytest.raises(ToolError, match="serialize"):
+                await client.call_tool("measure")
+            assert await store.get("last") is None
+
+
+@pytest.mark.parametrize("make_store", [OldMemoryStore, MemoryStore], ids=["predecessor", "keyvalue"])
+async def test_state_that_is_no_json_is_refused_as_fastmcp_refuses_it(make_store: Callable[[], Any]) -> None:
+    mcp: FastMCP = FastMCP("refuses", session_state_store=make_store())
+
+    @mcp.tool
+    async def keep(context: Context) -> str:
+        try:
+            await context.set_state("object", {"of no JSON": object()})
+        except TypeError as error:
+            return str(error)
+        return "kept"
+
+    async with Client(mcp) as client:
+        assert "not serializable" in (await client.call_tool("keep")).data
+
+
+async def test_events_are_replayed(storage: Restarts) -> None:
+    async with storage.opened() as store:
+        mcp: FastMCP = FastMCP("reports")
+
+        @mcp.tool
+        async def work(context: Context) -> str:
+            for step in range(3):
+                await context.report_progress(step, 3, f"step {step}")
+            return "done"
+
+        app = mcp.http_app(event_store=EventStore(storage=store))
+        headers = {"Accept": "application/json, text/event-stream"}
+        async with serving(app, free_port()) as url, httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
+            hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+            reply = await client.post("/mcp", json=rpc("initialize", hello, 1))
+            reply.raise_for_status()
+            client.headers["Mcp-Session-Id"] = reply.headers["mcp-session-id"]
+            client.headers["MCP-Protocol-Version"] = "2025-11-25"
+            await client.post("/mcp", json=rpc("notifications/initialized", None, None))
+            call = {"name": "work", "arguments": {}, "_meta": {"progressToken": "t"}}
+            reply = await client.post("/mcp", json=rpc("tools/call", call, 2))
+            seen = events(reply.text)
+            assert [event["params"]["message"] for _, event in seen if "params" in event] == ["step 0", "step 1", "step 2"]
+            assert seen[-1][1]["result"]["content"][0]["text"] == "done"
+            # As if the connection had been lost after the first of them.
+            missed: list[tuple[str, Any]] = []
+            async with client.stream("GET", "/mcp", headers={"Last-Event-ID": seen[0][0]}) as stream:
+                text = ""
+                async for chunk in stream.aiter_text():
+                    text += chunk
+                    missed = events(text)
+                    if len(missed) >= len(seen) - 1:
+                        break
+            assert missed == seen[1:]
+        assert {*await store.keys("fastmcp_events")} >= {identifier for identifier, _ in seen}
+
+    async with storage.opened() as store:  # and by a new server
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message.event_id)
+
+        assert await EventStore(storage=store).replay_events_after(seen[0][0], send)
+        assert sent == [identifier for identifier, _ in seen[1:]]
+
+
+def rpc(method: str, params: dict[str, Any] | None, identifier: int | None) -> dict[str, Any]:
+    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+    if params is not None:
+        message["params"] = params
+    if identifier is not None:
+        message["id"] = identifier
+    return message
+
+
+def events(text: str) -> list[tuple[str, Any]]:
+    """Return the identifiers and messages of those events of a stream that have both and are complete."""
+    found: list[tuple[str, Any]] = []
+    for block in re.split(r"\r?\n\r?\n", text)[:-1]:
+        fields: dict[str, str] = {name: value for name, _, value in (line.partition(": ") for line in block.splitlines())}
+        if fields.get("id") and fields.get("data"):
+            found.append((fields["id"], json.loads(fields["data"])))
+    return found
+
+
+class Browser(OAuth):
+    """The client's side of an authorization, with a user who consents to everything."""
+
+    authorizations = 0
+
+    async def redirect_handler(self, authorization_url: str) -> None:
+        self.authorizations += 1
+        async with httpx2.AsyncClient(timeout=20) as browser:
+            url, reply = authorization_url, await browser.get(authorization_url)
+            while True:
+                if reply.is_redirect:
+                    url = urljoin(url, reply.headers["location"])
+                    if url.startswith(f"http://localhost:{self.redirect_port}/"):
+                        break
+                    reply = await browser.get(url)
+                else:  # FastMCP's page of consent
+                    assert reply.status_code == 200, reply.text
+                    form = {name: re.search(rf'name="{name}" value="([^"]*)"', reply.text) for name in ("txn_id", "csrf_token")}
+                    fields = {name: unescape(match[1]) for name, match in form.items() if match}
+                    reply = await browser.post(url, data={**fields, "action": "approve"}, headers={"Origin": origin(url)})
+        query = parse_qs(urlsplit(url).query)
+        iss = query.get("iss", [None])[0]
+        self._answer = AuthorizationCodeResult(code=query["code"][0], state=query["state"][0], iss=iss)
+
+    async def callback_handler(self) -> AuthorizationCodeResult:
+        return self._answer
+
+
+def origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def protected(provider_url: str, url: str, store: Any | None) -> Any:
+    """Make a server that lets in whom the identity provider lets in."""
+    verifier = IntrospectionTokenVerifier(
+        introspection_url=f"{provider_url}/introspect", client_id=CLIENT_ID, client_secret=CLIENT_SECRET, required_scopes=[SCOPE]
+    )
+    proxy = OAuthProxy(
+        upstream_authorization_endpoint=f"{provider_url}/authorize",
+        upstream_token_endpoint=f"{provider_url}/token",
+        upstream_client_id=CLIENT_ID,
+        upstream_client_secret=CLIENT_SECRET,
+        token_verifier=verifier,
+        base_url=url,
+        client_storage=store,
+    )
+    mcp: FastMCP = FastMCP("protected", auth=proxy)
+
+    @mcp.tool
+    def greet() -> str:
+        return "hello"
+
+    return mcp.http_app()
+
+
+async def greeting(url: str, browser: OAuth) -> str:
+    async with Client(f"{url}/mcp", auth=browser) as client:
+        return (await client.call_tool("greet")).data
+
+
+STORED_BY_THE_PROXY = {"mcp-upstream-tokens", "mcp-oauth-proxy-clients", "mcp-jti-mappings", "mcp-refresh-tokens"}
+
+
+async def test_an_authorization_outlives_restarts(storage: Restarts) -> None:
+    provider, port = FakeIdentityProvider(), free_port()
+    async with serving(provider.app, free_port()) as provider_url:
+        url = f"http://127.0.0.1:{port}"
+        async with storage.opened() as store:
+            async with serving(protected(provider_url, url, store), port):
+                browser = Browser(token_storage=store)
+                assert await greeting(url, browser) == "hello"
+                assert browser.authorizations == 1
+            assert {*await store.collections()} >= STORED_BY_THE_PROXY
+        # Both the server and the client are new, and nobody is asked again.
+        async with storage.opened() as store:
+            async with serving(protected(provider_url, url, store), port):
+                browser = Browser(token_storage=store)
+                assert await greeting(url, browser) == "hello"
+                assert browser.authorizations == 0
+            (tokens,) = await store.keys("mcp-upstream-tokens")
+            assert (await store.get(tokens, collection="mcp-upstream-tokens"))["access_token"] in provider.tokens
+            # What is no longer in the store is no longer known.
+            await store.destroy_collection("mcp-jti-mappings")
+            await store.destroy_collection("mcp-refresh-tokens")
+            async with serving(protected(provider_url, url, store), port):
+                browser = Browser(token_storage=store)
+                assert await greeting(url, browser) == "hello"
+                assert browser.authorizations == 1
+
+
+@pytest.mark.filterwarnings("ignore:Using in-memory token storage")
+async def test_its_default_token_store_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """FastMCP fills a file tree with the predecessor's store; a server with ours on the same files goes on from there."""
+    monkeypatch.setattr(fastmcp.settings, "home", tmp_path)
+    provider, port, tokens = FakeIdentityProvider(), free_port(), OldMemoryStore()
+    put = OldFernetEncryptionWrapper.put
+    pairs: set[tuple[str, str]] = set()
+
+    async def noting_put(self: OldFernetEncryptionWrapper, *, key: str, value: Any, collection: str, ttl: float | None = None) -> None:
+        pairs.add((collection, key))
+        await put(self, key, value, collection=collection, ttl=ttl)
+
+    monkeypatch.setattr(OldFernetEncryptionWrapper, "put", noting_put)
+    async with serving(provider.app, free_port()) as provider_url:
+        url = f"http://127.0.0.1:{port}"
+        async with serving(protected(provider_url, url, None), port):
+            assert await greeting(url, Browser(token_storage=tokens)) == "hello"
+        (directory,) = (tmp_path / "oauth-proxy").iterdir()
+        fernet = Fernet(
+            derive_jwt_key(
+                high_entropy_material=derive_jwt_key(high_entropy_material=CLIENT_SECRET, salt="fastmcp-jwt-signing-key").decode(),
+                salt="fastmcp-storage-encryption-key",
+            )
+        )
+        their_files = OldFileTreeStore(
+            data_directory=directory,
+            key_sanitization_strategy=OldKeyStrategy(directory),
+            collection_sanitization_strategy=OldCollectionStrategy(directory),
+        )
+        our_files = FileTreeStore(
+            data_directory=directory,
+            key_sanitization_strategy=FileTreeV1KeySanitizationStrategy(directory),
+            collection_sanitization_strategy=FileTreeV1CollectionSanitizationStrategy(directory),
+        )
+        theirs = OldFernetEncryptionWrapper(their_files, fernet=fernet)
+        ours: Any = FernetEncryptionWrapper(our_files, fernet=fernet, raise_on_decryption_error=False)
+        found: set[str] = set()
+        for collection, key in pairs:
+            value = await ours.get(key, collection=collection)
+            assert value == await theirs.get(key, collection=collection)
+            if value is not None:  # what serves once is gone by now
+                found.add(collection)
+                assert "__encrypted_data__" in ((await our_files.get(key, collection=collection)) or {})
+        assert found >= STORED_BY_THE_PROXY
+        assert {*await ours.collections()} >= STORED_BY_THE_PROXY
+        async with serving(protected(provider_url, url, ours), port):
+            browser = Browser(token_storage=tokens)
+            assert await greeting(url, browser) == "hello"
+            assert browser.authorizations == 0
+        await our_files.close()

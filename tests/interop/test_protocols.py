@@ -1,0 +1,95 @@
+"""The predecessor's protocols hold for our stores and wrappers, and ours for its, by `isinstance`.
+
+`tests/typing/protocols.py` is the same for type checkers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from key_value.aio.protocols import key_value as old
+from key_value.aio.stores.disk import DiskStore as OldDiskStore
+from key_value.aio.stores.filetree import FileTreeStore as OldFileTreeStore
+from key_value.aio.stores.memory import MemoryStore as OldMemoryStore
+from key_value.aio.wrappers.compression import CompressionWrapper as OldCompressionWrapper
+from key_value.aio.wrappers.prefix_collections import PrefixCollectionsWrapper as OldPrefixCollectionsWrapper
+from key_value.aio.wrappers.prefix_keys import PrefixKeysWrapper as OldPrefixKeysWrapper
+from key_value.aio.wrappers.statistics import StatisticsWrapper as OldStatisticsWrapper
+
+from keyvalue import protocols
+from keyvalue.stores.memory import MemoryStore
+from keyvalue.wrappers.fallback import FallbackWrapper
+from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
+from tests import backends
+
+CAPABILITIES = [
+    "AsyncKeyValueProtocol",
+    "AsyncKeyValue",
+    "AsyncEnumerateKeysProtocol",
+    "AsyncEnumerateCollectionsProtocol",
+    "AsyncDestroyStoreProtocol",
+    "AsyncDestroyCollectionProtocol",
+    "AsyncCullProtocol",
+]
+URLS: Mapping[str, str] = {
+    "redis": "redis://localhost:1/0",
+    "redis-cluster": "redis://localhost:1",
+    "valkey": "redis://localhost:1",
+    "valkey-cluster": "redis://localhost:1",
+    "memcached": "memcached://localhost:1",
+    "mongodb": "mongodb://localhost:1",
+    "mongodb-replicaset": "mongodb://localhost:1",
+    "dynamodb": "http://localhost:1",
+    "elasticsearch": "http://localhost:1",
+    "vault": "http://localhost:1",
+}
+"""Nothing connects before the first call."""
+
+
+@pytest.mark.parametrize("protocol", CAPABILITIES)
+@pytest.mark.parametrize("name", [*backends.MAKERS])
+def test_theirs_hold_for_ours(name: str, protocol: str, tmp_path: Path) -> None:
+    made = backends.MAKERS[name](tmp_path, URLS.get(name, ""))
+    assert isinstance(made, getattr(old, protocol)) is isinstance(made, getattr(protocols, protocol))
+    is_basic = protocol in ("AsyncKeyValueProtocol", "AsyncKeyValue")
+    assert isinstance(made, getattr(old, protocol)) is (is_basic or name not in ("null", *backends.UNLISTED))
+
+
+THEIRS: Mapping[str, Callable[[Path], Any]] = {
+    "memory": lambda _: OldMemoryStore(),
+    "disk": lambda where: OldDiskStore(directory=where / "disk"),
+    "filetree": lambda where: OldFileTreeStore(data_directory=where),
+    "compression": lambda _: OldCompressionWrapper(key_value=OldMemoryStore()),
+    "prefix-collections": lambda _: OldPrefixCollectionsWrapper(key_value=OldMemoryStore(), prefix="app"),
+    "prefix-keys": lambda _: OldPrefixKeysWrapper(key_value=OldMemoryStore(), prefix="app"),
+    "statistics": lambda _: OldStatisticsWrapper(key_value=OldMemoryStore()),
+}
+
+
+@pytest.mark.parametrize("protocol", CAPABILITIES)
+@pytest.mark.parametrize("name", THEIRS)
+async def test_ours_hold_for_theirs(name: str, protocol: str, tmp_path: Path) -> None:
+    made = THEIRS[name](tmp_path)
+    assert isinstance(made, getattr(protocols, protocol)) is isinstance(made, getattr(old, protocol))
+    assert protocol not in ("AsyncKeyValueProtocol", "AsyncKeyValue") or isinstance(made, getattr(old, protocol))
+    if name == "disk":
+        await made.close()
+
+
+async def test_stacks_of_both() -> None:
+    bottom = MemoryStore()
+    stack = PrefixKeysWrapper(OldPrefixKeysWrapper(key_value=FallbackWrapper(bottom, OldMemoryStore()), prefix="b"), "a")
+    await stack.put("k", {"n": 1}, ttl=60)
+    value, seconds = await stack.ttl("k")
+    assert value == {"n": 1}
+    assert seconds is not None
+    assert await bottom.keys() == ["b__a__k"]
+    assert await stack.delete_many(["k", "other"]) == 1
+
+
+def test_objects_that_are_no_store_are_told_apart() -> None:
+    assert not isinstance({}, protocols.AsyncKeyValue)
+    assert not isinstance(object(), old.AsyncKeyValue)
