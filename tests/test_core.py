@@ -22,9 +22,16 @@ from keyvalue import errors, protocols
 from keyvalue._core import arguments, codec
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
+from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, InvalidKeyError, InvalidTTLError, KeyValueError, SerializationError
 from keyvalue.protocols import key_value
+from keyvalue.stores.base import EnumerableStore
+from keyvalue.stores.disk import DiskStore
+from keyvalue.stores.filetree import FileTreeStore
+from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.null import NullStore
+from keyvalue.stores.rocksdb import RocksDBStore
+from tests.runtimes import Runtime
 
 
 def run(program: str, **environment: str) -> str:
@@ -198,9 +205,53 @@ def test_constructors_check_plain_classes_unions_and_generics() -> None:
 
 @pytest.mark.parametrize("timeout", ["5", None, timedelta(seconds=5)])
 def test_a_duration_that_is_no_number(timeout: Any) -> None:
-    with pytest.raises(TypeError, match=r"timeout must be a number of seconds, not a \w+"):
+    with pytest.raises(TypeError, match=r"timeout must be a number of seconds, not (a \w+|None)"):
         arguments.seconds(timeout, "timeout")
     assert arguments.seconds(1, "timeout") == 1
+
+
+@pytest.mark.parametrize(("given", "said"), [(MemoryStore, "the class MemoryStore"), (None, "None"), (1, "an int"), ({}, "a dict")])
+def test_what_is_no_store_is_named(given: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=f"takes an AsyncKeyValue, an object with its eight methods, not {said}$"):
+        BlockingKeyValue(given)
+
+
+@pytest.mark.parametrize("store", [DiskStore, FileTreeStore, RocksDBStore])
+def test_a_directory_that_is_no_path(store: Any) -> None:
+    name = {RocksDBStore: "path", DiskStore: "directory", FileTreeStore: "data_directory"}[store]
+    wrong: Any = {name: 5}
+    with pytest.warns(UserWarning, match=f"{name} should be"), pytest.raises(TypeError, match="must be a str or a Path, not an int"):
+        store(**wrong)
+
+
+class Wrong(EnumerableStore):
+    """A store whose author has made mistakes."""
+
+    runs_inline = True
+
+    async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+        return [None]
+
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        pass
+
+    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+        return 0
+
+    def _scan(self, collection: str | None) -> Any:
+        return []
+
+    async def _cull(self, now: float) -> None:
+        pass
+
+
+async def test_mistakes_of_a_stores_author_are_named(runtime: Runtime) -> None:
+    kv = runtime.adapt(Wrong())
+    with pytest.raises(RuntimeError, match=r"Wrong\._get returned 1 entries for 2 keys"):
+        await kv.get_many(["k", "l"])
+    for call in (kv.keys, kv.collections, kv.destroy):
+        with pytest.raises(TypeError, match=r"Wrong\._scan must be an asynchronous generator"):
+            await call()
 
 
 def test_bulk_calls_say_which_is_bad() -> None:

@@ -60,9 +60,21 @@ def address(url: str) -> Any:
     [{"url": ""}, {"url": "localhost"}, {"url": "http://localhost"}, {"url": f"redis://:{SECRET}@host:port/0"}],
 )
 def test_a_url_that_can_not_be_parsed(arguments: Any) -> None:
-    with pytest.raises(ValueError, match=r"URL|[Pp]ort") as caught:
+    with pytest.raises(ValueError, match=r"URL; it should look like redis://user:password@localhost:6379/0") as caught:
         RedisStore(**arguments)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [6379, b"redis://localhost"])
+def test_a_url_that_is_no_text(url: Any) -> None:
+    with pytest.warns(UserWarning, match="url should be"), pytest.raises(TypeError, match=r"URL of RedisStore must be a str, not an? "):
+        RedisStore(url=url)
+
+
+async def test_a_database_that_the_server_has_not(runtime: Runtime, redis_url: str) -> None:
+    kv = runtime.adapt(RedisStore(url=redis_url.rpartition("/")[0] + "/9999"))
+    with pytest.raises(StoreRefusedError, match="is there such a database"):
+        await kv.get("k")
 
 
 @pytest.mark.parametrize("url", ["redis://localhost/zero", f"rediss://:{SECRET}@localhost/0x1", f"redis://user:12/{SECRET}@localhost"])
@@ -93,7 +105,8 @@ def test_both_client_and_url() -> None:
 
 @pytest.mark.parametrize("client", ["redis://localhost", object(), redis.Redis, redis.ConnectionPool()])
 def test_a_client_of_a_wrong_type(client: Any) -> None:
-    with pytest.warns(UserWarning, match="client should be"), pytest.raises(TypeError, match=r"redis\.Redis or a redis\.asyncio\.Redis"):
+    said = r"a Redis or a RedisCluster of redis or redis\.asyncio"
+    with pytest.warns(UserWarning, match="client should be"), pytest.raises(TypeError, match=said):
         RedisStore(client=client)
 
 

@@ -131,6 +131,32 @@ def test_the_examples_of_the_documentation_pass(tmp_path: Path, page: str, name:
     assert set(result.counts) == {"passed"}, result.text
 
 
+def test_the_example_over_a_network_passes(tmp_path: Path, redis_url: str) -> None:
+    program = example("write-a-store.md", "HashStore").replace("asyncio.run(main())\n", "")
+    tests = f"""{IMPORTS}
+import redis
+from example import HashStore
+
+URL = {redis_url!r}
+
+
+class TestHashStore(StoreContract):
+    @pytest.fixture(autouse=True)
+    def empty(self) -> None:
+        with redis.Redis.from_url(URL) as client:
+            client.flushdb()
+
+    def make(self, directory: Path) -> HashStore:
+        return HashStore(URL, default_collection=self.default_collection)
+
+    def damage(self, directory: Path, collection: str, key: str) -> None:
+        with redis.Redis.from_url(URL) as client:
+            client.hset(f"hash:{{collection}}", key, b"damaged")
+"""
+    result = outsider(tmp_path, {"example.py": program, "test_example.py": tests})
+    assert set(result.counts) == {"passed"}, result.text
+
+
 # Broken stores, and all tests that they fail. Each is as `MemoryStore` but for what its methods do.
 
 OF_TTLS = {
@@ -177,6 +203,7 @@ BROKEN: Mapping[str, tuple[str, set[str]]] = {
             "test_str_subclasses_are_names",
             "test_cull_removes_only_what_has_expired",
             "test_destroying_a_collection",
+            "test_expired_entries_are_absent_to_delete_and_listing",
             "test_many_calls_at_once",
             "test_limits_of_listing",
             "test_what_a_store_can_do_is_what_it_says",
@@ -213,14 +240,14 @@ BROKEN: Mapping[str, tuple[str, set[str]]] = {
     ),
     "AlwaysDeleted": (
         "async def delete(self, key, *, collection=None):\n    await super().delete(key, collection=collection)\n    return True\n",
-        {"test_neighbours_never_meet", "test_expiry", "test_reading_creates_nothing"},
+        {"test_neighbours_never_meet", "test_expired_entries_are_absent_to_delete_and_listing", "test_reading_creates_nothing"},
     ),
     "CountsDuplicates": (
         (
             "async def delete_many(self, keys, *, collection=None):\n"
             "    return await super().delete_many(keys, collection=collection) and len(keys)\n"
         ),
-        {"test_expiry", "test_bulk_results_are_aligned", "test_bulk_of_many"},
+        {"test_expired_entries_are_absent_to_delete_and_listing", "test_bulk_results_are_aligned", "test_bulk_of_many"},
     ),
     "RaisesAfterWriting": (
         (
@@ -466,6 +493,13 @@ class TestMine(StoreContract):
         runtime.run(main)
 
 
+class TestNotDamaged(TestSaidToKeep):
+    persistent = False
+
+    def damage(self, directory: Path, collection: str, key: str) -> None:
+        pass
+
+
 class CullsNothing(SimpleStore):
     async def _cull(self, now):
         pass
@@ -474,6 +508,19 @@ class CullsNothing(SimpleStore):
 class TestCullsNothing(TestClaims):
     def make(self, directory: Path) -> CullsNothing:
         return CullsNothing()
+
+
+class CullsBlindly(SimpleStore):
+    async def _cull(self, now):
+        expired = [row for page in [page async for page in self._scan(None)] for row in page if row.expires_at and row.expires_at <= now]
+        await asyncio.sleep(0)
+        for row in expired:
+            await self._delete(row.collection, [row.key])
+
+
+class TestCullsBlindly(TestClaims):
+    def make(self, directory: Path) -> CullsBlindly:
+        return CullsBlindly()
 
 
 class TestAnother(StoreContract):
@@ -523,6 +570,14 @@ def test_a_store_that_hides_what_it_should_remove_is_noticed(of_others: Result) 
     assert of_others.failed["TestCullsNothing"] == {"test_cull_removes_only_what_has_expired"}
 
 
+def test_that_what_is_damaged_is_an_error_is_tested_if_it_can_be_damaged(of_others: Result) -> None:
+    assert of_others.failed["TestNotDamaged"] == {"test_a_damaged_entry_is_an_error_for_its_own_key_alone"}
+
+
+def test_a_cull_that_removes_what_was_put_again_is_noticed(of_others: Result) -> None:
+    assert of_others.failed["TestCullsBlindly"] == {"test_cull_keeps_what_is_put_meanwhile"}
+
+
 def test_which_collection_is_the_default_is_as_the_class_says(of_others: Result) -> None:
     assert of_others.failed["TestAnother"] == {"test_the_default_collection", "test_limits_of_listing"}
 
@@ -566,7 +621,8 @@ def test_a_store_with_slots_goes_through_the_portal_too() -> None:
         runs_inline = True
 
     store: Any = undeclared(Slotted())
-    assert type(store).__name__ == "UndeclaredSlotted"
+    assert type(store) is not Slotted
+    assert type(store).__name__ == "Slotted"
     assert "runs_inline" not in vars(type(store))
 
 
@@ -589,6 +645,15 @@ def test_stores_are_closed_also_if_the_test_fails() -> None:
         with pytest.raises(LookupError):
             runtime.run(fails)
     assert closed == ["asyncio", "trio", "direct", "portal"]
+
+
+def test_a_store_that_forgets_to_call_its_base_is_told_so() -> None:
+    class Forgets(MemoryStore):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(AssertionError, match=r"Forgets.__init__ must call super\(\).__init__\("):
+        Runtime("asyncio").adapt(Forgets())
 
 
 def test_what_awaits_something_else_than_the_store_is_told_so() -> None:

@@ -31,10 +31,12 @@ __all__ = [
     "names",
     "one_of",
     "seconds",
+    "url",
     "with_article",
 ]
 
 F = TypeVar("F", bound=Callable[..., None])
+T = TypeVar("T")
 
 CHECK_TYPES = not any(
     os.environ.get(variable, "").lower() in ("1", "true", "yes")
@@ -185,8 +187,11 @@ def directory(path: str | os.PathLike[str] | None, auto_create: bool) -> None:
     """Check that a directory is there, unless it may be made.
 
     Raises:
+        TypeError: It is no path.
         ValueError: It is missing.
     """
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise TypeError(f"The directory must be a str or a Path, not {article(path)}")
     if path and not auto_create and not os.path.isdir(path):
         raise ValueError(f"The directory {str(path)!r} does not exist; create it, or leave out auto_create=False")
 
@@ -207,6 +212,30 @@ def seconds(value: float, what: str) -> float:
     if not value > 0:
         raise ValueError(f"{what} must be a positive number of seconds")
     return value
+
+
+def url(owner: str, value: str, parse: Callable[[str], T | None], example: str) -> T:
+    """Check a URL, without showing it: it may hold a password.
+
+    Args:
+        owner: Whose it is, for the message.
+        value: The URL.
+        parse: Returns what it says, or None if it can't be parsed.
+        example: A right one, for the message.
+
+    Returns:
+        What it says.
+
+    Raises:
+        TypeError: It is not a str.
+        ValueError: It can't be parsed.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"The URL of {owner} must be a str, not {article(value)}")
+    said = parse(value)
+    if said is None:
+        raise ValueError(f"{owner} can't parse the URL; it should look like {example}, with user name and password percent-encoded")
+    return said
 
 
 def checked(constructor: F) -> F:
@@ -265,8 +294,10 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def article(value: object) -> str:
-    """Return the name of a value's type with its article."""
-    return with_article(type(value).__name__)
+    """Return what a value is, for a message: the name of its type with its article."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return "None" if value is None else with_article(type(value).__name__)
 
 
 def with_article(name: str) -> str:

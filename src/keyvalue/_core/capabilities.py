@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from keyvalue._core.arguments import article
 from keyvalue.protocols.key_value import (
     AsyncCullProtocol,
     AsyncDestroyCollectionProtocol,
@@ -71,7 +72,7 @@ def require_async(key_value: K, owner: str) -> K:
         TypeError: It lacks some of the eight methods, or is of the synchronous colour.
     """
     if isinstance(key_value, type) or not isinstance(key_value, AsyncKeyValue):
-        raise TypeError(f"{owner} takes an AsyncKeyValue, an object with its eight methods, not a {type(key_value).__name__}")
+        raise TypeError(f"{owner} takes an AsyncKeyValue, an object with its eight methods, not {article(key_value)}")
     if not _is_async(key_value.get):
         raise TypeError(
             f"{owner} takes an asynchronous key-value store, but {type(key_value).__name__}.get is synchronous; "

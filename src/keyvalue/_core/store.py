@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import arguments, clock, codec, runtime
 from keyvalue._core.client import Client
@@ -303,6 +303,8 @@ class BaseStore(ABC):
         if not await self._wanted(collection, distinct):
             return []
         found = await self._get(collection, distinct)
+        if len(found) != len(distinct):
+            raise RuntimeError(f"{type(self).__name__}._get returned {len(found)} entries for {len(distinct)} keys: one for each, or None")
         if len(distinct) == len(keys):
             return list(found)
         by_key = dict(zip(distinct, found, strict=True))
@@ -418,6 +420,12 @@ class EnumerableStore(BaseStore):
         await self._ready()
         await self._write("", None, self._cull(clock.now()))
 
+    def _pages(self, collection: str | None) -> aclosing[AsyncGenerator[Sequence[Row], None]]:
+        pages = self._scan(collection)
+        if not isinstance(cast("object", pages), AsyncGenerator):
+            raise TypeError(f"{type(self).__name__}._scan must be an asynchronous generator: `async def` with a `yield` for each page")
+        return aclosing(pages)
+
     async def _listed(self, collection: str | None, limit: int | None, name: Callable[[Row], str]) -> list[str]:
         limit = arguments.limit_of(limit)
         await self._ready()
@@ -425,7 +433,7 @@ class EnumerableStore(BaseStore):
         if limit == 0:
             return []
         now = clock.now()
-        async with aclosing(self._scan(collection)) as pages:
+        async with self._pages(collection) as pages:
             async for page in pages:
                 for row in page:
                     if row.expires_at is None or row.expires_at > now:
@@ -438,7 +446,7 @@ class EnumerableStore(BaseStore):
         await self._ready()
         found = False
         now = clock.now()
-        async with aclosing(self._scan(collection)) as pages:
+        async with self._pages(collection) as pages:
             async for page in pages:
                 by_collection: dict[str, list[str]] = {}
                 for row in page:

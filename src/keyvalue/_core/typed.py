@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, Protocol, SupportsFloat, TypeVar, overload
 
+from keyvalue._core import arguments
 from keyvalue._core.capabilities import require_async
 from keyvalue.errors import DeserializationError
 from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
@@ -193,7 +194,7 @@ def require_sync(key_value: KeyValue, owner: str) -> KeyValue:
         TypeError: It is no `KeyValue`, or an asynchronous one.
     """
     if isinstance(key_value, type) or not isinstance(key_value, KeyValue):
-        raise TypeError(f"{owner} takes a KeyValue, such as BlockingKeyValue(MemoryStore()), not {type(key_value).__name__}")
+        raise TypeError(f"{owner} takes a KeyValue, such as BlockingKeyValue(MemoryStore()), not {arguments.article(key_value)}")
     if any(inspect.iscoroutinefunction(getattr(key_value, name)) for name in _METHODS):
         raise TypeError(f"{owner} takes a synchronous KeyValue; put BlockingKeyValue around {type(key_value).__name__}")
     return key_value

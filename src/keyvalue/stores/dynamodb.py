@@ -180,7 +180,7 @@ class DynamoDBStore(EnumerableFlatStore):
         if not isinstance(client, BaseClient) or client.meta.service_model.service_name != "dynamodb":
             raise TypeError(
                 "The client must be one of botocore, boto3 or aiobotocore for the service `dynamodb`, and entered if it is a context "
-                f"manager, not a {type(client).__name__}"
+                f"manager, not {arguments.article(client)}"
             )
         self._host = host_of(client.meta.endpoint_url)
         if isinstance(client, AioBaseClient):

@@ -173,19 +173,14 @@ class ElasticsearchStore(EnumerableFlatStore):
                 self._client = Client("ElasticsearchStore", given=elasticsearch_client)
             else:
                 raise TypeError(
-                    f"The client must be an Elasticsearch or an AsyncElasticsearch, not a {type(elasticsearch_client).__name__}"
+                    f"The client must be an Elasticsearch or an AsyncElasticsearch, not {arguments.article(elasticsearch_client)}"
                 )
             self._host = _hosts([node.config for node in elasticsearch_client.transport.node_pool.all()])
             # Its decoder may read large integers as floats.
             serializers = elasticsearch_client.transport.serializers
             self._is_exact = type(serializers.loads(b"18446744073709551616", Json.mimetype)) is int
             return
-        try:
-            node = url_to_node_config(url or "", use_default_ports_for_scheme=True)
-        except ValueError:
-            node = None  # the message would quote the password
-        if node is None or node.scheme not in ("http", "https"):
-            raise ValueError("ElasticsearchStore can't parse the URL: check scheme, host and port, and percent-encode user and password")
+        node = arguments.url("ElasticsearchStore", url or "", _node, "https://user:password@localhost:9200")
         self._host = _hosts([node])
         options: Any = {
             "hosts": [node],
@@ -469,6 +464,14 @@ class ElasticsearchStore(EnumerableFlatStore):
             raised = self._problem(StoreRefusedError, f"the server refused {what} ({kind})", error)
         raised.__cause__ = error
         return raised
+
+
+def _node(url: str) -> elastic_transport.NodeConfig | None:
+    try:
+        node = url_to_node_config(url, use_default_ports_for_scheme=True)
+    except ValueError:  # its message would quote the password
+        return None
+    return node if node.scheme in ("http", "https") else None
 
 
 def _hosts(nodes: Sequence[elastic_transport.NodeConfig]) -> str:

@@ -107,12 +107,12 @@ class FileTreeStore(EnumerableFlatStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         arguments.one_of("FileTreeStore", {"data_directory": data_directory})
-        places = [str(data_directory), str(metadata_directory or data_directory)]
+        places = [data_directory, metadata_directory or data_directory]
         for place in places:
             arguments.directory(place, auto_create)
         self.names: Names = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
         self._lock = threading.Lock()
-        self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None)
+        self._client = Client("FileTreeStore", make=lambda: Tree(*map(str, places)), close=lambda _: None)
 
     def _renew(self) -> None:
         super()._renew()

@@ -124,7 +124,7 @@ class MemcachedStore(FlatStore):
             self._client = Client("MemcachedStore", given=Memcached(given=client), exclusive=True)
         else:
             raise TypeError(
-                f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not a {type(client).__name__}"
+                f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not {arguments.article(client)}"
             )
 
     def _put(self, collection: str, entries: Sequence[Entry]) -> CoroutineType[Any, Any, None]:

@@ -170,7 +170,7 @@ class MongoDBStore(EnumerableStore):
             elif isinstance(client, MongoClient):
                 self._client = Client("MongoDBStore", given=_Database(client.get_database(database, RAW)))
             else:
-                raise TypeError(f"The client must be a MongoClient or an AsyncMongoClient, not a {type(client).__name__}")
+                raise TypeError(f"The client must be a MongoClient or an AsyncMongoClient, not {arguments.article(client)}")
             if not client.write_concern.acknowledged:
                 raise ValueError(_UNACKNOWLEDGED)
             return
@@ -378,20 +378,23 @@ class MongoDBStore(EnumerableStore):
         return mapped
 
 
+def _given(url: str) -> dict[str, str] | None:
+    """Return the options that a URL gives, or None if it can't be parsed."""
+    try:
+        scheme, _, rest = url.partition("://")
+        if scheme != "mongodb+srv":
+            parse_uri(url, validate=False)
+        elif not urlsplit("//" + rest).hostname:
+            return None
+        query = urlsplit(url).query.replace(";", "&")
+        return {option.lower(): value for option, value in parse_qsl(query, keep_blank_values=True)}
+    except (errors.PyMongoError, ValueError):  # its message may quote a part of the password
+        return None
+
+
 def _options(url: str | None, timeout: float) -> dict[str, Any]:
     """Return the options of a client that its URL does not give."""
-    given: dict[str, str] = {}
-    if url is not None:
-        try:
-            scheme, _, rest = url.partition("://")
-            if scheme != "mongodb+srv":
-                parse_uri(url, validate=False)
-            elif not urlsplit("//" + rest).hostname:
-                raise ValueError
-            query = urlsplit(url).query.replace(";", "&")
-            given = {option.lower(): value for option, value in parse_qsl(query, keep_blank_values=True)}
-        except (errors.PyMongoError, ValueError):  # its message may quote a part of the password
-            raise ValueError("MongoDBStore can't parse the URL: check scheme, hosts, ports, and percent-encode user and password") from None
+    given = {} if url is None else arguments.url("MongoDBStore", url, _given, "mongodb://user:password@localhost:27017")
     if re.fullmatch("0+", given.get("w", "")):
         raise ValueError(_UNACKNOWLEDGED)
     # Retrying is a wrapper's business, beyond what `_use_again` does; and pymongo's `timeoutMS`, which covers all, costs much on each call.

@@ -90,6 +90,7 @@ class RedisStore(RespStore):
         (MasterDownError, StoreConnectionError, "the primary is down"),
         (TryAgainError, StoreConnectionError, "the cluster moves the key just now"),
         (MovedError, StoreRefusedError, "the server is a node of a cluster; pass cluster=True"),
+        (redis.ResponseError, StoreRefusedError, "the server refused the command; is there such a database, and memory left?"),
         (redis.RedisError, StoreRefusedError, "the server refused the command"),
         (OSError, StoreConnectionError, "could not reach the server"),
     )
@@ -133,9 +134,7 @@ class RedisStore(RespStore):
             elif isinstance(client, redis.Redis | redis.RedisCluster):
                 self._client = Client("RedisStore", given=client)
             else:
-                raise TypeError(
-                    f"The client must be a redis.Redis or a redis.asyncio.Redis, or a RedisCluster of either, not a {type(client).__name__}"
-                )
+                raise TypeError(f"The client must be a Redis or a RedisCluster of redis or redis.asyncio, not {arguments.article(client)}")
             return
         self._is_cluster = cluster
         kind, kind_async = (redis.RedisCluster, redis.asyncio.RedisCluster) if cluster else (redis.Redis, redis.asyncio.Redis)
@@ -155,9 +154,7 @@ class RedisStore(RespStore):
                 raise ValueError("Give RedisStore either a url or host, port, db, username, password and ssl: the URL says it all")
             if ssl_ca_certs or ssl_certfile or ssl_keyfile or ssl_cert_reqs or not ssl_check_hostname:
                 raise ValueError("Give RedisStore no ssl_… beside a url: the URL says it all, as in rediss://host?ssl_ca_certs=ca.pem")
-            if not _is_url(url):
-                raise ValueError("RedisStore can't parse the URL: check scheme and port, and percent-encode user name and password")
-            place = urlsplit(url)
+            place = arguments.url("RedisStore", url, _parsed, "redis://user:password@localhost:6379/0")
             if not _names_database(place):
                 raise ValueError("RedisStore: the path of the URL must be the number of a database, as in redis://localhost:6379/0")
             self._host = place.netloc.rpartition("@")[2] or place.path
@@ -291,9 +288,9 @@ def _primaries(client: Any) -> Any:
     return initialized()
 
 
-def _is_url(url: str) -> bool:
+def _parsed(url: str) -> SplitResult | None:
     try:
         parse_url(url)
     except ValueError:  # its message may quote a part of the password
-        return False
-    return True
+        return None
+    return urlsplit(url)

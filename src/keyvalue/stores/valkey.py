@@ -121,7 +121,7 @@ class ValkeyStore(RespStore):
             elif isinstance(client, glide_sync.GlideClient | glide_sync.GlideClusterClient):
                 self._client = Client("ValkeyStore", given=client)
             else:
-                raise TypeError(f"The client must be a GlideClient or GlideClusterClient of either colour, not a {type(client).__name__}")
+                raise TypeError(f"The client must be a GlideClient or GlideClusterClient of either colour, not {arguments.article(client)}")
             return
         if config is None:
             milliseconds = ceil(timeout * 1000)

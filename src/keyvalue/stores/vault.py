@@ -131,9 +131,7 @@ class VaultStore(EnumerableFlatStore):
             if text is not None and not is_sendable(text):
                 raise ValueError(f"The {name} of VaultStore holds a space, a line break or the like, or nothing; was it read with one?")
         url = url or os.environ.get("VAULT_ADDR") or _URL
-        self._host = _host_of(url)
-        if self._host is None:
-            raise ValueError("VaultStore can't parse the URL: check the scheme (http or https), host and port")
+        self._host = arguments.url("VaultStore", url, _host_of, "https://localhost:8200")
 
         def make() -> Secrets:
             try:

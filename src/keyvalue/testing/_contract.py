@@ -22,7 +22,7 @@ import pytest
 from keyvalue._core.capabilities import ALL, PROTOCOLS
 from keyvalue._core.codec import MAX_DEPTH
 from keyvalue._core.store import DEFAULT_COLLECTION
-from keyvalue.errors import InvalidKeyError, InvalidTTLError, SerializationError, StoreClosedError
+from keyvalue.errors import DeserializationError, InvalidKeyError, InvalidTTLError, SerializationError, StoreClosedError
 from keyvalue.protocols.key_value import AsyncKeyValue
 from keyvalue.testing._clock import Clock
 from keyvalue.testing._runtime import RUNTIMES, Awaited, Runtime, RuntimeName, step
@@ -134,6 +134,17 @@ class StoreContract(ABC):
         Args:
             directory: An empty one for the test. A test may make several stores in it, one after the other: they are about the same
                 data if the store is `persistent`.
+        """
+
+    def damage(self, directory: Path, collection: str, key: str) -> None:  # noqa: B027 # optional
+        """Overwrite, in the backend, what a store keeps of an entry, by bytes that are no entry. Optional.
+
+        If it is overridden, the suite tests that what is damaged is an error for its own key alone.
+
+        Args:
+            directory: That of the test, as `make` got it. The store is open.
+            collection: The collection of the entry, a short word.
+            key: Its key, a short word.
         """
 
     @pytest.fixture
@@ -411,18 +422,19 @@ class StoreContract(ABC):
         assert await kv.get_many(["k", "stays"]) == [None, {"a": 2}]
         assert await kv.ttl_many(["k", "stays"]) == [(None, None), ({"a": 2}, None)]
         await assert_keys(kv, ["stays"])
-        assert await kv.delete("k") is False
-        assert await kv.delete_many(["k", "stays"]) == 1
-        await assert_collections(kv, [])
 
     @on_the_runtime
     async def test_expired_entries_are_absent_to_delete_and_listing(self, kv: Any, clock: Clock) -> None:
         """An expired entry is absent to every call: deleting or destroying it is False, and no listing has it."""
-        await kv.put_many(["a", "b"], [{}, {}], collection="c", ttl=5)
+        await kv.put("stays", {}, collection="d")
+        await kv.put_many(["a", "b", "e"], [{}, {}, {}], collection="c", ttl=5)
+        await kv.put_many(["a"], [{}], collection="d", ttl=5)
         clock.advance(5)
-        await assert_collections(kv, [])
+        await assert_collections(kv, ["d"])
         await assert_keys(kv, [], "c")
-        assert await kv.delete_many(["a"], collection="c") == 0
+        assert await kv.delete("a", collection="c") is False
+        assert await kv.delete_many(["b"], collection="c") == 0
+        assert await kv.delete_many(["a", "stays"], collection="d") == 1
         if offers(kv, "destroy_collection"):
             assert await kv.destroy_collection("c") is False
 
@@ -494,6 +506,53 @@ class StoreContract(ABC):
         clock.advance(-6)  # what was merely hidden would come back
         await assert_keys(kv, ["b", "stays"], "x::y")
         assert await kv.get_many(["a", "b", "stays"], collection="x::y") == [None, {"again": True}, {"a": 1}]
+
+    @on_the_runtime
+    async def test_cull_keeps_what_is_put_meanwhile(self, kv: Any, clock: Clock, runtime: Runtime) -> None:
+        """`cull`, if the store has it, never removes an entry that was put again after it had expired, not even at the same time."""
+        if not offers(kv, "cull"):
+            return
+        keys = [f"k{index}" for index in range(5 if self.slow else 50)]
+
+        async def put_again() -> None:
+            for key in keys:
+                await kv.put(key, {"again": True})
+
+        for _ in range(1 if self.slow else 3):
+            await kv.put_many(keys, [{}] * len(keys), ttl=5)
+            clock.advance(6)
+            await at_once(runtime, [kv.cull, put_again, kv.cull])
+            assert await kv.get_many(keys) == [{"again": True}] * len(keys)
+
+    # Damage
+
+    @on_the_runtime
+    async def test_a_damaged_entry_is_an_error_for_its_own_key_alone(self, kv: Any, tmp_path: Path) -> None:
+        """What is there and can't be read raises DeserializationError; listing leaves it out, `put` overwrites it, `delete` removes it.
+
+        Tried if the class of the tests overrides `damage`.
+        """
+        if type(self).damage is StoreContract.damage:
+            return
+        for overwritten in (True, False):
+            await kv.put_many(["whole", "bad"], [{"a": 1}, {"a": 2}], collection="c")
+            self.damage(tmp_path, "c", "bad")
+            if offers(kv, "cull"):
+                await kv.cull()
+            for read in (kv.get("bad", collection="c"), kv.ttl("bad", collection="c")):
+                with pytest.raises(DeserializationError):
+                    await read
+            for read in (kv.get_many, kv.ttl_many):
+                with pytest.raises(DeserializationError):
+                    await read(["whole", "bad"], collection="c")
+            assert await kv.get_many(["whole"], collection="c") == [{"a": 1}]
+            await assert_keys(kv, ["whole"], "c")
+            if overwritten:
+                await kv.put("bad", {"a": 3}, collection="c")
+                assert await kv.get("bad", collection="c") == {"a": 3}
+            else:
+                assert await kv.delete("bad", collection="c") is True
+                assert await kv.get("bad", collection="c") is None
 
     # Bulk calls
 

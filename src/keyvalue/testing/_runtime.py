@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import anyio
 
+from keyvalue._core.store import BaseStore
 from keyvalue.blocking import BlockingKeyValue, runs_inline
 from keyvalue.protocols.key_value import AsyncKeyValue
 
@@ -50,9 +51,9 @@ class Awaited:
 
 def undeclared(store: Any) -> Any:
     """Make of a store one of a user's subclass, which does not say that it runs inline."""
-    # No slots of its own: an object can't become one of a class with a __dict__ if its own has none.
+    # No slots of its own: an object can't become one of a class with a __dict__ if its own has none. The same name, for messages.
     kind = cast("type[Any]", type(store))
-    store.__class__ = type(f"Undeclared{kind.__name__}", (kind,), {"__slots__": ()})
+    store.__class__ = type(kind.__name__, (kind,), {"__slots__": ()})
     return store
 
 
@@ -105,8 +106,12 @@ class Runtime:
             The store itself, or a `BlockingKeyValue` over it whose methods can be awaited.
 
         Raises:
-            AssertionError: The runtime is "direct", and the store does not say that it runs inline.
+            AssertionError: The runtime is "direct", and the store does not say that it runs inline; or its `__init__` does not call that of
+                its base.
         """
+        assert not isinstance(store, BaseStore) or hasattr(store, "_default"), (
+            f"{type(store).__name__}.__init__ must call super().__init__(default_collection=...) before anything else"
+        )
         adapted: Any = store if self.is_loop else Awaited(self._facade(store))
         self._made.append(adapted)
         return adapted

@@ -1,0 +1,55 @@
+"""The programs of README and docs. `python -m tests.programs DIRECTORY` writes each to a directory of its own, for a type checker."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["PAGES", "PROGRAMS", "Program"]
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+)
+
+
+class Program(NamedTuple):
+    """A program of a page.
+
+    Attributes:
+        text: Its source.
+        file: The name of its file, which its title says if others import it or it is for pytest.
+        server: The server that it needs, which its title names, or "".
+        beside: The other programs of the page that have names, by these.
+    """
+
+    text: str
+    file: str
+    server: str
+    beside: Mapping[str, str]
+
+
+def programs() -> Iterator[tuple[str, Program]]:
+    for page in PAGES:
+        beside: dict[str, str] = {}
+        for match in re.finditer(r"^```python([^\n]*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+            line = page.read_text()[: match.start()].count("\n") + 2
+            title = re.search(r'title="(\w+\.py)?(?:, )?(\w+)?"', match[1])
+            file, server = title.groups("") if title else ("", "")
+            if file:
+                beside[file] = match[2]
+            yield f"{page.relative_to(ROOT)}:{line}", Program(match[2], file or "program.py", server, beside)
+
+
+PROGRAMS = dict(programs())
+
+
+if __name__ == "__main__":
+    for name, program in PROGRAMS.items():
+        directory = Path(sys.argv[1], re.sub(r"\W", "_", name))
+        directory.mkdir(parents=True)
+        for file, text in {**program.beside, program.file: program.text}.items():
+            (directory / file).write_text(text)
