@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import floor
 from typing import Any, cast
 
@@ -40,7 +41,7 @@ __all__ = [
     "entries_in",
     "entries_of",
     "expired",
-    "foreign",
+    "foreign_in",
     "pairs_in",
     "row_of",
     "surplus",
@@ -65,6 +66,9 @@ _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _MAX_DEPTH = 90  # MongoDB promises 100 levels, of which the document takes some
 _LONG_NUMBER = re.compile(rb"\d{10}")  # in which 2**31 and more may be written
 _DOLLAR_KEY = re.compile(rb'"\$(?:[^"\\]|\\.)*":')
+_ODD = re.compile(rb'\d{10}|"\$|\\u0000')  # what may not do in BSON, in text that perhaps only looks like it
+_SMALL = 2**20
+"""Bytes of text that make no document that is too large: an element of an array takes two at least, and 14 in BSON at most."""
 
 Fields = dict[str, Any]
 
@@ -83,6 +87,11 @@ def pairs_in(collection: str, keys: Sequence[str]) -> Fields:
     return {"key": {"$in": keys, **_NO_ARRAY}, "collection": {"$eq": collection, **_NO_ARRAY}}
 
 
+def foreign_in(collection: str, keys: Sequence[str]) -> Fields:
+    """Return a query for the documents of some keys that py-key-value-aio made: their `_id` is no text, and so no entry's own."""
+    return {**pairs_in(collection, keys), "_id": {"$not": {"$type": "string"}}}
+
+
 def expired(now: float) -> list[Fields]:
     """Return queries of which one matches what has expired. `expires_at` is rounded up, so its last millisecond is looked at closely."""
     millis = floor(now * 1000)
@@ -93,25 +102,40 @@ def documents(entries: Iterable[Entry]) -> list[tuple[str, Fields]]:
     """Return for each entry its `_id` and the other fields of its document."""
     made: list[tuple[str, Fields]] = []
     for entry in entries:
-        value = _value(entry)
+        value, size = _value(entry)
         # The names are twice in an update: in the query as well.
-        size = len(value) + 2 * len(entry.key.encode()) + 2 * len(entry.collection.encode()) + OVERHEAD
+        size += 2 * len((entry.key + entry.collection).encode()) + OVERHEAD
         if size > MAX_SIZE:
             raise ValueTooLargeError(size, MAX_SIZE, entry.collection, entry.key[:1000])
-        fields: Fields = {"collection": entry.collection, "key": entry.key, "version": 1}
-        if entry.created_at is not None:
-            fields["created_at"] = DatetimeMS(floor(entry.created_at * 1000))
-        if entry.expires_at is not None:
-            fields["expires_at"] = DatetimeMS(_millis(entry.expires_at))
-        fields["value"] = RawBSONDocument(value)
+        dates = _dates(entry.created_at, entry.expires_at)
+        fields: Fields = {"collection": entry.collection, "key": entry.key, "version": 1, **dates, "value": value}
         made.append((digest_of(entry.collection, entry.key), fields))
     return made
 
 
-def _value(entry: Entry) -> bytes:
-    """Return the field `value` of a document."""
+@lru_cache(16)
+def _dates(created_at: float | None, expires_at: float | None) -> Mapping[str, DatetimeMS]:
+    """Return the dates of a document; those of one put_many are the same."""
+    dates: dict[str, DatetimeMS] = {}
+    if created_at is not None:
+        dates["created_at"] = DatetimeMS(floor(created_at * 1000))
+    if expires_at is not None:
+        dates["expires_at"] = DatetimeMS(_millis(expires_at))
+    return dates
+
+
+def _value(entry: Entry) -> tuple[Any, int]:
+    """Return the field `value` of a document, and how many bytes it may have at most."""
     text = entry.json
     rest = {} if entry.expires_at is None else {"deadline": entry.expires_at}
+    if len(text) <= _SMALL and not _ODD.search(text) and not _is_deep(text):
+        return {"object": orjson.loads(text), **rest}, 8 * len(text)
+    native = _checked(text, rest)
+    return RawBSONDocument(native), len(native)
+
+
+def _checked(text: bytes, rest: Fields) -> bytes:
+    """Return the field `value` in BSON: as an object, if it comes back the same, or else as text."""
     if not _DOLLAR_KEY.search(text) and not _is_deep(text):
         try:
             native = bson.encode({"object": codec.decode(text), **rest})
@@ -128,7 +152,7 @@ def _value(entry: Entry) -> bytes:
 
 def _is_deep(text: bytes) -> bool:
     """Return whether a value may have too many levels."""
-    if text.count(b"{") + text.count(b"[") <= _MAX_DEPTH:
+    if len(text) < _MAX_DEPTH or text.count(b"{") + text.count(b"[") <= _MAX_DEPTH:
         return False
     level: list[Any] = [codec.decode(text)]
     for _ in range(_MAX_DEPTH + 1):
@@ -154,11 +178,6 @@ def entries_of(found: Iterable[RawBSONDocument], collection: str, keys: Iterable
         if type(key) is str and key in by_key and fields.get("collection") == collection:
             by_key[key].append(fields)
     return {key: _entry_of(_preferred(several, collection, key), collection, key) for key, several in by_key.items() if several}
-
-
-def foreign(found: Iterable[RawBSONDocument], places: Mapping[str, str]) -> set[str]:
-    """Return the keys of the documents that were found and don't have their own `_id`, which is given by key."""
-    return {fields["key"] for fields in map(_decoded, found) if fields["_id"] != places.get(fields["key"])}
 
 
 def surplus(found: Iterable[RawBSONDocument], collection: str) -> list[Any]:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from functools import lru_cache, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from keyvalue._core import arguments, clock, codec, runtime, sanitization
@@ -26,7 +26,7 @@ from keyvalue.stores._mongodb import (
     entries_in,
     entries_of,
     expired,
-    foreign,
+    foreign_in,
     pairs_in,
     row_of,
     surplus,
@@ -82,6 +82,20 @@ class _Database:
                 self._collections.clear()
             collection = self._collections[name] = self.database[name]
         return collection
+
+
+class _Written(NamedTuple):
+    """What came of many writes.
+
+    Attributes:
+        late: Which of them failed because another had made the document meanwhile.
+        new: Which of them made one.
+        matched: How many documents the others found.
+    """
+
+    late: Sequence[int]
+    new: Sequence[int]
+    matched: int
 
 
 class MongoDBStore(EnumerableStore):
@@ -235,6 +249,8 @@ class MongoDBStore(EnumerableStore):
     async def _put_by_place(self, name: str, collection: str, made: Sequence[tuple[str, Fields]]) -> Sequence[tuple[str, Fields]]:
         """Put entries into the documents that have their `_id`, which is the quickest.
 
+        Those of py-key-value-aio, whose `_id` is another, are looked for only where an entry has none of its own yet.
+
         Returns:
             Those that may have other documents: of py-key-value-aio, or of another put that was quicker.
         """
@@ -242,16 +258,11 @@ class MongoDBStore(EnumerableStore):
             place, fields = made[0]
             result = await self._use_again(lambda database: database[name].replace_one({"_id": place}, fields))
             return () if result.matched_count else made
-        places = {fields["key"]: place for place, fields in made}
-        taken: set[str] = set()
-        for batch in _batches(collection, list(places)):
-            taken |= foreign(await self._find(name, pairs_in(collection, batch), len(batch), {"key": 1}), places)
-        free = [one for one in made if one[1]["key"] not in taken]
-        theirs = [one for one in made if one[1]["key"] in taken]
-        if free:
-            late, _ = await self._write_many(name, [ReplaceOne({"_id": place}, fields, upsert=True) for place, fields in free])
-            theirs += [free[index] for index in late]
-        return theirs
+        said = await self._write_many(name, [ReplaceOne({"_id": place}, fields, upsert=True) for place, fields in made])
+        for batch in _batches(collection, [made[index][1]["key"] for index in said.new]):
+            query = foreign_in(collection, batch)
+            await self._use_again(lambda database, query=query: database[name].delete_many(query))
+        return [made[index] for index in said.late]
 
     async def _put_by_key(self, name: str, made: Sequence[tuple[str, Fields]]) -> tuple[Sequence[tuple[str, Fields]], bool]:
         """Put entries into whatever documents hold their keys.
@@ -261,9 +272,8 @@ class MongoDBStore(EnumerableStore):
         """
         updates = [_update(place, fields) for place, fields in made]
         if len(updates) > 1:
-            late, result = await self._write_many(name, [UpdateMany(*update, upsert=True) for update in updates])
-            is_sure = result is not None and result.matched_count + result.upserted_count <= len(made)
-            return [made[index] for index in late], is_sure
+            said = await self._write_many(name, [UpdateMany(*update, upsert=True) for update in updates])
+            return [made[index] for index in said.late], not said.late and len(said.new) + said.matched <= len(made)
         try:
             result = await self._use_again(lambda database: database[name].update_many(*updates[0], upsert=True))
         except StoreRefusedError as error:
@@ -272,10 +282,10 @@ class MongoDBStore(EnumerableStore):
             return made, False
         return (), result.matched_count <= 1
 
-    async def _write_many(self, name: str, models: Sequence[Any]) -> tuple[Sequence[int], Any | None]:
-        """Make many writes, and return which of them found that another had made the document meanwhile, or else the result."""
+    async def _write_many(self, name: str, models: Sequence[Any]) -> _Written:
+        """Make many writes, each of which makes a document if it finds none."""
         try:
-            return (), await self._use_again(lambda database: database[name].bulk_write(models, ordered=False))
+            result = await self._use_again(lambda database: database[name].bulk_write(models, ordered=False))
         except StoreRefusedError as error:
             cause = error.__cause__
             if not isinstance(cause, errors.BulkWriteError) or cause.details["writeConcernErrors"]:
@@ -283,7 +293,10 @@ class MongoDBStore(EnumerableStore):
             failed: list[Any] = cause.details["writeErrors"]
             if any(one["code"] != _DUPLICATE for one in failed):
                 raise
-            return [one["index"] for one in failed], None
+            return _Written(
+                [one["index"] for one in failed], [one["index"] for one in cause.details["upserted"]], cause.details["nMatched"]
+            )
+        return _Written((), list(result.upserted_ids), result.matched_count)
 
     async def _leave_one(self, collection: str, keys: Sequence[str]) -> None:
         """Delete all documents but one of each key. They hold the same, as all were put into."""
