@@ -117,7 +117,7 @@ def process(
     standard_input: bytes = b"",
     quiet: bool = False,
 ) -> Generator[subprocess.Popen[bytes], None, None]:
-    """Run a server until the end of the block, from when it answers.
+    """Run a server until the end of the block, from when it answers. One that does not is started again, once.
 
     Args:
         command: Returns the command line for a directory.
@@ -135,13 +135,27 @@ def process(
         ):
             yield running
         return
-    with tempfile.TemporaryFile() as text:
-        text.write(standard_input)
-        text.seek(0)
-        errors = subprocess.DEVNULL if quiet else None
-        running = subprocess.Popen(command(directory), stdin=text, stdout=subprocess.DEVNULL, stderr=errors, cwd=directory, env=environment)
+
+    def started() -> subprocess.Popen[bytes]:
+        with tempfile.TemporaryFile() as text:
+            text.write(standard_input)
+            text.seek(0)
+            errors = subprocess.DEVNULL if quiet else None
+            arguments = command(directory)
+            running = subprocess.Popen(arguments, stdin=text, stdout=subprocess.DEVNULL, stderr=errors, cwd=directory, env=environment)
+        try:
+            await_answer(answers, arguments, seconds, running)
+        except BaseException:
+            running.kill()
+            running.wait()
+            raise
+        return running
+
     try:
-        await_answer(answers, running.args, seconds)
+        running = started()
+    except RuntimeError:  # seen of OpenBao, once in thousands of starts
+        running = started()
+    try:
         yield running
     finally:
         running.terminate()
@@ -176,8 +190,8 @@ def fetched(what: str, fetch: Callable[[Path], None] | None = None) -> Path | No
     return there
 
 
-def await_answer(answers: Callable[[], bool], what: object, seconds: float = 30) -> None:
-    """Wait until a server answers."""
+def await_answer(answers: Callable[[], bool], what: object, seconds: float = 30, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until a server answers, or its process has ended."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -185,6 +199,8 @@ def await_answer(answers: Callable[[], bool], what: object, seconds: float = 30)
                 return
         except OSError:
             pass
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(f"{what} was started and ended with {process.returncode}")
         if time.monotonic() > deadline:
             raise RuntimeError(f"{what} was started and does not answer")
         time.sleep(0.01)
