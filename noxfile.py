@@ -36,10 +36,8 @@ def _interpreters() -> list[str]:
 
 CLUSTERS = "redis-cluster valkey-cluster mongodb-replicaset"
 SERVERS = "redis valkey memcached mongodb dynamodb elasticsearch keyring vault"
-BETWEEN = [
-    f"tests/test_{name}.py" for name in ("core", "runtime", "blocking", "contract", "testing", "wrappers", "adapters", "disk", "rocksdb")
-]
-STORES = [f"tests/test_{name}.py" for name in ("predecessor", *SERVERS.split()) if name != "valkey"]
+BETWEEN = [f"tests/test_{name}.py" for name in ("core", "runtime", "blocking", "contract", "wrappers", "adapters", "disk", "rocksdb")]
+STORES = [f"tests/test_{name}.py" for name in ("testing", "predecessor", *SERVERS.split()) if name != "valkey"]
 LONG = ("tests/test_properties.py", "tests/test_endurance.py")  # with as many examples as they have, minutes: on the newest Python only
 # In worker threads, which trio and the portal need, the clients are the same ones.
 WITHOUT_THREADS = "(not test_contract or asyncio or direct) and not (trio and (mongodb or dynamodb or elasticsearch or keyring or vault))"
