@@ -67,8 +67,8 @@ _MAX_DEPTH = 90  # MongoDB promises 100 levels, of which the document takes some
 _LONG_NUMBER = re.compile(rb"\d{10}")  # in which 2**31 and more may be written
 _DOLLAR_KEY = re.compile(rb'"\$(?:[^"\\]|\\.)*":')
 _ODD = re.compile(rb'\d{10}|"\$|\\u0000')  # what may not do in BSON, in text that perhaps only looks like it
-_SMALL = 2**20
-"""Bytes of text that make no document that is too large: an element of an array takes two at least, and 14 in BSON at most."""
+_SMALL = 2**16
+"""Bytes of text whose size in BSON need not be known exactly: an element of an array takes two at least, and 12 there at most."""
 
 Fields = dict[str, Any]
 
