@@ -20,6 +20,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from dns import asyncresolver, resolver
 from pymongo import AsyncMongoClient, MongoClient, errors, monitoring
+from pymongo.collection import Collection
 
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import (
@@ -424,6 +425,26 @@ async def test_the_commands_of_a_call(runtime: Runtime, url: str, raw: Any) -> N
     held = {document["key"]: document for document in raw["c"].find()}
     assert len(held) == raw["c"].count_documents({}) == 7
     assert not any("expires_at" in document for document in held.values())
+
+
+def test_what_was_sent_twice_leaves_no_other_document(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw["c"].insert_many([theirs("k", {"n": 1}), theirs("other", {"n": 1})])
+    with BlockingKeyValue(MongoDBStore(url=url)) as kv:
+        kv.put("l", {}, collection="c")
+        really, calls = Collection.bulk_write, list[object]()
+
+        def lost_once(collection: Any, *args: Any, **kwargs: Any) -> Any:
+            result = really(collection, *args, **kwargs)
+            calls.append(result)
+            if len(calls) == 1:
+                raise errors.AutoReconnect("the answer was lost")
+            return result
+
+        monkeypatch.setattr(Collection, "bulk_write", lost_once)
+        kv.put_many(["k", "l"], [{"n": 2}, {"n": 3}], collection="c")
+        assert kv.get_many(["k", "l", "other"], collection="c") == [{"n": 2}, {"n": 3}, {"n": 1}]
+    assert len(calls) == 2
+    assert sorted(document["key"] for document in raw["c"].find()) == ["k", "l", "other"]
 
 
 async def test_a_document_whose_names_were_changed_gives_way(runtime: Runtime, url: str, raw: Any) -> None:

@@ -89,13 +89,13 @@ class _Written(NamedTuple):
 
     Attributes:
         late: Which of them failed because another had made the document meanwhile.
-        new: Which of them made one.
-        matched: How many documents the others found.
+        new: Which of them made one, or may have: all, if they had to be sent again.
+        found: How many documents the others are in.
     """
 
     late: Sequence[int]
     new: Sequence[int]
-    matched: int
+    found: int
 
 
 class MongoDBStore(EnumerableStore):
@@ -273,7 +273,7 @@ class MongoDBStore(EnumerableStore):
         updates = [_update(place, fields) for place, fields in made]
         if len(updates) > 1:
             said = await self._write_many(name, [UpdateMany(*update, upsert=True) for update in updates])
-            return [made[index] for index in said.late], not said.late and len(said.new) + said.matched <= len(made)
+            return [made[index] for index in said.late], not said.late and said.found <= len(made)
         try:
             result = await self._use_again(lambda database: database[name].update_many(*updates[0], upsert=True))
         except StoreRefusedError as error:
@@ -284,8 +284,16 @@ class MongoDBStore(EnumerableStore):
 
     async def _write_many(self, name: str, models: Sequence[Any]) -> _Written:
         """Make many writes, each of which makes a document if it finds none."""
+        calls: list[object] = []
+
+        def write(database: Any) -> Any:
+            calls.append(database)
+            return database[name].bulk_write(models, ordered=False)
+
+        late: Sequence[int] = ()
         try:
-            result = await self._use_again(lambda database: database[name].bulk_write(models, ordered=False))
+            result = await self._use_again(write)
+            new, matched = list(result.upserted_ids), result.matched_count
         except StoreRefusedError as error:
             cause = error.__cause__
             if not isinstance(cause, errors.BulkWriteError) or cause.details["writeConcernErrors"]:
@@ -293,10 +301,9 @@ class MongoDBStore(EnumerableStore):
             failed: list[Any] = cause.details["writeErrors"]
             if any(one["code"] != _DUPLICATE for one in failed):
                 raise
-            return _Written(
-                [one["index"] for one in failed], [one["index"] for one in cause.details["upserted"]], cause.details["nMatched"]
-            )
-        return _Written((), list(result.upserted_ids), result.matched_count)
+            late = [one["index"] for one in failed]
+            new, matched = [one["index"] for one in cause.details["upserted"]], cause.details["nMatched"]
+        return _Written(late, new if len(calls) == 1 else range(len(models)), len(new) + matched)
 
     async def _leave_one(self, collection: str, keys: Sequence[str]) -> None:
         """Delete all documents but one of each key. They hold the same, as all were put into."""
