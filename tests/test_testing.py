@@ -379,8 +379,10 @@ def test_every_test_says_what_the_contract_says() -> None:
 
 
 OWN = f"""{IMPORTS}
-import anyio
 import asyncio
+import time
+
+from keyvalue.stores.base import clock as stores_clock
 
 
 class KeysOnly(BaseWrapper):
@@ -510,6 +512,23 @@ class TestCullsNothing(TestClaims):
         return CullsNothing()
 
 
+class ReclaimsEarly(SimpleStore):
+    async def _put(self, collection, entries):
+        await super()._put(collection, entries)
+        left = {{entry.key: max(0.1, entry.expires_at - stores_clock.now() - 0.5) for entry in entries if entry.expires_at}}
+        vars(self).setdefault("gone", {{}}).update({{key: time.monotonic() + seconds for key, seconds in left.items()}})
+
+    async def _get(self, collection, keys):
+        gone = vars(self).get("gone", {{}})
+        found = await super()._get(collection, keys)
+        return [None if time.monotonic() > gone.get(key, float("inf")) else entry for key, entry in zip(keys, found)]
+
+
+class TestReclaimsEarly(TestClaims):
+    def make(self, directory: Path) -> ReclaimsEarly:
+        return ReclaimsEarly()
+
+
 class CullsBlindly(SimpleStore):
     async def _cull(self, now):
         expired = [row for page in [page async for page in self._scan(None)] for row in page if row.expires_at and row.expires_at <= now]
@@ -572,6 +591,10 @@ def test_a_store_that_hides_what_it_should_remove_is_noticed(of_others: Result) 
 
 def test_that_what_is_damaged_is_an_error_is_tested_if_it_can_be_damaged(of_others: Result) -> None:
     assert of_others.failed["TestNotDamaged"] == {"test_a_damaged_entry_is_an_error_for_its_own_key_alone"}
+
+
+def test_expiry_of_the_backends_that_is_too_early_is_noticed(of_others: Result) -> None:
+    assert "test_the_backend_reclaims_nothing_early" in of_others.failed["TestReclaimsEarly"]
 
 
 def test_a_cull_that_removes_what_was_put_again_is_noticed(of_others: Result) -> None:
