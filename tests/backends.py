@@ -5,25 +5,11 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from keyvalue.protocols import AsyncKeyValue
-from keyvalue.stores.disk import DiskStore, MultiDiskStore
-from keyvalue.stores.dynamodb import DynamoDBStore
-from keyvalue.stores.elasticsearch import ElasticsearchStore
-from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
-from keyvalue.stores.keyring import KeyringStore
-from keyvalue.stores.memcached import MemcachedStore
 from keyvalue.stores.memory import MemoryStore
-from keyvalue.stores.mongodb import MongoDBStore
 from keyvalue.stores.null import NullStore
-from keyvalue.stores.redis import RedisStore
-from keyvalue.stores.simple import SimpleStore
-from keyvalue.stores.vault import VaultStore
 from keyvalue.wrappers.base import BaseWrapper
 from keyvalue.wrappers.compression import CompressionWrapper
 from keyvalue.wrappers.fallback import FallbackWrapper
@@ -38,15 +24,9 @@ from keyvalue.wrappers.single_collection import SingleCollectionWrapper
 from keyvalue.wrappers.statistics import StatisticsWrapper
 from keyvalue.wrappers.timeout import TimeoutWrapper
 from keyvalue.wrappers.ttl_clamp import TTLClampWrapper
-from tests import fake_winreg
-from tests.servers.dynamodb import CREDENTIALS, TABLE
+from tests import makers
+from tests.makers import Factory
 from tests.servers.registry import SERVERS
-
-with fake_winreg.installed():
-    from keyvalue.stores.windows_registry import WindowsRegistryStore
-
-Factory = Callable[..., AsyncKeyValue]
-
 
 KEY = bytes(range(32))
 
@@ -121,110 +101,12 @@ class RenamingWrapper(BaseWrapper):
         return value["envelope"]
 
 
-def _disk(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    return DiskStore(directory=where / "disk", **kwargs)
-
-
-def _multi_disk(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    return MultiDiskStore(base_directory=where / "multi-disk", **kwargs)
-
-
-def _filetree(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    return FileTreeStore(data_directory=where / "filetree", **kwargs)
-
-
-def _filetree_v1(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    strategies = {
-        "key_sanitization_strategy": FileTreeV1KeySanitizationStrategy(where),
-        "collection_sanitization_strategy": FileTreeV1CollectionSanitizationStrategy(where),
-    }
-    return FileTreeStore(data_directory=where / "filetree-v1", metadata_directory=where / "info", **strategies, **kwargs)
-
-
-def _rocksdb(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.rocksdb import RocksDBStore
-
-    return RocksDBStore(path=where / "rocksdb", **kwargs)
-
-
-def registry_path(where: Path) -> str:
-    """Return the path in the registry that stands for a directory."""
-    return f"Software\\keyvalue-tests\\{sha256(str(where).encode()).hexdigest()[:16]}"
-
-
-def _windows_registry(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    return WindowsRegistryStore(registry_path=registry_path(where), **kwargs)
-
-
-def _redis(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    return RedisStore(url=url, **kwargs)
-
-
-def _redis_cluster(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    return RedisStore(url=url, cluster=True, **kwargs)
-
-
-def _valkey(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.valkey import ValkeyStore
-
-    address = urlsplit(url)
-    return ValkeyStore(host=address.hostname or "", port=address.port or 0, **kwargs)
-
-
-def _dynamodb(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    return DynamoDBStore(table_name=TABLE, endpoint_url=url, **CREDENTIALS, **kwargs)
-
-
-def _memcached(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    address = urlsplit(url)
-    return MemcachedStore(host=address.hostname or "", port=address.port or 0, **kwargs)
-
-
-def _mongodb(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    return MongoDBStore(url=url, **kwargs)
-
-
-def _elasticsearch(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    return ElasticsearchStore(url=url, index_prefix="tests", **kwargs)
-
-
-def _keyring(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from tests.servers.keyring import session_bus
-
-    session_bus(url)
-    return KeyringStore(**kwargs)
-
-
-def _vault(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from tests.servers.vault import TOKEN
-
-    return VaultStore(url=url, token=TOKEN, **kwargs)
-
-
 def _over_memory(wrap: Wrap) -> Factory:
     return lambda *_, **kwargs: wrap(MemoryStore(**kwargs))
 
 
 MAKERS: Mapping[str, Factory] = {
-    "memory": lambda *_, **kwargs: MemoryStore(**kwargs),
-    "simple": lambda *_, **kwargs: SimpleStore(**kwargs),
-    "disk": _disk,
-    "multi-disk": _multi_disk,
-    "filetree": _filetree,
-    "filetree-v1": _filetree_v1,
-    "rocksdb": _rocksdb,
-    "windows-registry": _windows_registry,
-    "redis": _redis,
-    "redis-cluster": _redis_cluster,
-    "valkey": _valkey,
-    "valkey-cluster": partial(_valkey, cluster=True),
-    "dynamodb": _dynamodb,
-    "memcached": _memcached,
-    "mongodb": _mongodb,
-    "mongodb-replicaset": _mongodb,
-    "elasticsearch": _elasticsearch,
-    "keyring": _keyring,
-    "vault": _vault,
+    **makers.MAKERS,
     "wrapped": lambda *_, **kwargs: RenamingWrapper(PlainWrapper(MemoryStore(**kwargs))),
     "null": lambda *_, **kwargs: NullStore(**kwargs),
     **{name: _over_memory(wrap) for name, wrap in WRAPPERS.items()},

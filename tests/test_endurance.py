@@ -38,8 +38,8 @@ def child(code: str, backend: str, where: Path) -> subprocess.Popen[str]:
 import random, sys
 from pathlib import Path
 from keyvalue.blocking import BlockingKeyValue
-from tests import backends
-kv = BlockingKeyValue(backends.MAKERS[{backend!r}](Path({str(where)!r}), ""))
+from tests.makers import MAKERS
+kv = BlockingKeyValue(MAKERS[{backend!r}](Path({str(where)!r}), ""))
 {code}
 """
     root = Path(__file__).parents[1]

@@ -487,10 +487,10 @@ def test_a_store_that_is_dropped_leaves_nothing_open(backend: str, empty_server:
 END = """
 import asyncio, pathlib, sys, warnings
 from keyvalue.blocking import BlockingKeyValue
-from tests import backends
+from tests.makers import MAKERS
 warnings.simplefilter("error")
 backend, url = sys.argv[1:]
-stores = [backends.MAKERS[backend](pathlib.Path(), url) for _ in range(2)]
+stores = [MAKERS[backend](pathlib.Path(), url) for _ in range(2)]
 async def main(store, raises):
     await store.put("k", {})
     if raises:

@@ -29,7 +29,7 @@ from keyvalue.stores.memory import MemoryStore
 from keyvalue.testing import Clock
 from keyvalue.testing._contract import assert_collections, assert_keys, offers
 from keyvalue.testing._samples import same
-from tests import backends, fake_winreg
+from tests import backends, fake_winreg, makers
 from tests.servers.registry import SERVERS
 
 pytest.importorskip("key_value.aio", reason="the predecessor is not installed")
@@ -278,7 +278,7 @@ async def on_windows_registry(where: Path, _: str) -> AsyncGenerator[Data, None]
 
     from keyvalue.stores.windows_registry import WindowsRegistryStore
 
-    path = backends.registry_path(where)
+    path = makers.registry_path(where)
 
     def values(path: str) -> list[str]:
         """Return the names of all values below a key of the registry."""
@@ -1102,7 +1102,7 @@ async def test_the_strategy_for_registry_keys(tmp_path: Path) -> None:
 
     from keyvalue.stores import windows_registry as new_module
 
-    path = backends.registry_path(tmp_path)
+    path = makers.registry_path(tmp_path)
 
     def open_one(module: Any, of: Any) -> Any:
         strategy = of.WindowsRegistryV1CollectionSanitizationStrategy()

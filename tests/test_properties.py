@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
+import pkgutil
 import shutil
 import sys
 import tempfile
@@ -29,6 +31,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from keyvalue import stores
 from keyvalue._core import clock as clock_module
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import InvalidKeyError, InvalidTTLError, SerializationError, StoreClosedError
@@ -36,10 +39,13 @@ from keyvalue.protocols import AsyncKeyValue
 from keyvalue.testing import RuntimeName
 from keyvalue.testing._runtime import undeclared
 from keyvalue.testing._samples import BAD_TTLS, NAMES, NOT_JSON, VALUES, nested, same
-from tests import backends, runtimes
+from tests import backends, fake_winreg, runtimes
 from tests.conftest import CI
 from tests.model import DEFAULT_COLLECTION, TICK, Held, Model
 from tests.servers.registry import SERVERS
+
+with fake_winreg.installed():
+    STORES = [importlib.import_module(f"keyvalue.stores.{module.name}") for module in pkgutil.iter_modules(stores.__path__)]
 
 # Examples and steps. The design asks CI for 200 of 50, and 25 of 30 on servers; Hypothesis keeps about a fifth of its examples shorter.
 EMBEDDED, SERVER = ((260, 50), (40, 30)) if CI else ((30, 30), (10, 20))
@@ -581,8 +587,7 @@ def world(backend: str, runtime: runtimes.Runtime, request: pytest.FixtureReques
 
     monkeypatch.setattr(clock_module, "now", lambda: moment)
     # Pages so small that listing and destroying takes several of them.
-    stores = [module for name, module in sys.modules.items() if name.startswith("keyvalue.stores.")]
-    paged = [(module, size) for module in stores for size in ("_PAGE", "PAGE") if hasattr(module, size)]
+    paged = [(module, size) for module in STORES for size in ("_PAGE", "PAGE") if hasattr(module, size)]
     assert paged
     for module, size in paged:
         monkeypatch.setattr(module, size, 2)

@@ -33,8 +33,8 @@ from keyvalue.errors import (
     ValueTooLargeError,
 )
 from keyvalue.testing import Clock
-from tests import backends, fake_winreg
-from tests.backends import WindowsRegistryStore
+from tests import fake_winreg, makers
+from tests.makers import WindowsRegistryStore
 from tests.runtimes import Runtime
 from tests.said import everything_said
 
@@ -51,7 +51,7 @@ loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def path(tmp_path: Path) -> Generator[str, None, None]:
     """The path of the test's own registry key. At the end all handles must be closed, which only the fake can tell."""
     unclosed = fake_winreg.unclosed()
-    yield backends.registry_path(tmp_path)
+    yield makers.registry_path(tmp_path)
     assert fake_winreg.unclosed() == unclosed
 
 
