@@ -125,6 +125,19 @@ async def test_a_path_that_is_no_directory(runtime: Runtime, tmp_path: Path) -> 
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("left", [None, "", '{"raw_mode":fal', '{"raw_mode":true,"prefix_extractors":{}}'])
+def test_a_database_whose_making_was_cut_off(tmp_path: Path, left: str | None) -> None:
+    with BlockingKeyValue(RocksDBStore(path=tmp_path / "db")) as kv:
+        kv.put("k", {"a": 1})
+    settings = tmp_path / "db" / "rocksdict-config.json"
+    settings.unlink()
+    if left is not None:
+        settings.write_text(left)
+    for _ in range(2):
+        with BlockingKeyValue(RocksDBStore(path=tmp_path / "db")) as kv:
+            assert kv.get("k") == {"a": 1}
+
+
 def test_a_damaged_database(tmp_path: Path) -> None:
     with opened(tmp_path) as kv:
         kv.put("k", {})

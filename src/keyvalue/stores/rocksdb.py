@@ -157,7 +157,7 @@ def _refuse(_: bytes) -> NoReturn:
 
 def _open(path: str) -> Rdict:
     try:
-        return _without_pickle(Rdict(path, Options()))
+        return _without_pickle(_opened(path))
     except Exception as error:
         advice = (
             "it is open already, here or in another process: share one store, or close the other"
@@ -165,6 +165,16 @@ def _open(path: str) -> Rdict:
             else ("is the directory writable, and a RocksDB database?")
         )
         raise StoreSetupError(f"RocksDBStore could not open {path!r}: {advice} ({error})") from error
+
+
+def _opened(path: str) -> Rdict:
+    try:
+        return Rdict(path, Options())
+    except Exception as error:
+        if "does not match existing comparator rocksdict" not in str(error):
+            raise
+    # A process was killed while it made the database, before rocksdict had written its own file about it. By now it has.
+    return Rdict(path, Options())
 
 
 def _without_pickle(db: Rdict) -> Rdict:
