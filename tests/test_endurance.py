@@ -96,6 +96,25 @@ def test_what_was_acknowledged_survives_a_kill(backend: str, tmp_path: Path) -> 
     assert acknowledged
 
 
+@on_files
+def test_a_kill_while_it_is_made_leaves_what_can_be_opened(backend: str, tmp_path: Path) -> None:
+    dice = random.Random(3)
+    for seed in range(KILLS):
+        where = tmp_path / str(seed)
+        where.mkdir()
+        process = child(WRITER.format(seed=seed), backend, where)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(dice.random() * 0.03)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        with BlockingKeyValue(backends.MAKERS[backend](where, "")) as kv:
+            facade: Any = kv
+            facade.keys("c")
+            kv.put("k", {"a": 1}, collection="c")
+            assert "k" in facade.keys("c")
+
+
 # A full disk
 
 
