@@ -447,6 +447,57 @@ def test_what_was_sent_twice_leaves_no_other_document(url: str, raw: Any, monkey
     assert sorted(document["key"] for document in raw["c"].find()) == ["k", "l", "other"]
 
 
+def test_what_was_sent_twice_loses_nothing_beside_a_unique_index(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with BlockingKeyValue(MongoDBStore(url=url)) as kv:
+        kv.put("l", {}, collection="c")
+        raw["c"].drop_index("key_1")
+        raw["c"].create_index("key", unique=True)
+        raw["c"].insert_one(theirs("k", {"n": 1}))
+        really, calls = Collection.bulk_write, list[object]()
+
+        def lost_once_then_refused(collection: Any, *args: Any, **kwargs: Any) -> Any:
+            calls.append(None)
+            if len(calls) > 2:
+                raise errors.AutoReconnect("the server is gone")
+            try:
+                return really(collection, *args, **kwargs)
+            finally:
+                if len(calls) == 1:
+                    raise errors.AutoReconnect("the answer was lost")
+
+        monkeypatch.setattr(Collection, "bulk_write", lost_once_then_refused)
+        monkeypatch.setattr(Collection, "update_many", lost_once_then_refused)
+        with pytest.raises(StoreConnectionError):
+            kv.put_many(["k", "l"], [{"n": 2}, {"n": 3}], collection="c")
+        assert kv.get_many(["k", "l"], collection="c") == [{"n": 1}, {"n": 3}]
+
+
+def test_a_put_that_failed_in_the_middle_is_made_good_by_the_next(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw["c"].insert_one(theirs("k", {"n": 1}))
+    with BlockingKeyValue(MongoDBStore(url=url)) as kv:
+        kv.put("l", {}, collection="c")
+        with monkeypatch.context() as patched:
+            patched.setattr(Collection, "delete_many", raises_lost)
+            with pytest.raises(StoreConnectionError):
+                kv.put_many(["k", "l"], [{"n": 2}, {"n": 3}], collection="c")
+        assert raw["c"].count_documents({"key": "k"}) == 2
+        kv.put_many(["k", "l"], [{"n": 4}, {"n": 5}], collection="c")
+        assert raw["c"].count_documents({"key": "k"}) == 1
+        assert kv.get_many(["k", "l"], collection="c") == [{"n": 4}, {"n": 5}]
+
+
+def raises_lost(*_: Any, **__: Any) -> Any:
+    raise errors.AutoReconnect("the server is gone")
+
+
+@pytest.mark.timeout(20)
+async def test_text_full_of_dollars_takes_no_longer_than_other_text(runtime: Runtime, url: str) -> None:
+    kv = runtime.adapt(MongoDBStore(url=url))
+    for text in ('"$' * 100_000, '{"$ref": "#/x"}, ' * 20_000, '\\"$"' * 50_000):
+        await kv.put("k", {"text": text, "$id": 1, "n": 2**70})
+        assert await kv.get("k") == {"text": text, "$id": 1, "n": 2**70}
+
+
 async def test_a_document_whose_names_were_changed_gives_way(runtime: Runtime, url: str, raw: Any) -> None:
     kv = runtime.adapt(MongoDBStore(url=url))
     await kv.put_many(["k", "l", "m"], [{}, {}, {}], collection="c")

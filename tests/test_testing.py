@@ -515,7 +515,7 @@ class TestCullsNothing(TestClaims):
 class ReclaimsEarly(SimpleStore):
     async def _put(self, collection, entries):
         await super()._put(collection, entries)
-        left = {{entry.key: max(0.1, entry.expires_at - stores_clock.now() - 0.5) for entry in entries if entry.expires_at}}
+        left = {{entry.key: max(0.1, int(entry.expires_at - stores_clock.now())) for entry in entries if entry.expires_at}}
         vars(self).setdefault("gone", {{}}).update({{key: time.monotonic() + seconds for key, seconds in left.items()}})
 
     async def _get(self, collection, keys):

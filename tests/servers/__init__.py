@@ -194,13 +194,13 @@ def await_answer(answers: Callable[[], bool], what: object, seconds: float = 30,
     """Wait until a server answers, or its process has ended."""
     deadline = time.monotonic() + seconds
     while True:
+        if process is not None and process.poll() is not None:  # before it is asked: somebody else may have its port
+            raise RuntimeError(f"{what} was started and ended with {process.returncode}")
         try:
             if answers():
                 return
         except OSError:
             pass
-        if process is not None and process.poll() is not None:
-            raise RuntimeError(f"{what} was started and ended with {process.returncode}")
         if time.monotonic() > deadline:
             raise RuntimeError(f"{what} was started and does not answer")
         time.sleep(0.01)

@@ -15,6 +15,7 @@ import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil, isfinite
+from pathlib import Path
 from typing import Any, SupportsFloat, TypeVar, cast
 
 from keyvalue.errors import InvalidKeyError, InvalidTTLError, InvalidTTLTypeError, SerializationError
@@ -183,14 +184,14 @@ def one_of(owner: str, given: Mapping[str, object]) -> None:
         raise ValueError(f"Give {owner} exactly one of: {', '.join(given)}")
 
 
-def directory(path: str | os.PathLike[str] | None, auto_create: bool) -> None:
+def directory(path: str | Path | None, auto_create: bool) -> None:
     """Check that a directory is there, unless it may be made.
 
     Raises:
         TypeError: It is no path.
         ValueError: It is missing.
     """
-    if path is not None and not isinstance(path, str | os.PathLike):
+    if path is not None and not isinstance(path, str | Path):
         raise TypeError(f"The directory must be a str or a Path, not {article(path)}")
     if path and not auto_create and not os.path.isdir(path):
         raise ValueError(f"The directory {str(path)!r} does not exist; create it, or leave out auto_create=False")

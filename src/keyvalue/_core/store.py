@@ -423,6 +423,8 @@ class EnumerableStore(BaseStore):
     def _pages(self, collection: str | None) -> aclosing[AsyncGenerator[Sequence[Row], None]]:
         pages = self._scan(collection)
         if not isinstance(cast("object", pages), AsyncGenerator):
+            if inspect.iscoroutine(pages):
+                pages.close()
             raise TypeError(f"{type(self).__name__}._scan must be an asynchronous generator: `async def` with a `yield` for each page")
         return aclosing(pages)
 

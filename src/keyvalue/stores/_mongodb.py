@@ -65,8 +65,8 @@ _NO_ARRAY: dict[str, Any] = {"$not": {"$type": "array"}}  # of which a query wou
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _MAX_DEPTH = 90  # MongoDB promises 100 levels, of which the document takes some
 _LONG_NUMBER = re.compile(rb"\d{10}")  # in which 2**31 and more may be written
-_DOLLAR_KEY = re.compile(rb'"\$(?:[^"\\]|\\.)*":')
-_ODD = re.compile(rb'\d{10}|"\$|\\u0000')  # what may not do in BSON, in text that perhaps only looks like it
+_DOLLAR_KEY = re.compile(rb'(?<!\\)"\$(?:[^"\\]|\\.)*":')
+_ODD = re.compile(rb'\d{10}|(?<!\\)"\$|\\u0000')  # what may not do in BSON, in text that perhaps only looks like it
 _SMALL = 2**16
 """Bytes of text whose size in BSON need not be known exactly: an element of an array takes two at least, and 12 there at most."""
 

@@ -105,8 +105,8 @@ class MongoDBStore(EnumerableStore):
 
     - `_id`: `~` and the SHA-256 in hexadecimal of `<characters in the collection>:<collection>:<key>`, so that there is one document for a
       pair, however many put it first. py-key-value-aio leaves it to MongoDB; its documents are found by `collection` and `key` where
-      there is none with that `_id`, and keep theirs. If both libraries make one at the same moment there are two: `put` and `get` then
-      mean the one with that `_id`, `put_many` leaves one, `delete` none;
+      there is none with that `_id`; a `put` keeps them, a `put_many` takes their place. If both libraries make one at the same moment
+      there are two: puts and gets then mean the one with that `_id`, and a delete leaves none;
     - `collection` and `key`: the names as the caller gave them;
     - `version`: 1;
     - `created_at` and, if the entry expires, `expires_at`: dates, the latter rounded up to a millisecond;
@@ -177,6 +177,7 @@ class MongoDBStore(EnumerableStore):
         self._name = lru_cache(_KEPT)(partial(_name, database, collection_sanitization_strategy))
         self._auto_create = auto_create
         self._checked: dict[str, runtime.Once] = {}
+        self._unswept: set[tuple[str, str]] = set()  # pairs that py-key-value-aio may have, beside a document of their own
         self._since = time.monotonic()
         if client is not None:
             if isinstance(client, AsyncMongoClient):
@@ -258,10 +259,18 @@ class MongoDBStore(EnumerableStore):
             place, fields = made[0]
             result = await self._use_again(lambda database: database[name].replace_one({"_id": place}, fields))
             return () if result.matched_count else made
+        keys = {(collection, fields["key"]) for _, fields in made}
+        before = keys & self._unswept
+        self._unswept |= keys  # in case that it fails or is cancelled
         said = await self._write_many(name, [ReplaceOne({"_id": place}, fields, upsert=True) for place, fields in made])
-        for batch in _batches(collection, [made[index][1]["key"] for index in said.new]):
+        late = {made[index][1]["key"] for index in said.late}
+        new = {made[index][1]["key"] for index in said.new} | {key for _, key in before}
+        for batch in _batches(collection, sorted(new - late)):  # what is late has not been put yet
             query = foreign_in(collection, batch)
             await self._use_again(lambda database, query=query: database[name].delete_many(query))
+        self._unswept -= keys
+        if len(self._unswept) > _KEPT:
+            self._unswept.clear()
         return [made[index] for index in said.late]
 
     async def _put_by_key(self, name: str, made: Sequence[tuple[str, Fields]]) -> tuple[Sequence[tuple[str, Fields]], bool]:

@@ -427,15 +427,17 @@ class StoreContract(ABC):
     @on_the_runtime
     async def test_the_backend_reclaims_nothing_early(self, kv: Any, runtime: Runtime) -> None:
         """An entry is never reclaimed before its deadline: a backend's own expiry is given no less than what is left, rounded up."""
+        seconds = 1.45  # which a backend would take for 1 if it were rounded down, or to the nearest
         for _ in range(3):  # a busy machine may take longer than that
-            deadline = time.time() + 0.6
-            await kv.put("k", {"a": 1}, ttl=0.6)
-            await kv.put_many(["l"], [{"a": 2}], ttl=0.6)
-            await runtime.sleep(0.25)
+            deadline = time.time() + seconds
+            await kv.put("k", {"a": 1}, ttl=seconds)
+            await kv.put_many(["l"], [{"a": 2}], ttl=seconds)
+            await runtime.sleep(1.1)
             values = await kv.get_many(["k", "l"])
             if time.time() < deadline:
                 assert values == [{"a": 1}, {"a": 2}]
                 return
+        pytest.skip("this machine is too busy for a test of native expiry")
 
     @on_the_runtime
     async def test_expired_entries_are_absent_to_delete_and_listing(self, kv: Any, clock: Clock) -> None:
