@@ -36,9 +36,17 @@ def _interpreters() -> list[str]:
 
 CLUSTERS = "redis-cluster valkey-cluster mongodb-replicaset"
 SERVERS = "redis valkey memcached mongodb dynamodb elasticsearch keyring vault"
-BETWEEN = [f"tests/test_{name}.py" for name in ("core", "runtime", "blocking", "contract", "wrappers", "adapters", "disk", "rocksdb")]
-STORES = [f"tests/test_{name}.py" for name in ("testing", "predecessor", *SERVERS.split()) if name != "valkey"]
-LONG = ("tests/test_properties.py", "tests/test_endurance.py")  # with as many examples as they have, minutes: on the newest Python only
+BETWEEN = [
+    "tests/core",
+    "tests/wrappers/test_wrappers.py",
+    "tests/adapters",
+    *(f"tests/stores/test_{name}.py" for name in ("contract", "disk", "rocksdb")),
+]
+STORES = ["tests/legacy/test_predecessor.py", *(f"tests/stores/test_{name}.py" for name in SERVERS.split() if name != "valkey")]
+LONG = (
+    "tests/stores/test_properties.py",
+    "tests/stores/test_endurance.py",
+)  # with as many examples as they have, minutes: on the newest Python only
 # In worker threads, which trio and the portal need, the clients are the same ones.
 WITHOUT_THREADS = "(not test_contract or asyncio or direct) and not (trio and (mongodb or dynamodb or elasticsearch or keyring or vault))"
 INTERPRETERS = _interpreters()
@@ -158,7 +166,7 @@ def wheel(session: nox.Session) -> None:
     session.install(f"keyvalue[all] @ {built.as_uri()}", *_groups("test"))
     session.run("python", "-c", "import keyvalue; assert 'site-packages' in keyvalue.__file__, keyvalue.__file__")
     environment = {"KEYVALUE_TEST_WITHOUT": f"wrappers {CLUSTERS} {SERVERS}"}  # what servers answer does not depend on the packaging
-    session.run("pytest", "-n", "auto", "tests/test_contract.py", "-k", "asyncio or direct", env=environment)
+    session.run("pytest", "-n", "auto", "tests/stores/test_contract.py", "-k", "asyncio or direct", env=environment)
 
 
 @nox.session(python=NEWEST)

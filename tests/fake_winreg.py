@@ -1,4 +1,4 @@
-"""A fake of winreg, for systems that are not Windows. `tests/test_fake_winreg.py` compares it with the real one, where there is one.
+"""A fake of winreg, for systems that are not Windows. `tests/stores/test_fake_winreg.py` compares it with the real one, where there is one.
 
 It is a tree of keys in memory. Names are the same if they differ only in case, and keep the form in which they were first given. As on
 Windows, a key that is deleted is gone for the handles that are open on it, and a handle only does what it was opened for.

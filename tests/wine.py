@@ -27,8 +27,12 @@ EXTRAS = "disk,dynamodb,elasticsearch,keyring,memcached,mongodb,redis,vault,wrap
 """What `tests/backends.py` imports at once. The others Wine can't load, or they are not to be had for Windows."""
 LOOK_AGAIN = 0.2  # seconds
 ROOT = Path(__file__).parents[1]
-FILES = ["fake_winreg", "windows_registry", "contract", "properties", "cancellation", "endurance", "predecessor"]
-ARGUMENTS = ["-q", "-rs", "--durations", "3", "-k", "(winreg or registry) and not trio", *(f"tests/test_{name}.py" for name in FILES)]
+FILES = [
+    *(f"stores/test_{name}.py" for name in ("fake_winreg", "windows_registry", "contract", "properties", "endurance")),
+    "core/test_cancellation.py",
+    "legacy/test_predecessor.py",
+]
+ARGUMENTS = ["-q", "-rs", "--durations", "3", "-k", "(winreg or registry) and not trio", *(f"tests/{name}" for name in FILES)]
 
 
 def pytest_configure() -> None:

