@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import nox
 
@@ -15,11 +17,12 @@ os.environ.pop("PYTHONPATH", None)  # it may be how nox itself was found; what i
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 EXTRAS = tuple(sorted(nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]))
 ALL = tuple(extra for extra in EXTRAS if extra not in ("all", "testing"))  # what `all` has, by one name or another
+CLUSTERS = "redis-cluster valkey-cluster mongodb-replicaset"
+SERVERS = f"redis valkey memcached mongodb dynamodb elasticsearch keyring vault {CLUSTERS}"
+CONTRACTS = ["tests/stores/test_contract.py", "tests/stores/test_backends.py"]
+EMBEDDED = [f"tests/stores/test_{name}.py" for name in ("contract", "memory", "simple", "disk", "multi_disk", "filetree", "rocksdb")]
 
-nox.needs_version = ">=2025.5"
-nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "interop", "extras", "wheel", "docs"]
-nox.options.error_on_external_run = True
+T = TypeVar("T")
 
 
 def _interpreters() -> list[str]:
@@ -34,27 +37,41 @@ def _interpreters() -> list[str]:
     return found
 
 
-CLUSTERS = "redis-cluster valkey-cluster mongodb-replicaset"
-SERVERS = "redis valkey memcached mongodb dynamodb elasticsearch keyring vault"
-BETWEEN = [
-    "tests/core",
-    "tests/wrappers/test_wrappers.py",
-    "tests/adapters",
-    *(f"tests/stores/test_{name}.py" for name in ("contract", "disk", "rocksdb")),
-]
-STORES = ["tests/legacy/test_predecessor.py", *(f"tests/stores/test_{name}.py" for name in SERVERS.split() if name != "valkey")]
-LONG = (
-    "tests/stores/test_properties.py",
-    "tests/stores/test_endurance.py",
-)  # with as many examples as they have, minutes: on the newest Python only
-# In worker threads, which trio and the portal need, the clients are the same ones.
-WITHOUT_THREADS = "(not test_contract or asyncio or direct) and not (trio and (mongodb or dynamodb or elasticsearch or keyring or vault))"
 INTERPRETERS = _interpreters()
-NEWEST = INTERPRETERS[-1]
+OLDEST, NEWEST = INTERPRETERS[0], INTERPRETERS[-1]
+TESTED = sorted({OLDEST, INTERPRETERS[len(INTERPRETERS) // 2], NEWEST}, key=INTERPRETERS.index)
+"""The Pythons that are tested if none is asked for: all on the newest, the contracts on the oldest, what needs no server on one between."""
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", *(f"tests-{python}" for python in TESTED), "interop", "extras", "wheel", "docs"]
+nox.options.error_on_external_run = True
 
 
 def _groups(*names: str) -> list[str]:
     return list(nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *names))
+
+
+def _at_once(function: Callable[[T], object], items: Iterable[T]) -> None:
+    """Call a function of each item, two at a time; most tools here use one core."""
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(function, items):  # which raises what a call raised
+            pass
+
+
+def _pytest(session: nox.Session, *arguments: str, runner: Iterable[str] = ("python", "-m"), without: str = "", **environment: str) -> None:
+    """Run tests in parallel; `without` names the backends to leave out. All tests of one server run in one worker."""
+    command = [*runner, "pytest", "-n", "auto", "--dist", "loadgroup", *arguments]
+    session.run(*command, env={"KEYVALUE_TEST_WITHOUT": without, **environment})
+
+
+@nox.session(python=NEWEST)
+def quick(session: nox.Session) -> None:
+    """What to run while you work, in under a minute: ruff, the core, and the embedded stores. Needs nothing that pip can't install."""
+    session.install("-e", ".[disk,filetree,memory,rocksdb]", *_groups("lint", "harness"), "pytest-xdist>=3.6")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check", "--diff")
+    _pytest(session, *(session.posargs or ["tests/core", *EMBEDDED]), without=f"wrappers {SERVERS}")
 
 
 @nox.session
@@ -67,48 +84,43 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def types(session: nox.Session) -> None:
-    """Types, in strict mode: basedpyright, also that the public API is annotated throughout; and mypy on the types that callers see."""
+    """Types: basedpyright (strict, and that the public API is annotated throughout) and mypy on what callers see."""
     session.install("-e", ".[all]", *_groups("types", "predecessor"))
+    session.run("python", "-m", "tests.programs", "build/programs")  # part of the project that basedpyright checks
     # An environment of the contributor's own, `.venv`, may lack some of what is checked.
-    session.run("basedpyright", "--pythonpath", str(Path(session.bin, "python")), *session.posargs)
-    session.run("mypy", "tests/typing")
-    if not session.posargs:
-        programs = Path(session.create_tmp(), "programs")
-        shutil.rmtree(programs, ignore_errors=True)
-        session.run("python", "-m", "tests.programs", str(programs))
-        # In standard mode, as readers do; a façade's optional methods come with what it stands before, which types don't say.
-        settings = {"typeCheckingMode": "standard", "reportAttributeAccessIssue": False}
-        (programs / "pyrightconfig.json").write_text(json.dumps(settings))
-        session.run("basedpyright", "--project", str(programs), "--pythonpath", str(Path(session.bin, "python")))
-        session.run("basedpyright", "--verifytypes", "keyvalue", "--ignoreexternal")
+    check = ["basedpyright", "--pythonpath", str(Path(session.bin, "python"))]
+    commands = [[*check, *session.posargs], ["mypy", "tests/typing"], ["basedpyright", "--verifytypes", "keyvalue", "--ignoreexternal"]]
+    _at_once(lambda command: session.run(*command), commands[:1] if session.posargs else commands)
 
 
 @nox.session(python=INTERPRETERS)
 def tests(session: nox.Session) -> None:
-    """The tests: all on the newest Python found, with coverage; on the oldest with the lowest versions of all dependencies."""
-    oldest = session.python == INTERPRETERS[0]
+    """The tests: all on the newest Python, with coverage; the contracts on the oldest, with the lowest versions; else without servers."""
+    oldest = session.python == OLDEST != NEWEST
     session.install("-e", ".[all]", *_groups("test", "predecessor"), *(["--resolution=lowest-direct"] if oldest else []))
-    environment = {"KEYVALUE_TEST_EXAMPLES": "20"}
-    what = session.posargs or ["-n", "auto"]
-    if session.python not in (INTERPRETERS[0], NEWEST):  # what is left out, no Python between the two is likely to break alone
-        environment["KEYVALUE_TEST_WITHOUT"] = f"wrappers {CLUSTERS} {SERVERS}"
-        what = session.posargs or [*what, *BETWEEN]
-    elif session.python != NEWEST:  # the package with the server of Valkey is for later ones
-        environment["KEYVALUE_TEST_WITHOUT"] = f"wrappers {CLUSTERS} valkey"
-        what = session.posargs or [*what, *BETWEEN, *STORES, "-k", WITHOUT_THREADS]
     if os.environ.get("CI"):
         session.run("python", "-m", "tests.servers")  # downloads what is not there yet
-    if session.python != NEWEST or session.posargs:
-        session.run("pytest", *what, env=environment)
-        return
-    session.run("coverage", "erase")
-    # By lines: counting branches takes twice as long on Pythons before 3.14.
-    short = [*what, *(f"--ignore={path}" for path in LONG)]
-    session.run("coverage", "run", "-m", "pytest", *short, env={**environment, "COVERAGE_CORE": "sysmon"})
-    session.run("coverage", "combine", "--quiet")
-    # Only CI is sure to have all servers.
-    session.run("coverage", "report", "--skip-covered", "--fail-under", "95" if os.environ.get("CI") else "0")
-    session.run("pytest", *what, *LONG)  # uncounted: these would take three times as long
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+    elif session.python == NEWEST:
+        session.run("coverage", "erase")
+        # By lines: counting branches takes twice as long on Pythons before 3.14.
+        _pytest(session, runner=("coverage", "run", "-m"), COVERAGE_CORE="sysmon")
+        session.run("coverage", "combine", "--quiet")
+        # Only CI is sure to have all servers.
+        session.run("coverage", "report", "--skip-covered", "--fail-under", "95" if os.environ.get("CI") else "0")
+    elif oldest:  # the package with the server of Valkey is for later ones
+        _pytest(session, *CONTRACTS, "-k", "asyncio or direct", without=f"{CLUSTERS} valkey")
+    else:
+        _pytest(session, "tests/core", *EMBEDDED, without=f"wrappers {SERVERS}")
+
+
+@nox.session(python=NEWEST)
+def long(session: nox.Session) -> None:
+    """Everything at full length on the newest Python: hundreds of kills, property tests with all their examples. Half an hour."""
+    session.install("-e", ".[all]", *_groups("test", "predecessor"))
+    session.run("python", "-m", "tests.servers")
+    _pytest(session, *session.posargs, KEYVALUE_TEST_LONG="1")
 
 
 @nox.session(python=NEWEST)
@@ -128,31 +140,33 @@ def _built(session: nox.Session) -> Path:
 
 
 @nox.session
-@nox.parametrize("resolution", ["highest", "lowest-direct"])
-def extras(session: nox.Session, resolution: str) -> None:
-    """The built wheel with each extra alone, at the highest and the lowest versions of all it needs: what it promises can be used."""
+def extras(session: nox.Session) -> None:
+    """The built wheel with each extra alone, at the highest versions, and with all of them at the lowest: what they promise can be used."""
     (built,) = _built(session).glob("*.whl")
-    project = nox.project.load_toml("pyproject.toml")["project"]
-    lowest = resolution == "lowest-direct"
-    python = INTERPRETERS[0] if lowest else NEWEST  # what is lowest has wheels for the oldest Python only
-    program = Path("tests", "extras.py").resolve()
+    optional = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+    required = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
+    program, temporary = Path("tests", "extras.py").resolve(), Path(session.create_tmp()).resolve()
     session.install("uv")
-    for extra in session.posargs or ["", *EXTRAS]:
-        environment = Path(session.create_tmp()).resolve() / "extra"
+
+    def check(case: tuple[str, str]) -> None:
+        extra, resolution = case
+        environment = temporary / f"{extra or 'none'}-{resolution}"
         shutil.rmtree(environment, ignore_errors=True)
-        session.run("uv", "venv", "--quiet", "--python", python, str(environment))
+        # What is lowest has wheels for the oldest Python only.
+        session.run("uv", "venv", "--quiet", "--python", OLDEST if resolution == "lowest-direct" else NEWEST, str(environment))
         inside = str(environment / ("Scripts" if os.name == "nt" else "bin") / "python")
         named = ALL if extra == "all" else [extra] if extra else []
-        direct = [*project["dependencies"], *(one for name in named for one in project["optional-dependencies"][name])]
+        direct = [*required, *(one for name in named for one in optional[name])]
         wanted = [f"keyvalue[{extra}] @ {built.as_uri()}", *direct]  # what the wheel asks for would not be direct by itself
         session.run("uv", "pip", "install", "--quiet", "--python", inside, f"--resolution={resolution}", *wanted)
-        with session.chdir(environment):  # so that the tree is not what is imported
-            session.run(inside, "-I", str(program), extra, external=True)
+        session.run(inside, "-I", str(program), extra, external=True)
+
+    _at_once(check, [*((extra, "highest") for extra in session.posargs or ["", *EXTRAS]), ("all", "lowest-direct")])
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """The built sdist, and the wheel that is built from it: complete; the quickstart and the contract run from the wheel."""
+    """The built sdist, and the wheel that is built from it: complete; the quickstart and the tests of memory run from the wheel."""
     distribution = _built(session)
     session.install("twine")
     session.run("twine", "check", "--strict", *map(str, distribution.iterdir()))
@@ -163,10 +177,9 @@ def wheel(session: nox.Session) -> None:
     quickstart = Path("examples", "quickstart.py").resolve()
     with session.chdir(session.create_tmp()):
         session.run("python", "-I", str(quickstart))
-    session.install(f"keyvalue[all] @ {built.as_uri()}", *_groups("test"))
+    session.install(f"keyvalue[testing] @ {built.as_uri()}")
     session.run("python", "-c", "import keyvalue; assert 'site-packages' in keyvalue.__file__, keyvalue.__file__")
-    environment = {"KEYVALUE_TEST_WITHOUT": f"wrappers {CLUSTERS} {SERVERS}"}  # what servers answer does not depend on the packaging
-    session.run("pytest", "-n", "auto", "tests/stores/test_contract.py", "-k", "asyncio or direct", env=environment)
+    session.run("pytest", "tests/stores/test_memory.py")
 
 
 @nox.session(python=NEWEST)

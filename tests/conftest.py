@@ -10,16 +10,25 @@ from typing import Any
 import pytest
 
 from keyvalue.testing import Clock
-from keyvalue.testing._runtime import RUNTIMES
 from tests import backends, runtimes
-from tests.servers import case_insensitive, keyring
+from tests.servers import case_insensitive
 from tests.servers.registry import SERVERS
 
-keyring.shut_out()
-
 WITHOUT = os.environ.get("KEYVALUE_TEST_WITHOUT", "").split()
-OFF_PORTAL = {*backends.WRAPPERS, *SERVERS} - {"redis"}
 CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+# Nothing in this process, or in what it starts, may find the keyring of whoever runs it. `tests.servers.keyring` has one of its own.
+for variable in [name for name in os.environ if name.startswith("KEYRING_PROPERTY_")]:
+    del os.environ[variable]
+os.environ["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nonexistent"
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+
+
+def unavailable(what: str, why: str) -> None:
+    """Skip a test for want of something; with `CI=true`, fail."""
+    if CI:
+        pytest.fail(f"{what} must be tested here: {why}")
+    pytest.skip(why)
 
 
 @pytest.fixture
@@ -28,7 +37,7 @@ def clock() -> Iterator[Clock]:
         yield moved
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture
 def runtime(request: pytest.FixtureRequest) -> runtimes.Runtime:
     return runtimes.Runtime(request.param)
 
@@ -42,11 +51,12 @@ def server_urls() -> Iterator[Callable[[str], str]]:
         def url_of(name: str) -> str:
             if name in WITHOUT:
                 pytest.skip("left out by KEYVALUE_TEST_WITHOUT")
-            why = SERVERS[name].missing()
+            try:
+                why = SERVERS[name].missing()
+            except ModuleNotFoundError as error:
+                why = f"{error}: its client is not installed"
             if why is not None:
-                if CI:
-                    pytest.fail(f"{name} must be tested here: {why}")
-                pytest.skip(why)
+                unavailable(name, why)
             if name not in urls:
                 urls[name] = stack.enter_context(SERVERS[name].running())
             return urls[name]
@@ -59,8 +69,9 @@ def empty_server(server_urls: Callable[[str], str]) -> Callable[[str], str]:
     """Return the URL of a server without data."""
 
     def emptied(name: str) -> str:
-        SERVERS[name].empty(server_urls(name))
-        return server_urls(name)
+        url = server_urls(name)
+        SERVERS[name].empty(url)
+        return url
 
     return emptied
 
@@ -80,39 +91,23 @@ def ignoring_case() -> Iterator[Path]:
     """A directory on a file system that ignores case."""
     why = case_insensitive.missing()
     if why is not None:
-        pytest.skip(why)
+        unavailable("a file system that ignores case", why)
     with case_insensitive.directory() as directory:
         yield directory
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what uses a backend on those that the nearest `backends` mark names, or else on all that store."""
-    if "backend" in metafunc.fixturenames and not hasattr(metafunc.cls, "pytest_generate_tests"):  # which sees to it itself
-        mark = metafunc.definition.get_closest_marker("backends")
-        metafunc.parametrize("backend", mark.args if mark else backends.STORING, scope="session")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the ready-made wrappers and all servers but one on a portal: to them it is a loop like any other.
-
-    Also what `KEYVALUE_TEST_WITHOUT` names: backends, and "wrappers" for the contract of the ready-made wrappers.
-    """
-
-    def is_wanted(item: pytest.Item) -> bool:
-        parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-        backend = parameters.get("backend")
-        if backend in WITHOUT or (backend in backends.WRAPPERS and "wrappers" in WITHOUT):
-            return False
-        return not (parameters.get("runtime") == "portal" and backend in OFF_PORTAL)
-
-    items[:] = filter(is_wanted, items)
 
 
 @pytest.fixture
 def make_raw(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
     """Make stores over the backend of the test, as they are."""
     url: str = request.getfixturevalue("empty_server")(backend) if backend in SERVERS else ""
-    return lambda **kwargs: backends.MAKERS[backend](tmp_path, url, **kwargs)
+
+    def make(**kwargs: Any) -> Any:
+        try:
+            return backends.MAKERS[backend](tmp_path, url, **kwargs)
+        except ImportError as error:
+            unavailable(backend, str(error))
+
+    return make
 
 
 @pytest.fixture
@@ -124,6 +119,56 @@ def make(make_raw: Callable[..., Any], runtime: runtimes.Runtime) -> Callable[..
 @pytest.fixture
 def kv(make: Callable[..., Any]) -> Any:
     return make()
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    # pytest and trio are enough for the tests that need no client.
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "ignored: pytest-timeout is not installed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for plugin, marker in (("timeout", "timeout(seconds)"), ("xdist", "xdist_group(name)")):
+        if not config.pluginmanager.hasplugin(plugin):
+            config.addinivalue_line("markers", f"{marker}: ignored: pytest-{plugin} is not installed")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the backends and the runtimes of a test.
+
+    Backends are those that the nearest `backends` mark names, or all that store. Runtimes are those that the nearest `runtimes` mark
+    names, or asyncio and direct.
+    """
+    if hasattr(metafunc.cls, "pytest_generate_tests"):  # which sees to it itself
+        return
+    if "backend" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("backends")
+        metafunc.parametrize("backend", mark.args if mark else backends.STORING, scope="session")
+    if "runtime" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("runtimes")
+        metafunc.parametrize("runtime", mark.args if mark else runtimes.USUAL, indirect=True)
+
+
+def backend_of(item: pytest.Item) -> str | None:
+    """Return the backend that a test is about: its parameter, or the one that its file is named after."""
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    named = item.path.stem.removeprefix("test_").replace("_", "-")
+    return parameters.get("backend") or (named if named in backends.STORING else None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what `KEYVALUE_TEST_WITHOUT` names: backends, and "wrappers" for the contract of the ready-made wrappers.
+
+    With `--dist loadgroup`, one worker runs all tests of a server, so that each server is started once.
+    """
+    without = {*WITHOUT, *(backends.WRAPPERS if "wrappers" in WITHOUT else ())}
+    items[:] = [item for item in items if backend_of(item) not in without]
+    for item in items:
+        backend = backend_of(item)
+        item.user_properties.append(("backend", backend))
+        if backend in SERVERS:
+            item.add_marker(pytest.mark.xdist_group(backend))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -139,13 +184,27 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    untested = {
-        **{name: server.missing() for name, server in SERVERS.items()},
-        "a file system that ignores case": case_insensitive.missing(),
-    }
-    untested |= dict.fromkeys(WITHOUT, "left out by KEYVALUE_TEST_WITHOUT")
-    for what, why in untested.items():
-        if why is not None:
-            terminalreporter.write_line(f"NOT TESTED: {what} ({why}).", yellow=True)
-    if not any(untested.values()):
+    """Say which backends were tested, and why the others were not."""
+
+    def reports(outcome: str) -> Iterator[tuple[str, str]]:
+        for report in terminalreporter.getreports(outcome):
+            backend = dict(report.user_properties).get("backend")
+            if backend is not None:
+                yield backend, str(report.longrepr[2] if isinstance(report.longrepr, tuple) else "")
+
+    tested = {backend for outcome in ("passed", "failed") for backend, _ in reports(outcome)}
+    reasons = {**dict(reports("skipped")), **dict.fromkeys(WITHOUT, "left out by KEYVALUE_TEST_WITHOUT")}
+    untested = [backend for backend in backends.STORING if backend not in tested]
+    if not tested:
+        return
+    if not untested:
         terminalreporter.write_line("All backends were tested.")
+        return
+    terminalreporter.write_line(f"Backends tested: {', '.join(backend for backend in backends.STORING if backend in tested)}.")
+    by_reason: dict[str, list[str]] = {}
+    for backend in untested:
+        by_reason.setdefault(reasons.get(backend, "no test selected"), []).append(backend)
+    for reason, names in by_reason.items():
+        terminalreporter.write_line(f"NOT TESTED: {', '.join(names)} ({reason}).", yellow=True)
+    if not runtimes.NOTICES_BLOCKING:
+        terminalreporter.write_line("NOT TESTED: blocking calls on the event loop (blockbuster is not installed).", yellow=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from typing import Any
-
-from blockbuster import blockbuster_ctx
 
 from keyvalue import testing
 from keyvalue.blocking import BlockingKeyValue
@@ -14,6 +13,10 @@ from keyvalue.errors import StoreConnectionError
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.wrappers.base import BaseWrapper
 from keyvalue.wrappers.timeout import TimeoutWrapper
+
+NOTICES_BLOCKING = find_spec("blockbuster") is not None
+USUAL = ("asyncio", "direct")
+"""The runtimes of a test that names none: what it tests is alike on all four, or it belongs in the contract."""
 
 
 def _times_out(store: Any) -> bool:
@@ -23,6 +26,8 @@ def _times_out(store: Any) -> bool:
 @contextmanager
 def no_blocking() -> Generator[None, None, None]:
     """Turn a blocking call on an asyncio event loop into an error."""
+    from blockbuster import blockbuster_ctx
+
     # What the tests themselves do, which keyvalue.testing calls, may block.
     with blockbuster_ctx(scanned_modules=["keyvalue"], excluded_modules=["keyvalue.testing"]) as blockbuster:
         # redis-py reads its own version from its metadata when it makes a client, and pymongo sees whether it is in a container; coverage
@@ -40,7 +45,7 @@ class Runtime(testing.Runtime):
     """One of the runtimes."""
 
     def guard(self) -> AbstractContextManager[object]:
-        return no_blocking() if self.name == "asyncio" else super().guard()
+        return no_blocking() if self.name == "asyncio" and NOTICES_BLOCKING else super().guard()
 
     def _facade(self, store: AsyncKeyValue) -> BlockingKeyValue:
         # A timeout needs a loop, whatever declares what.

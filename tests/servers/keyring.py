@@ -28,7 +28,7 @@ if TYPE_CHECKING or sys.platform != "win32":  # for which there is neither
 
     _connect = secretstorage.dbus_init
 
-__all__ = ["KEYRING", "collection", "daemon", "lock", "names", "plant", "private_bus", "session_bus", "shut_out", "unlock"]
+__all__ = ["KEYRING", "collection", "daemon", "lock", "names", "plant", "private_bus", "session_bus", "unlock"]
 
 PASSWORD = b"of the tests"
 SERVICE = "py-key-value"
@@ -51,14 +51,6 @@ CONFIG = """
   <limit name="max_message_size">1000000000</limit>
 </busconfig>
 """
-
-
-def shut_out() -> None:
-    """Have nothing in this process, and what it starts, find the keyring of whoever runs it."""
-    for name in [name for name in os.environ if name.startswith("KEYRING_PROPERTY_")]:
-        del os.environ[name]
-    os.environ["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nonexistent"
-    os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 
 
 def session_bus(url: str) -> None:

@@ -1,36 +1,46 @@
-"""All kinds of servers that the tests use."""
+"""All kinds of servers that the tests use. Each is imported when it is first asked for, as its module needs the client's library."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 from tests.servers import Server
 
-if TYPE_CHECKING or sys.platform != "win32":
-    from tests.servers.dynamodb import DYNAMODB
-    from tests.servers.elasticsearch import ELASTICSEARCH
-    from tests.servers.keyring import KEYRING
-    from tests.servers.memcached import MEMCACHED
-    from tests.servers.mongodb import MONGODB, MONGODB_REPLICA_SET
-    from tests.servers.redis import REDIS, REDIS_CLUSTER, VALKEY, VALKEY_CLUSTER
-    from tests.servers.vault import VAULT
+__all__ = ["SERVERS"]
 
-    SERVERS: dict[str, Server] = {
-        server.name: server
-        for server in (
-            REDIS,
-            REDIS_CLUSTER,
-            VALKEY,
-            VALKEY_CLUSTER,
-            MEMCACHED,
-            MONGODB,
-            MONGODB_REPLICA_SET,
-            DYNAMODB,
-            ELASTICSEARCH,
-            KEYRING,
-            VAULT,
-        )
-    }
-else:  # there, only what needs no server is tested
-    SERVERS = {}
+_MODULES = {
+    "redis": "redis",
+    "redis-cluster": "redis",
+    "valkey": "redis",
+    "valkey-cluster": "redis",
+    "memcached": "memcached",
+    "mongodb": "mongodb",
+    "mongodb-replicaset": "mongodb",
+    "dynamodb": "dynamodb",
+    "elasticsearch": "elasticsearch",
+    "keyring": "keyring",
+    "vault": "vault",
+}
+
+
+class _Servers(Mapping[str, Server]):
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        self._modules = modules
+
+    def __getitem__(self, name: str) -> Server:
+        constant = name.upper().replace("-", "_").replace("REPLICASET", "REPLICA_SET")
+        return getattr(import_module(f"tests.servers.{self._modules[name]}"), constant)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
+SERVERS: Mapping[str, Server] = _Servers(_MODULES if sys.platform != "win32" else {})  # there, only what needs no server is tested

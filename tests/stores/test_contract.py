@@ -1,15 +1,18 @@
-"""The contract, on every backend and every runtime: the suite that authors of stores run on theirs, and what concerns only our own."""
+"""The contract, on every backend: the suite that authors of stores run on theirs, and what concerns only our own."""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Callable, Sequence
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from blockbuster import BlockingError
 
+import keyvalue.stores
+import keyvalue.wrappers
 from keyvalue.protocols import (
     AsyncCullProtocol,
     AsyncDestroyCollectionProtocol,
@@ -18,26 +21,51 @@ from keyvalue.protocols import (
     AsyncEnumerateKeysProtocol,
     AsyncKeyValue,
 )
-from keyvalue.stores.base import Entry
+from keyvalue.stores.base import BaseStore, Entry
 from keyvalue.stores.memory import MemoryStore
-from keyvalue.testing import StoreContract
-from keyvalue.testing._contract import assert_collections
+from keyvalue.testing import ArgumentContract, RuntimeName, StoreContract
+from keyvalue.testing._runtime import RUNTIMES
+from keyvalue.testing._suite import assert_collections
+from keyvalue.wrappers.base import BaseWrapper
 from tests import backends
-from tests.runtimes import Runtime
+from tests.runtimes import NOTICES_BLOCKING, Runtime
+from tests.servers.registry import SERVERS
 
-REFUSALS = (
-    "test_a_ttl_of_a_wrong_type_is_both_errors",
-    "test_bad_names_are_refused_before_anything_is_written",
-    "test_bad_ttls_are_refused_before_anything_is_written",
-    "test_empty_bulk",
-    "test_every_element_is_checked",
-    "test_keys_must_be_a_sequence",
-    "test_messages_hold_no_values",
-    "test_unequal_lengths",
-    "test_values_of_a_wrong_type",
-    "test_what_is_not_json_is_refused_with_its_place",
+CHECKING = {
+    "wrapped": "BaseWrapper",
+    "aes-gcm": "BaseEncryptionWrapper",
+    "compression": "CompressionWrapper",
+    "limit-size": "LimitSizeWrapper",
+    "statistics": "StatisticsWrapper",
+}
+"""Besides `BaseStore`, on memory: what checks arguments or encodes values itself, by the name of its backend."""
+KINDS = ("memory", "disk", "redis", "wrapped")
+"""One store of each kind: never suspends, blocks in threads, has a client of each kind, wraps another. They run everything everywhere."""
+SMOKE = (
+    "test_bulk_results_are_aligned",
+    "test_context_manager_and_setup",
+    "test_expiry",
+    "test_many_calls_at_once",
+    "test_values_come_back_exactly",
+    "test_what_a_store_can_do_is_what_it_says",
 )
-"""What holds of a store that keeps nothing too."""
+"""What runs on trio and the portal on all other stores too."""
+RECLAIMING = ("disk", "multi-disk", *(name for name in SERVERS if name != "keyring"))
+"""The backends with an expiry of their own, which takes a second of real time to test."""
+
+
+def places(test: str) -> Iterator[tuple[str, RuntimeName]]:
+    """Yield the backends and runtimes that a test of the suite runs on."""
+    names = [*backends.STORING, *backends.WRAPPERS]
+    if test in vars(ArgumentContract):
+        names = ["memory", *CHECKING]
+    elif test == "test_the_backend_reclaims_nothing_early":
+        yield from ((name, "asyncio") for name in RECLAIMING)
+        return
+    for name in names:
+        for runtime in RUNTIMES:
+            if runtime in ("asyncio", "direct") or name in KINDS or test in SMOKE:
+                yield name, runtime
 
 
 class TestContract(StoreContract):
@@ -57,18 +85,29 @@ class TestContract(StoreContract):
         return Runtime(request.param)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        super().pytest_generate_tests(metafunc)
-        names = [*backends.STORING, *backends.WRAPPERS]
-        if metafunc.function.__name__ in REFUSALS:
-            names.append("null")
-        metafunc.parametrize("backend", names, scope="session")
+        assert "runtime" in metafunc.fixturenames
+        metafunc.parametrize(("backend", "runtime"), list(places(metafunc.function.__name__)), indirect=["runtime"])
 
 
 def test_the_names_of_the_tests_are_those_of_the_suite() -> None:
-    assert set(REFUSALS) <= set(vars(StoreContract))
+    assert {*SMOKE, "test_the_backend_reclaims_nothing_early"} <= set(vars(StoreContract))
 
 
+def test_what_checks_arguments_itself_runs_the_tests_of_arguments() -> None:
+    public = {"get", "put", "delete", "ttl", "get_many", "put_many", "delete_many", "ttl_many"}
+    hooks = {"_collection", "_inner_value", "close"}  # the rest of what those tests are about
+    for package in (keyvalue.stores, keyvalue.wrappers):
+        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            for kind in vars(importlib.import_module(module.name)).values():
+                if isinstance(kind, type) and kind.__module__ == module.name and issubclass(kind, (BaseStore, BaseWrapper)):
+                    own = (public | hooks) & set(vars(kind))
+                    assert not own or kind.__name__ in CHECKING.values(), f"{kind.__name__} overrides {own}: add it to CHECKING"
+
+
+@pytest.mark.skipif(not NOTICES_BLOCKING, reason="blockbuster is not installed")
 def test_a_store_that_blocks_the_event_loop_is_noticed(tmp_path: Path) -> None:
+    from blockbuster import BlockingError
+
     class BlockingStore(MemoryStore):
         async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
             os.stat(tmp_path)

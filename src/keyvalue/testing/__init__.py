@@ -11,11 +11,12 @@ with needs("testing"):
 
 del trio  # one that is missing is reported here, rather than by every test that runs on it
 
-# Before it is imported: its asserts then show what they compared, as those of the test files do.
-pytest.register_assert_rewrite("keyvalue.testing._contract")
+# Before they are imported: their asserts then show what they compared, as those of the test files do.
+pytest.register_assert_rewrite(*(f"keyvalue.testing.{name}" for name in ("_suite", "_arguments", "_contract")))
 
-from keyvalue.testing._clock import Clock  # noqa: E402 # asserts are rewritten on import
+from keyvalue.testing._arguments import ArgumentContract  # noqa: E402 # asserts are rewritten on import
+from keyvalue.testing._clock import Clock  # noqa: E402 # likewise
 from keyvalue.testing._contract import StoreContract  # noqa: E402 # likewise
 from keyvalue.testing._runtime import Runtime, RuntimeName  # noqa: E402 # likewise
 
-__all__ = ["Clock", "Runtime", "RuntimeName", "StoreContract"]
+__all__ = ["ArgumentContract", "Clock", "Runtime", "RuntimeName", "StoreContract"]
