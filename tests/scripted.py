@@ -1,25 +1,24 @@
-"""A store that fails, hangs or is slow on chosen calls."""
+"""A store that fails, hangs or waits on chosen calls, and notes them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import anyio
+import pytest
+from anyio.abc import TaskGroup
 
-from keyvalue._core import runtime
+from keyvalue.errors import StoreConnectionError
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.wrappers.base import BaseWrapper, Operation
+
+DOWN = StoreConnectionError("The server is away")
 
 
 class Hang(NamedTuple):
     """The call never ends by itself."""
-
-
-class Slow(NamedTuple):
-    """The call takes some seconds before it does anything."""
-
-    seconds: float
 
 
 class Lost(NamedTuple):
@@ -47,47 +46,64 @@ class Gate:
         self.reached.set()
         await self._opened.wait()
 
+    @asynccontextmanager
+    async def holding(self, call: Callable[..., Any], *args: object) -> AsyncGenerator[TaskGroup, None]:
+        """Have a call wait at the gate, and open it afterwards. Yields the group of its task."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(call, *args)
+            await self.reached.wait()
+            yield group
+            self.open()
 
-Step = Exception | Hang | Slow | Lost | Gate | None
+
+Step = Exception | Hang | Lost | Gate | None
 
 
 class ScriptedStore(BaseWrapper):
-    """A real store, of which each call takes the next step of a script; None is an ordinary call, and so is all after its end.
+    """A real store. Each call takes the next step of a script; None is an ordinary call, and so is every call after the end.
 
     Attributes:
         script: The steps to come.
         calls: The names of the calls so far.
-        on: If given, only calls of these names take a step.
+        on: If given, only calls of this name take a step.
+        before: Called when a call arrives, whatever its step.
+        after: Called when it is done.
     """
 
     runs_inline = True
 
-    def __init__(self, key_value: AsyncKeyValue, script: Iterable[Step] = (), on: Iterable[str] | None = None) -> None:
+    def __init__(self, key_value: AsyncKeyValue, script: Iterable[Step] = ()) -> None:
         super().__init__(key_value)
-        self.script: list[Step] = list(script)
         self.calls: list[str] = []
-        self.on = None if on is None else set(on)
+        self.before: Callable[[], object] = lambda: None
+        self.after: Callable[[], object] = lambda: None
+        self.plan(*script)
 
     def plan(self, *steps: Step, on: str | None = None) -> None:
         """Start a new script, for calls of one name or of all."""
         self.script = list(steps)
-        self.on = None if on is None else {on}
+        self.on = on
 
     async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         self.calls.append(operation.name)
-        takes_step = self.script and (self.on is None or operation.name in self.on)
+        self.before()
+        takes_step = self.script and self.on in (None, operation.name)
         step = self.script.pop(0) if takes_step else None
         if isinstance(step, Exception):
             raise step
         if isinstance(step, Hang):
             await anyio.sleep_forever()
-        if isinstance(step, Slow):
-            await runtime.sleep(step.seconds)
         if isinstance(step, Gate) and not step.after:
             await step.wait()
         result = await call(self.key_value)
+        self.after()
         if isinstance(step, Lost):
             raise step.error
         if isinstance(step, Gate) and step.after:
             await step.wait()
         return result
+
+
+def on_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Run a test of tasks on both event loops."""
+    return pytest.mark.runtimes("asyncio", "trio")(pytest.mark.usefixtures("runtime")(test))

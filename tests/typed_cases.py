@@ -15,11 +15,13 @@ from pydantic import (
     AliasChoices,
     AliasPath,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     HttpUrl,
     Json,
+    PlainSerializer,
     RootModel,
     Secret,
     SecretBytes,
@@ -28,8 +30,6 @@ from pydantic import (
     Tag,
     TypeAdapter,
     computed_field,
-    field_serializer,
-    field_validator,
     model_serializer,
 )
 from typing_extensions import TypedDict
@@ -75,7 +75,7 @@ class Numbers(RootModel[list[int]]):
     pass
 
 
-class NumberOf(RootModel[dict[str, int]]):
+class Root(RootModel[dict[str, Any]]):
     pass
 
 
@@ -122,13 +122,6 @@ class Blob(BaseModel):
     named: dict[str, bytes] = {}
 
 
-class Times(BaseModel):
-    at: datetime.datetime
-    on: datetime.date
-    clock: datetime.time
-    during: datetime.timedelta
-
-
 class Written(BaseModel):
     point: tuple[int, int]
 
@@ -143,24 +136,11 @@ class Base64(BaseModel):
 
 
 class Hexed(BaseModel):
-    number: int
-
-    @field_serializer("number")
-    def hexed(self, number: int) -> str:
-        return hex(number)
-
-    @field_validator("number", mode="before")
-    @classmethod
-    def unhexed(cls, value: Any) -> Any:
-        return int(value, 16) if isinstance(value, str) else value
+    number: Annotated[int, PlainSerializer(hex), BeforeValidator(lambda value: int(value, 16) if isinstance(value, str) else value)]
 
 
-class HalfHexed(BaseModel):
-    number: str
-
-    @field_serializer("number")
-    def twice(self, number: str) -> str:
-        return number * 2
+class Doubled(BaseModel):
+    text: Annotated[str, PlainSerializer(lambda text: text * 2)]
 
 
 class Extras(BaseModel):
@@ -196,42 +176,12 @@ class Initialized(BaseModel):
         super().__init__(n=fields["n"] + 1)
 
 
-class Lower(BaseModel):
-    model_config = ConfigDict(str_to_lower=True)
-    text: str
-
-
-@dataclass
-class Stripped:
-    text: Annotated[str, StringConstraints(strip_whitespace=True)]
-
-
-@dataclass
-class Numeric:
-    number: float
-
-
-@dataclass
-class Moment:
-    at: datetime.datetime
-    clock: datetime.time = datetime.time()
-
-
-class One(BaseModel):
-    x: int = 0
-
-
-class Two(BaseModel):
-    x: int = 0
-    y: int = 1
-
-
 def tag(value: Any) -> str:
     """Tell one from the other by what JSON does not keep: a y of 0 is taken for none when it is read."""
-    return "two" if isinstance(value, Two) or (isinstance(value, dict) and value.get("y")) else "one"  # pyright: ignore[reportUnknownMemberType]
+    return "large" if isinstance(value, Large) or (isinstance(value, dict) and value.get("y")) else "small"  # pyright: ignore[reportUnknownMemberType]
 
 
-Tagged = Annotated[Annotated[One, Tag("one")] | Annotated[Two, Tag("two")], Discriminator(tag)]
+Tagged = Annotated[Annotated[Small, Tag("small")] | Annotated[Large, Tag("large")], Discriminator(tag)]
 
 
 class Colour(enum.Enum):
@@ -242,11 +192,6 @@ class Colour(enum.Enum):
 class Place(NamedTuple):
     x: int
     y: int
-
-
-class Movie(TypedDict):
-    title: str
-    year: int
 
 
 @dataclass
@@ -284,6 +229,7 @@ class Checked:
 
 
 NOW = datetime.datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=datetime.timezone(datetime.timedelta(hours=5, minutes=30)))
+ODD_ZONE = datetime.timezone(datetime.timedelta(seconds=61))
 NOT_UTF8 = b"\xff\x00\xfe"
 INNER = Inner(NOW, NOT_UTF8)
 
@@ -305,7 +251,7 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "Optional model, None": (User | None, None),
     "None": (type(None), None),
     "root model": (Numbers, Numbers([1, 2])),
-    "root model of a dict": (NumberOf, NumberOf({"a": 1})),
+    "root model of a dict": (Root, Root({"a": 1})),
     "generic": (Box[int], Box[int](content=1)),
     "generic of a model": (Box[User], Box[User](content=User(name="Ada"))),
     "generic of bytes": (Box[bytes], Box[bytes](content=NOT_UTF8)),
@@ -327,7 +273,10 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "bytes everywhere": (Blob, Blob(data=NOT_UTF8, parts=[b"", b"a", NOT_UTF8], named={"a": NOT_UTF8, "b": b"b"})),
     "bytes in base64": (Base64, Base64(data=NOT_UTF8)),
     "set of bytes": (frozenset[bytes], frozenset({NOT_UTF8, b"a"})),
-    "times": (Times, Times(at=NOW, on=NOW.date(), clock=NOW.timetz(), during=datetime.timedelta(-1, 5, 7))),
+    "times": (
+        tuple[datetime.datetime, datetime.date, datetime.time, datetime.timedelta],
+        (NOW, NOW.date(), NOW.timetz(), datetime.timedelta(-1, 5, 7)),
+    ),
     "naive time": (datetime.datetime, NOW.replace(tzinfo=None)),
     "decimal": (decimal.Decimal, decimal.Decimal("1.10")),
     "large integer": (int, 2**200),
@@ -338,7 +287,6 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "enum": (Colour, Colour.NUMBER),
     "named tuple": (Place, Place(1, 2)),
     "tuple": (tuple[int, str], (1, "a")),
-    "typed dict": (Movie, {"title": "Alien", "year": 1979}),
     "dict with integer keys": (dict[int, Colour], {1: Colour.RED}),
     "JSON": (Json[list[int]], [1]),
     "anything": (Any, {"a": [1, None, 1.5, {"b": True}]}),
@@ -349,8 +297,8 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "a list of such": (list[Swapped], [Swapped.model_validate({"b": 1, "a": 2})]),
     "an alias that is a name, no extras": (Crossed, Crossed.model_validate({"A": 1, "B": {"z": 1}})),
     "a dict of such aliases": (CrossedDict, {"a": 1, "b": 2}),
-    "a discriminator of its own": (list[Tagged], [Two(x=1, y=2), One(x=1)]),
-    "a float that is whole": (Numeric, Numeric(2**53)),
+    "a discriminator of its own": (list[Tagged], [Large(x=1, y=2), Small(x=1)]),
+    "a float that is whole": (list[float], [2**53]),
     "a serializer and its validator": (Hexed, Hexed(number=255)),
     "extras": (Extras, TypeAdapter(Extras).validate_python({"a": 1, "b": [1, "c"]})),
 }
@@ -368,19 +316,15 @@ REFUSED: dict[str, tuple[Any, Any]] = {
     "keys that JSON has not": (dict[tuple[int, int], str], {(1, 2): "a"}),
     "keys of bytes": (dict[bytes, int], {NOT_UTF8: 1}),
     "a serializer without a validator": (Written, Written(point=(1, 2))),
-    "a serializer that changes the value": (HalfHexed, HalfHexed(number="a")),
+    "a serializer that changes the value": (Doubled, Doubled(text="a")),
     "a field that is excluded": (Excluded, Excluded(a=1, b=2)),
     "what a constructor changes": (Initialized, Initialized(n=1)),
-    "what a validation changes": (Lower, Lower.model_construct(text="ABC")),
-    "what a validation would have changed": (Stripped, Stripped(" a ")),
-    "a discriminator that JSON misleads": (list[Tagged], [Two(x=1, y=0)]),
-    "keys that a typed dict has not": (list[Movie], [{"title": "Alien", "year": 1979, "more": 1}]),
-    "an integer that no float is": (Numeric, Numeric(2**60 + 1)),
-    "an offset with seconds": (Moment, Moment(NOW.replace(tzinfo=datetime.timezone(datetime.timedelta(seconds=61))))),
-    "an offset of a clock with seconds": (
-        Moment,
-        Moment(NOW, datetime.time(1, tzinfo=datetime.timezone(datetime.timedelta(seconds=61)))),
-    ),
+    "what a validation changes": (list[Annotated[str, StringConstraints(strip_whitespace=True)]], [" a "]),
+    "a discriminator that JSON misleads": (list[Tagged], [Large(x=1, y=0)]),
+    "keys that a typed dict has not": (list[CrossedDict], [{"a": 1, "b": 2, "more": 1}]),
+    "an integer that no float is": (list[float], [2**60 + 1]),
+    "an offset with seconds": (datetime.datetime, NOW.replace(tzinfo=ODD_ZONE)),
+    "an offset of a clock with seconds": (datetime.time, datetime.time(1, tzinfo=ODD_ZONE)),
     "NaN": (float, float("nan")),
     "infinity": (Box[float], Box[float](content=float("inf"))),
     "half a character": (str, "\ud800"),

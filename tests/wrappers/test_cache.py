@@ -1,0 +1,434 @@
+"""The cache: what it spares, what ends in it, and that no write leaves a stale value in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anyio
+import pytest
+
+from keyvalue._core import runtime as runtime_module
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.errors import DeserializationError, InvalidTTLError, StoreConnectionError
+from keyvalue.stores.memory import MemoryStore
+from keyvalue.stores.null import NullStore
+from keyvalue.testing import Clock
+from keyvalue.wrappers.compression import CompressionWrapper
+from keyvalue.wrappers.passthrough_cache import PassthroughCacheWrapper
+from tests.runtimes import Runtime
+from tests.scripted import DOWN, Gate, Hang, ScriptedStore, on_loops
+
+OLD, NEW = {"v": "old"}, {"v": "new"}
+DEFAULT = "default_collection"
+
+
+class Cached:
+    """A cached store, and both stores behind it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.primary = ScriptedStore(MemoryStore())
+        self.cache = ScriptedStore(MemoryStore())
+        self.kv: Any = PassthroughCacheWrapper(self.primary, self.cache, **kwargs)
+
+    def calls(self) -> tuple[list[str], list[str]]:
+        """Return the calls on the primary and on the cache since the last time."""
+        calls = self.primary.calls[:], self.cache.calls[:]
+        self.primary.calls.clear()
+        self.cache.calls.clear()
+        return calls
+
+
+async def test_what_was_read_is_cached(runtime: Runtime) -> None:
+    cached = Cached()
+    kv = runtime.adapt(cached.kv)
+    await kv.put("k", {"a": [1]})
+    cached.calls()
+    assert await kv.get("k") == {"a": [1]}
+    assert cached.calls() == (["ttl"], ["get", "put"])
+    value = await kv.get("k")
+    value["a"].append(2)
+    assert await kv.get("k") == {"a": [1]}
+    assert cached.calls() == ([], ["get", "get"])
+    assert await kv.get_many(["k", "l", "m", "k"]) == [{"a": [1]}, None, None, {"a": [1]}]
+    assert cached.calls() == (["ttl_many"], ["get_many"])
+    await kv.put_many(["l", "m"], [{"a": []}, {}], ttl=60)
+    cached.calls()
+    pairs = await kv.ttl_many(["k", "l", "m", "l"])
+    assert [pair[0] for pair in pairs] == [{"a": [1]}, {"a": []}, {}, {"a": []}]
+    assert cached.calls() == (["ttl_many"], ["get_many", "put_many"])
+    pairs[1][0]["a"].append(1)
+    assert pairs[3][0] == {"a": []}, "repeated keys get values of their own"
+
+
+async def test_the_ttl_is_the_primarys(clock: Clock) -> None:
+    clock.freeze()
+    cached = Cached(maximum_ttl=100)
+    kv = cached.kv
+    await kv.put("k", {}, ttl=1000)
+    await kv.put("l", {})
+    for _ in range(2):
+        value, left = await kv.ttl("k")
+        assert (value, round(left, 3)) == ({}, 1000)
+        assert await kv.ttl("l") == ({}, None)
+    clock.advance(99)
+    cached.calls()
+    value, left = await kv.ttl("k")
+    assert (value, round(left, 3)) == ({}, 901)
+    assert cached.calls()[0] == []
+    clock.advance(2)
+    assert await kv.get("k") == {}
+    assert cached.calls()[0] == ["ttl"], "nothing is cached for longer than the maximum"
+    clock.advance(900)
+    assert await kv.get("k") is None
+
+
+async def test_misses_are_cached_on_request(clock: Clock) -> None:
+    cached, other = Cached(negative_ttl=10), Cached()
+    for _ in range(3):
+        assert await cached.kv.get("k") is None
+        assert await cached.kv.ttl_many(["k"]) == [(None, None)]
+        assert await other.kv.get("k") is None
+    assert cached.primary.calls == ["ttl"]
+    assert other.primary.calls == ["ttl"] * 3
+    clock.advance(11)
+    assert await cached.kv.get("k") is None
+    assert cached.primary.calls == ["ttl", "ttl"]
+    await cached.kv.put("k", {"a": 1})
+    assert await cached.kv.get("k") == {"a": 1}
+
+
+@pytest.mark.parametrize("is_bulk", [False, True])
+async def test_nothing_is_cached_beyond_its_deadline_however_long_the_answer_takes(is_bulk: bool, clock: Clock) -> None:
+    clock.freeze()
+    primary = ScriptedStore(MemoryStore())
+    kv = PassthroughCacheWrapper(primary, MemoryStore())
+    await primary.put("k", {"a": 1}, ttl=10)
+    primary.after = lambda: clock.advance(3)
+    assert (await kv.get_many(["k"]) if is_bulk else [await kv.get("k")]) == [{"a": 1}]
+    clock.advance(6.5)
+    _, left = await kv.ttl("k")
+    assert left is not None
+    assert round(left, 3) == 0.5
+    clock.advance(1)
+    assert await kv.get("k") is None
+
+
+async def test_anything_else_in_the_cache_is_a_miss() -> None:
+    cached = Cached()
+    row = {"__cached_value__": {"a": 2}, "__cached_at__": 9e11, "__cached_until__": 9e11, "__expires_at__": None}
+    await cached.cache.put("k", row, collection=DEFAULT)
+    assert await cached.kv.get("k") == {"a": 2}
+    await cached.kv.put("k", {"a": 1})
+    bad: list[dict[str, Any]] = [{"a": 2}, {"__cached_value__": {"a": 2}}, {**row, "more": 1}]
+    for other in (*bad, *({**row, field: wrong} for field in row for wrong in (5 if field == "__cached_value__" else "9e11", True))):
+        await cached.cache.put("k", other, collection=DEFAULT)
+        assert await cached.kv.get("k") == {"a": 1}
+    assert cached.kv.cache_errors == 0
+
+
+async def test_a_failing_cache_fails_nothing(runtime: Runtime) -> None:
+    cached = Cached()
+    kv = runtime.adapt(cached.kv)
+    cached.cache.plan(*[ValueError()] * 99)
+    await kv.put("k", {"a": 1})
+    assert await kv.get("k") == {"a": 1}
+    assert await kv.get_many(["k", "l"]) == [{"a": 1}, None]
+    await kv.put_many(["k", "l"], [{}, {}])
+    assert await kv.ttl_many(["k", "l"]) == [({}, None)] * 2
+    assert await kv.delete_many(["l"]) == 1
+    assert await kv.delete("k") is True
+    assert cached.kv.cache_errors > 8
+
+
+async def test_a_cache_that_answers_nonsense_fails_nothing() -> None:
+    class Odd(ScriptedStore):
+        async def get(self, key: str, *, collection: str | None = None) -> Any:
+            return [key]
+
+        async def get_many(self, keys: Any, *, collection: str | None = None) -> Any:
+            return []
+
+    kv = PassthroughCacheWrapper(MemoryStore(seed={DEFAULT: {"k": {"a": 1}}}), Odd(MemoryStore()))
+    assert await kv.get("k") == {"a": 1}
+    assert await kv.get_many(["k", "l"]) == [{"a": 1}, None]
+    assert kv.cache_errors == 2
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_what_could_not_be_removed_from_the_cache_is_not_read_from_it(whole: bool, clock: Clock) -> None:
+    cached = Cached(maximum_ttl=100)
+    await cached.kv.put("k", OLD, collection="c")
+    assert await cached.kv.get("k", collection="c") == OLD
+    cached.cache.plan(DOWN, DOWN)
+    if whole:
+        await cached.kv.destroy_collection("c")
+        assert await cached.kv.get("k", collection="c") is None
+    else:
+        await cached.kv.put("k", NEW, collection="c")
+        cached.cache.plan(DOWN, on="put")
+        assert await cached.kv.get("k", collection="c") == NEW, "the cache was down for the read, too"
+        assert await cached.kv.get("k", collection="c") == NEW
+        cached.calls()
+        assert await cached.kv.get("k", collection="c") == NEW
+        assert cached.calls()[0] == [], "since it is cached anew, it can be trusted again"
+    clock.advance(101)
+    assert await cached.kv.get("k", collection="c") == (None if whole else NEW)
+
+
+async def test_many_keys_that_could_not_be_removed_become_one() -> None:
+    cached = Cached()
+    await cached.kv.put("k", OLD)
+    await cached.kv.get("k")
+    cached.cache.plan(*[DOWN] * 99)
+    await cached.kv.put("k", NEW)
+    for number in range(20):
+        await cached.kv.delete_many([f"k{number}-{other}" for other in range(1000)])
+    assert len(cached.kv._distrusted) <= 10_000
+    cached.cache.plan()
+    assert await cached.kv.get("k") == NEW
+    cached.calls()
+    assert await cached.kv.get("k") == NEW
+    assert cached.calls()[0] == [], "what has been cached since is trusted"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_does_not_trust_what_its_parent_does_not() -> None:
+    cached = Cached()
+
+    async def main() -> None:
+        await cached.kv.put("k", OLD)
+        await cached.kv.get("k")
+        cached.cache.plan(DOWN, DOWN)
+        await cached.kv.put("k", NEW)
+
+    asyncio.run(main())
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if runtime_module.drive(cached.kv.get("k")) == NEW else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+async def test_the_default_collection_is_one_by_either_name() -> None:
+    kv = Cached().kv
+    await kv.put("k", OLD)
+    assert await kv.get("k") == OLD
+    await kv.put("k", NEW, collection=DEFAULT)
+    assert await kv.get("k") == NEW
+
+
+@pytest.mark.parametrize("what", ["destroy", "destroy_collection"])
+async def test_destroying_removes_what_only_the_cache_holds(what: str) -> None:
+    cached = Cached()
+    await cached.kv.put("k", {"a": 1}, collection="c")
+    assert await cached.kv.get("k", collection="c") == {"a": 1}
+    await cached.primary.delete("k", collection="c")  # as another process may
+    await (cached.kv.destroy() if what == "destroy" else cached.kv.destroy_collection("c"))
+    assert await cached.kv.get("k", collection="c") is None
+
+
+def test_destroying_needs_a_cache_that_can() -> None:
+    kv = PassthroughCacheWrapper(MemoryStore(), NullStore())
+    assert hasattr(kv, "keys")
+    assert not hasattr(kv, "destroy")
+    assert not hasattr(kv, "destroy_collection")
+    assert not hasattr(PassthroughCacheWrapper(NullStore(), MemoryStore()), "keys")
+
+
+@pytest.mark.parametrize("arguments", [{"maximum_ttl": 0}, {"missing_ttl": -1}, {"negative_ttl": float("nan")}])
+def test_the_cache_refuses_invalid_ttls(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidTTLError):
+        PassthroughCacheWrapper(MemoryStore(), MemoryStore(), **arguments)
+
+
+# Reads at the same time
+
+
+@on_loops
+@pytest.mark.parametrize("ending", ["answer", "error", "cancelled"])
+async def test_concurrent_misses_read_the_primary_once(ending: str) -> None:
+    cached, gate, scope = Cached(), Gate(), anyio.CancelScope()
+    await cached.kv.put("k", {"a": []})
+    cached.primary.plan(gate, on="ttl")
+    answers: list[Any] = []
+
+    async def read(scope: anyio.CancelScope) -> None:
+        with scope:
+            try:
+                answers.append(await cached.kv.get("k"))
+            except StoreConnectionError as error:
+                answers.append(error)
+
+    async with gate.holding(read, scope) as group:
+        for _ in range(20):
+            group.start_soon(read, anyio.CancelScope())
+        await anyio.wait_all_tasks_blocked()
+        cached.calls()
+        if ending == "error":
+            cached.primary.key_value = ScriptedStore(cached.primary.key_value, [DOWN])
+        if ending == "cancelled":
+            scope.cancel()
+    if ending == "error":
+        assert answers == [DOWN] * 21
+        assert cached.primary.calls == []
+    else:
+        assert answers == [{"a": []}] * (20 if ending == "cancelled" else 21)
+        assert len(cached.primary.calls) == (1 if ending == "cancelled" else 0)
+        answers[0]["a"].append(1)
+        assert answers[1:] == [{"a": []}] * len(answers[1:])
+
+
+@on_loops
+async def test_one_readers_damaged_key_fails_no_other_key() -> None:
+    bad = {"__compressed_data__": "!", "__compression_algorithm__": "gzip", "__compression_version__": 1}
+    primary = ScriptedStore(CompressionWrapper(MemoryStore(seed={DEFAULT: {"bad": bad, "good": {"a": 1}}})))
+    kv, gate = PassthroughCacheWrapper(primary, MemoryStore()), Gate()
+    primary.plan(gate, on="ttl_many")
+    answers: list[Any] = []
+
+    async def read_both() -> None:
+        with pytest.raises(DeserializationError):
+            await kv.get_many(["good", "bad"])
+
+    async def read_one() -> None:
+        answers.append(await kv.get("good"))
+
+    async with gate.holding(read_both) as group:
+        group.start_soon(read_one)
+        await anyio.wait_all_tasks_blocked()
+    assert answers == [{"a": 1}]
+
+
+def test_threads_share_one_read_too() -> None:
+    cached = Cached()
+
+    def await_followers() -> None:
+        for _ in range(10_000):
+            if sum(flight.followers for flight in cached.kv._flights.values()) == 7:
+                return
+            time.sleep(0.001)
+
+    with BlockingKeyValue(cached.kv) as kv, ThreadPoolExecutor(8) as pool:
+        kv.put("k", {"a": 1})
+        cached.primary.before = await_followers
+        assert list(pool.map(kv.get, ["k"] * 8)) == [{"a": 1}] * 8
+    assert cached.primary.calls.count("ttl") == 1
+
+
+async def test_a_read_does_not_wait_for_a_loop_that_waits_for_it() -> None:
+    """A synchronous call made on an event loop can't join a read that is under way on that loop."""
+    cached, gate = Cached(), Gate()
+    await cached.kv.put("k", {"a": 1})
+    cached.primary.plan(gate, on="ttl")
+    async with gate.holding(cached.kv.get, "k"):
+        assert BlockingKeyValue(cached.kv).get("k") == {"a": 1}
+    assert await cached.kv.get("k") == {"a": 1}
+
+
+def test_a_read_on_a_loop_that_ended_holds_up_nobody() -> None:
+    cached = Cached()
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> asyncio.Task[Any]:
+        await cached.kv.put("k", {"a": 1})
+        cached.primary.plan(Hang(), on="ttl")
+        asked = asyncio.Event()
+        cached.primary.before = asked.set
+        task = asyncio.ensure_future(cached.kv.get("k"))
+        await asked.wait()
+        return task
+
+    task = loop.run_until_complete(begin())
+    assert asyncio.run(cached.kv.get("k")) == {"a": 1}
+    task.cancel()
+    loop.run_until_complete(asyncio.wait([task]))
+    loop.close()
+
+
+# Reads and writes at the same time
+
+Write = Callable[[Any], Any]
+WRITES: dict[str, Write] = {
+    "put": lambda kv: kv.put("k", NEW),
+    "put_many": lambda kv: kv.put_many(["k", "l"], [NEW] * 2),
+    "delete": lambda kv: kv.delete("k"),
+    "delete_many": lambda kv: kv.delete_many(["k", "l"]),
+    "destroy_collection": lambda kv: kv.destroy_collection(DEFAULT),
+    "destroy": lambda kv: kv.destroy(),
+}
+each_write = pytest.mark.parametrize(
+    ("write", "expected"), [(write, NEW if "put" in name else None) for name, write in WRITES.items()], ids=WRITES
+)
+
+
+@on_loops
+@each_write
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_slow_write_leaves_no_stale_value(write: Write, expected: dict[str, Any] | None, after: bool) -> None:
+    cached, gate = Cached(), Gate(after=after)
+    await cached.kv.put("k", OLD)
+    await cached.kv.get("k")
+    cached.primary.plan(gate)
+    async with gate.holding(write, cached.kv):
+        for _ in range(3):
+            await cached.kv.get("k")
+            await cached.kv.get_many(["k"])
+    assert await cached.kv.get("k") == expected
+    assert await cached.kv.get_many(["k"]) == [expected]
+
+
+@on_loops
+async def test_a_slow_read_caches_nothing_that_was_overwritten_meanwhile() -> None:
+    cached, gate = Cached(), Gate(after=True)
+    await cached.kv.put("k", OLD)
+    cached.primary.plan(gate, on="ttl")
+    read: list[Any] = []
+
+    async def read_one() -> None:
+        read.append(await cached.kv.get("k"))
+
+    async with gate.holding(read_one):
+        await cached.kv.put("k", NEW)
+        assert await cached.kv.get("k") == NEW, "a read that begins after the write must not join one from before"
+    assert read == [OLD]
+    assert await cached.kv.get("k") == NEW
+
+
+@on_loops
+async def test_a_write_waits_for_what_is_being_cached() -> None:
+    cached, gate = Cached(), Gate()
+    await cached.kv.put("k", OLD)
+    cached.cache.plan(gate, on="put")
+    async with gate.holding(cached.kv.get, "k") as group:
+        group.start_soon(cached.kv.put, "k", NEW)
+        await anyio.wait_all_tasks_blocked()
+    assert await cached.kv.get("k") == NEW
+
+
+@on_loops
+@each_write
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_write_that_can_not_wait_leaves_no_stale_value(write: Write, expected: Any, reads: bool, dies: bool) -> None:
+    """A synchronous write made on an event loop can't wait for what is being cached on that loop, which is then cached all the same."""
+    cached, gate = Cached(), Gate(after=dies)
+    await cached.kv.put("k", OLD)
+    cached.cache.plan(gate, on="put")
+    async with gate.holding(cached.kv.get, "k") as group:
+        facade = BlockingKeyValue(cached.kv)
+        if reads:
+            assert facade.get("k") == OLD
+        write(facade)
+        assert facade.get("k") == expected
+        assert await cached.kv.get("k") == expected
+        if dies:
+            group.cancel_scope.cancel()
+    assert await cached.kv.get("k") == expected
+    assert await cached.kv.get_many(["k"]) == [expected]
+    row = await cached.cache.get("k", collection=DEFAULT)
+    assert dies or row is None or row["__cached_value__"] == expected, "for other processes too"
