@@ -146,9 +146,6 @@ def OpenKey(key: Any, sub_key: str | None, reserved: int = 0, access: int = KEY_
         return _opened(found, access)
 
 
-OpenKeyEx = OpenKey
-
-
 def CreateKeyEx(key: Any, sub_key: str | None, reserved: int = 0, access: int = KEY_WRITE) -> PyHKEY:
     with _everything:
         here = _key(key)
@@ -167,11 +164,6 @@ def CreateKeyEx(key: Any, sub_key: str | None, reserved: int = 0, access: int = 
 
 def CreateKey(key: Any, sub_key: str | None) -> PyHKEY:
     return CreateKeyEx(key, sub_key, 0, KEY_ALL_ACCESS)
-
-
-def CloseKey(key: Any) -> None:
-    if isinstance(key, PyHKEY):
-        key.Close()
 
 
 def DeleteKey(key: Any, sub_key: str) -> None:

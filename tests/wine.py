@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 FILES = [
     *(f"stores/test_{name}.py" for name in ("fake_winreg", "windows_registry", "contract", "properties", "endurance")),
     "core/test_cancellation.py",
-    "legacy/test_predecessor.py",
+    *(f"legacy/test_{name}.py" for name in ("predecessor", "old_places")),
 ]
 ARGUMENTS = ["-q", "-rs", "--durations", "3", "-k", "(winreg or registry) and not trio", *(f"tests/{name}" for name in FILES)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
@@ -46,18 +46,69 @@ def key(winreg: Any) -> Generator[Any, None, None]:
         yield key
 
 
-def fails(call: Callable[[], object]) -> tuple[type[Exception], int | None]:
-    """Return how a call fails: the class and Windows' number."""
-    try:
-        call()
-    except (OSError, ValueError, TypeError) as error:
-        return type(error), getattr(error, "winerror", None)
-    raise AssertionError("it did not fail")
-
-
 def names(winreg: Any, key: Any) -> tuple[list[str], list[str]]:
     keys, values, _ = winreg.QueryInfoKey(key)
     return sorted(winreg.EnumKey(key, index) for index in range(keys)), sorted(winreg.EnumValue(key, index)[0] for index in range(values))
+
+
+def answer(winreg: Any, key: Any, function: str, *arguments: Any) -> Any:
+    """Call a function with a key; return what it returns, or how it fails: the class and Windows' number. Handles are closed."""
+    try:
+        found = getattr(winreg, function)(key, *arguments)
+    except (OSError, ValueError, TypeError) as error:
+        return type(error), getattr(error, "winerror", None)
+    return found.Close() if hasattr(found, "Close") else found
+
+
+SZ, DWORD, BINARY = fake_winreg.REG_SZ, fake_winreg.REG_DWORD, fake_winreg.REG_BINARY
+MISSING, DENIED, CLOSED = (FileNotFoundError, 2), (PermissionError, 5), (OSError, 6)
+TOO_LONG, NO_SUCH_PATH, NO_MORE, GONE = (OSError, 87), (FileNotFoundError, 161), (OSError, 259), (OSError, 1018)
+WRONG_VALUE, WRONG_TYPE = (ValueError, None), (TypeError, None)
+
+Call = tuple[Any, ...]
+FAILING: Sequence[tuple[Any, Sequence[Call]]] = [
+    (MISSING, [("OpenKey", "b"), ("OpenKey", "b\\c"), ("DeleteKey", "b"), ("QueryValueEx", "v"), ("DeleteValue", "v")]),
+    (NO_MORE, [("EnumKey", 1), ("EnumValue", 0)]),
+    (DENIED, [("DeleteKey", "a")]),
+    (NO_SUCH_PATH, [("OpenKey", "\\a"), ("CreateKeyEx", "\\a")]),
+    (TOO_LONG, [("CreateKeyEx", "k" * 300), ("CreateKeyEx", "😀" * 150)]),
+    (TOO_LONG, [("SetValueEx", "v" * 16_384, 0, SZ, ""), ("SetValueEx", "😀" * 8192, 0, SZ, "")]),
+    (WRONG_VALUE, [("SetValueEx", "v", 0, SZ, 5), ("SetValueEx", "v", 0, DWORD, "5"), ("SetValueEx", "a\0b", 0, SZ, "")]),
+    (WRONG_VALUE, [(function, "a\0b") for function in ("QueryValueEx", "DeleteValue", "OpenKey", "CreateKeyEx")]),
+    (WRONG_TYPE, [("SetValueEx", "v", 0, BINARY, "5"), ("SetValueEx", 5, 0, SZ, "")]),
+    (WRONG_TYPE, [(function, 5) for function in ("QueryValueEx", "DeleteValue", "OpenKey", "CreateKeyEx")]),
+]
+"""Calls on a key with one key, `a`, which has another below it, and no values, by how they fail."""
+
+
+def test_calls_that_fail(winreg: Any, key: Any) -> None:
+    winreg.CreateKeyEx(key, "a\\b").Close()
+    for failure, calls in FAILING:
+        for call in calls:
+            assert answer(winreg, key, *call) == failure, str(call)[:100]
+    assert names(winreg, key) == (["a"], [])
+    winreg.DeleteKey(key, "a\\b")
+    winreg.DeleteKey(key, "a")
+    assert names(winreg, key) == ([], [])
+
+
+def test_names_at_the_limits(winreg: Any, key: Any) -> None:
+    keys, values = ["k" * 255, "😀" * 127], ["", "v" * 16_383, "😀" * 8191]
+    for name in keys:
+        winreg.CreateKeyEx(key, name).Close()
+    for name in values:
+        winreg.SetValueEx(key, name, 0, winreg.REG_SZ, name)
+    assert names(winreg, key) == (keys, values)
+    assert winreg.QueryValueEx(key, None) == ("", winreg.REG_SZ)
+
+
+def test_separators_that_are_too_many_do_not_count(winreg: Any, key: Any) -> None:
+    for path in ("a\\b", "a\\\\b", "a\\b\\"):
+        with winreg.CreateKeyEx(key, path) as made:
+            winreg.SetValueEx(made, path, 0, winreg.REG_SZ, "")
+    with winreg.OpenKey(key, "a\\\\b\\") as found:
+        assert len(names(winreg, found)[1]) == 3
+    assert names(winreg, key) == (["a"], [])
 
 
 def test_constants_are_winregs(winreg: Any) -> None:
@@ -90,13 +141,6 @@ def test_values_by_type(winreg: Any, key: Any, kind: str, value: Any, back: Any)
     winreg.SetValueEx(key, "name", 0, number, value)
     assert winreg.QueryValueEx(key, "name") == (back, number)
     assert winreg.EnumValue(key, 0) == ("name", back, number)
-
-
-def test_values_of_a_wrong_type(winreg: Any, key: Any) -> None:
-    assert fails(lambda: winreg.SetValueEx(key, "name", 0, winreg.REG_SZ, 5)) == (ValueError, None)
-    assert fails(lambda: winreg.SetValueEx(key, "name", 0, winreg.REG_DWORD, "5")) == (ValueError, None)
-    assert fails(lambda: winreg.SetValueEx(key, "name", 0, winreg.REG_BINARY, "5")) == (TypeError, None)
-    assert fails(lambda: winreg.QueryValueEx(key, "name")) == (FileNotFoundError, 2)
 
 
 ALIKE = [("Foo", "foo"), ("É", "é"), ("λ", "Λ"), ("ǆ", "Ǆ"), ("ж", "Ж")]
@@ -144,109 +188,24 @@ def test_each_character_is_alike_to_the_same_ones(winreg: Any, key: Any) -> None
         if folded in first:
             assert winreg.QueryValueEx(key, character)[0] == first[folded]
         else:
-            assert fails(lambda character=character: winreg.QueryValueEx(key, character)) == (FileNotFoundError, 2)
+            assert answer(winreg, key, "QueryValueEx", character) == MISSING
             winreg.SetValueEx(key, character, 0, winreg.REG_SZ, character)
             first[folded] = character
 
 
-def test_the_longest_names(winreg: Any, key: Any) -> None:
-    for name in ("k" * 255, "😀" * 127):
-        winreg.CreateKeyEx(key, name).Close()
-    for name in ("k" * 300, "😀" * 150):
-        assert fails(lambda name=name: winreg.CreateKeyEx(key, name)) == (OSError, 87)
-    for name in ("v" * 16_383, "😀" * 8191):
-        winreg.SetValueEx(key, name, 0, winreg.REG_SZ, "")
-    for name in ("v" * 16_384, "😀" * 8192):
-        assert fails(lambda name=name: winreg.SetValueEx(key, name, 0, winreg.REG_SZ, "")) == (OSError, 87)
-    assert list(map(len, names(winreg, key)[0])) == [255, 127]
-    assert sorted(map(len, names(winreg, key)[1])) == [8191, 16_383]
-
-
-def test_names_with_nul_and_of_a_wrong_type(winreg: Any, key: Any) -> None:
-    for name, expected in (("a\0b", ValueError), (5, TypeError)):
-        calls: list[Callable[[], object]] = [
-            lambda name=name: winreg.SetValueEx(key, name, 0, winreg.REG_SZ, ""),
-            lambda name=name: winreg.QueryValueEx(key, name),
-            lambda name=name: winreg.DeleteValue(key, name),
-            lambda name=name: winreg.OpenKey(key, name),
-            lambda name=name: winreg.CreateKeyEx(key, name),
-        ]
-        for call in calls:
-            assert fails(call) == (expected, None)
-
-
-def test_the_empty_name_is_a_value(winreg: Any, key: Any) -> None:
-    winreg.SetValueEx(key, "", 0, winreg.REG_SZ, "default")
-    assert winreg.QueryValueEx(key, None) == ("default", winreg.REG_SZ)
-    assert names(winreg, key) == ([], [""])
-
-
-def test_separators_that_are_too_many_do_not_count(winreg: Any, key: Any) -> None:
-    for path in ("a\\b", "a\\\\b", "a\\b\\"):
-        with winreg.CreateKeyEx(key, path) as made:
-            winreg.SetValueEx(made, path, 0, winreg.REG_SZ, "")
-    with winreg.OpenKey(key, "a\\\\b\\") as found:
-        assert len(names(winreg, found)[1]) == 3
-    assert names(winreg, key) == (["a"], [])
-    for call in (lambda: winreg.OpenKey(key, "\\a"), lambda: winreg.CreateKeyEx(key, "\\a")):
-        assert fails(call) == (FileNotFoundError, 161)
-
-
-def test_what_is_not_there(winreg: Any, key: Any) -> None:
-    winreg.CreateKeyEx(key, "a").Close()
-    for call in (
-        lambda: winreg.OpenKey(key, "b"),
-        lambda: winreg.OpenKey(key, "b\\c"),
-        lambda: winreg.QueryValueEx(key, "v"),
-        lambda: winreg.DeleteValue(key, "v"),
-        lambda: winreg.DeleteKey(key, "b"),
-    ):
-        assert fails(call) == (FileNotFoundError, 2)
-    assert fails(lambda: winreg.EnumKey(key, 1)) == (OSError, 259)
-    assert fails(lambda: winreg.EnumValue(key, 0)) == (OSError, 259)
-
-
-def test_a_key_with_keys_below_is_not_deleted(winreg: Any, key: Any) -> None:
-    winreg.CreateKeyEx(key, "a\\b").Close()
-    assert fails(lambda: winreg.DeleteKey(key, "a")) == (PermissionError, 5)
-    winreg.DeleteKey(key, "a\\b")
-    winreg.DeleteKey(key, "a")
-    assert names(winreg, key) == ([], [])
+SET: Call = ("SetValueEx", "v", 0, SZ, "")
+DELETE: Call = ("DeleteValue", "v")
+QUERY: Call = ("QueryValueEx", "v")
+INFO: Call = ("QueryInfoKey",)
+ENUMERATE: list[Call] = [("EnumValue", 0), ("EnumKey", 0)]
 
 
 def test_a_deleted_key_is_gone_for_its_handles(winreg: Any, key: Any) -> None:
     with winreg.CreateKeyEx(key, "a", 0, winreg.KEY_ALL_ACCESS) as gone:
         winreg.SetValueEx(gone, "v", 0, winreg.REG_SZ, "")
         winreg.DeleteKey(key, "a")
-        for call in (
-            lambda: winreg.SetValueEx(gone, "v", 0, winreg.REG_SZ, ""),
-            lambda: winreg.QueryValueEx(gone, "v"),
-            lambda: winreg.QueryInfoKey(gone),
-            lambda: winreg.DeleteValue(gone, "v"),
-            lambda: winreg.EnumValue(gone, 0),
-            lambda: winreg.EnumKey(gone, 0),
-            lambda: winreg.CreateKeyEx(gone, "b"),
-        ):
-            assert fails(call) == (OSError, 1018)
-
-
-def test_a_handle_does_what_it_was_opened_for(winreg: Any, key: Any) -> None:
-    with winreg.CreateKeyEx(key, "a", 0, winreg.KEY_SET_VALUE) as made:
-        winreg.SetValueEx(made, "v", 0, winreg.REG_SZ, "")
-        winreg.DeleteValue(made, "v")
-        for call in (
-            lambda: winreg.QueryValueEx(made, "v"),
-            lambda: winreg.EnumValue(made, 0),
-            lambda: winreg.EnumKey(made, 0),
-        ):
-            assert fails(call) == (PermissionError, 5)
-    with winreg.OpenKey(key, "a") as found:
-        assert names(winreg, found) == ([], [])
-        for call in (lambda: winreg.SetValueEx(found, "v", 0, winreg.REG_SZ, ""), lambda: winreg.DeleteValue(found, "v")):
-            assert fails(call) == (PermissionError, 5)
-    with winreg.OpenKey(key, "a", 0, winreg.KEY_QUERY_VALUE) as found:
-        assert winreg.QueryInfoKey(found)[:2] == (0, 0)
-        assert fails(lambda: winreg.QueryValueEx(found, "v")) == (FileNotFoundError, 2)
+        for call in (SET, DELETE, QUERY, *ENUMERATE, INFO, ("CreateKeyEx", "b")):
+            assert answer(winreg, gone, *call) == GONE, call
 
 
 def test_a_closed_handle(winreg: Any, key: Any) -> None:
@@ -254,8 +213,22 @@ def test_a_closed_handle(winreg: Any, key: Any) -> None:
         assert found
     assert not found
     found.Close()
-    for call in (lambda: winreg.QueryValueEx(found, "v"), lambda: winreg.OpenKey(found, "a"), lambda: winreg.QueryInfoKey(found)):
-        assert fails(call) == (OSError, 6)
+    for call in (QUERY, ("OpenKey", "a"), INFO):
+        assert answer(winreg, found, *call) == CLOSED, call
+
+
+def test_a_handle_does_what_it_was_opened_for(winreg: Any, key: Any) -> None:
+    for access, allowed, denied in (
+        (winreg.KEY_SET_VALUE, [SET, DELETE], [QUERY, *ENUMERATE]),
+        (winreg.KEY_READ, [INFO], [SET, DELETE]),
+        (winreg.KEY_QUERY_VALUE, [INFO], []),
+    ):
+        with winreg.CreateKeyEx(key, "a", 0, access) as opened:
+            for function, *arguments in allowed:
+                getattr(winreg, function)(opened, *arguments)
+            for call in denied:
+                assert answer(winreg, opened, *call) == DENIED, (access, call)
+            assert answer(winreg, opened, *QUERY) == (DENIED if QUERY in denied else MISSING)
 
 
 def test_what_was_removed_moves_the_others(winreg: Any, key: Any) -> None:
@@ -264,20 +237,15 @@ def test_what_was_removed_moves_the_others(winreg: Any, key: Any) -> None:
     seen = [winreg.EnumValue(key, 0)[0]]
     winreg.DeleteValue(key, seen[0])
     seen.append(winreg.EnumValue(key, 1)[0])
-    assert fails(lambda: winreg.EnumValue(key, 2)) == (OSError, 259)
+    assert answer(winreg, key, "EnumValue", 2) == NO_MORE
     assert len(set("abc") - set(seen)) == 1
 
 
 def test_any_change_shows(winreg: Any, key: Any) -> None:
     seen = [winreg.QueryInfoKey(key)]
-    for change in (
-        lambda: winreg.SetValueEx(key, "a", 0, winreg.REG_SZ, "1"),
-        lambda: winreg.SetValueEx(key, "a", 0, winreg.REG_SZ, "2"),
-        lambda: winreg.DeleteValue(key, "a"),
-        lambda: winreg.CreateKeyEx(key, "b").Close(),
-        lambda: winreg.DeleteKey(key, "b"),
-    ):
-        change()
+    changes: list[Call] = [SET, ("SetValueEx", "v", 0, SZ, "2"), DELETE, ("CreateKeyEx", "b"), ("DeleteKey", "b")]
+    for change in changes:
+        assert answer(winreg, key, *change) is None
         seen.append(winreg.QueryInfoKey(key))
     assert len(set(seen)) == len(seen)
     names(winreg, key)
@@ -286,15 +254,13 @@ def test_any_change_shows(winreg: Any, key: Any) -> None:
 
 def test_rights_that_are_missing() -> None:
     winreg: Any = fake_winreg
-    winreg.CreateKeyEx(winreg.HKEY_LOCAL_MACHINE, PATH).Close()
+    hive = winreg.HKEY_LOCAL_MACHINE
+    winreg.CreateKeyEx(hive, PATH).Close()
     before = winreg.unclosed()
-    with winreg.denying(winreg.HKEY_LOCAL_MACHINE, PATH, winreg.KEY_SET_VALUE | winreg.KEY_CREATE_SUB_KEY):
-        winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, PATH).Close()
-        for call in (
-            lambda: winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, PATH, 0, winreg.KEY_SET_VALUE),
-            lambda: winreg.CreateKeyEx(winreg.HKEY_LOCAL_MACHINE, PATH),
-            lambda: winreg.CreateKeyEx(winreg.HKEY_LOCAL_MACHINE, PATH + "\\new"),
-        ):
-            assert fails(call) == (PermissionError, 5)
+    with winreg.denying(hive, PATH, winreg.KEY_SET_VALUE | winreg.KEY_CREATE_SUB_KEY):
+        assert answer(winreg, hive, "OpenKey", PATH) is None
+        assert answer(winreg, hive, "OpenKey", PATH, 0, winreg.KEY_SET_VALUE) == DENIED
+        for path in (PATH, PATH + "\\new"):
+            assert answer(winreg, hive, "CreateKeyEx", path) == DENIED
     assert winreg.unclosed() == before
-    winreg.DeleteKey(winreg.HKEY_LOCAL_MACHINE, PATH)
+    winreg.DeleteKey(hive, PATH)

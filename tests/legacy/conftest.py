@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.registry import SERVERS
+
+
+@pytest.fixture
+def opened(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+    """Open both libraries on the backend of the test: `tests.predecessor.opened`, with keyword arguments."""
+    from tests import predecessor  # which imports it, and may be skipped
+
+    url: str = request.getfixturevalue("empty_server")(backend) if backend in SERVERS else ""
+    return partial(predecessor.opened, backend, tmp_path, url)
