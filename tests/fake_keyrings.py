@@ -13,9 +13,19 @@ from keyring.backends.chainer import ChainerBackend
 from keyring.backends.Windows import DecodingCredential, WinVaultKeyring
 from keyring.errors import PasswordDeleteError
 
-__all__ = ["LAST", "FakeCaseIgnoringKeyring", "FakeChain", "FakeKeyring", "FakeReadOnlyKeyring", "FakeWinVaultKeyring", "FakeWindowsError"]
+__all__ = [
+    "LAST",
+    "PATIENCE",
+    "FakeCaseIgnoringKeyring",
+    "FakeChain",
+    "FakeKeyring",
+    "FakeReadOnlyKeyring",
+    "FakeWinVaultKeyring",
+    "FakeWindowsError",
+]
 
 
+PATIENCE = 20  # seconds after which a call that is held goes on, so that what waits for it wrongly does not wait for ever
 LAST: Any = -2  # the priority; a chain takes none below 1, and keyring's own that refuses everything has 0
 
 
@@ -25,10 +35,11 @@ class FakeKeyring(KeyringBackend):
     Attributes:
         passwords: The passwords by service and user.
         delay: Seconds that each call takes.
-        delays: Seconds that the next calls take, instead.
         error: What each call raises.
-        calls: The calls that were begun.
-        most_at_once: How many calls were under way at the same time.
+        is_held: Set when a call waits because of `holding`.
+        at_once: How many calls are under way.
+        most_at_once: How many there were at the same time, at most.
+        threads: The threads that calls were made in.
     """
 
     priority = LAST
@@ -37,39 +48,56 @@ class FakeKeyring(KeyringBackend):
         super().__init__()
         self.passwords: dict[tuple[str, str], str] = {}
         self.delay = 0.0
-        self.delays: list[float] = []
         self.error: Exception | None = None
-        self.calls: list[tuple[str, str]] = []
+        self.is_held = threading.Event()
+        self.at_once = 0
         self.most_at_once = 0
-        self._at_once = 0
+        self.threads: set[int] = set()
+        self._until_held = 0
+        self._let_go = threading.Event()
         self._lock = threading.Lock()
 
     @contextmanager
-    def _call(self, method: str, username: str) -> Generator[None, None, None]:
-        with self._lock:
-            self.calls.append((method, username))
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
-            delay = self.delays.pop(0) if self.delays else self.delay
+    def holding(self, after: int = 0) -> Generator[None, None, None]:
+        """Have a call wait for the end of the block: the next one, or the one after some more."""
+        self.is_held.clear()
+        self._let_go.clear()
+        self._until_held = after + 1
         try:
-            time.sleep(delay)
+            yield
+        finally:
+            self._let_go.set()
+
+    @contextmanager
+    def _call(self) -> Generator[None, None, None]:
+        with self._lock:
+            self._until_held -= 1
+            is_held = self._until_held == 0
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.threads.add(threading.get_ident())
+        try:
+            time.sleep(self.delay)
+            if is_held:
+                self.is_held.set()
+                self._let_go.wait(PATIENCE)
             if self.error is not None:
                 raise self.error
             yield
         finally:
             with self._lock:
-                self._at_once -= 1
+                self.at_once -= 1
 
     def get_password(self, service: str, username: str) -> str | None:
-        with self._call("get", username):
+        with self._call():
             return self.passwords.get((service, username))
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        with self._call("set", username):
+        with self._call():
             self.passwords[service, username] = password
 
     def delete_password(self, service: str, username: str) -> None:
-        with self._call("delete", username):
+        with self._call():
             if self.passwords.pop((service, username), None) is None:
                 raise PasswordDeleteError("not found")
 
@@ -124,6 +152,7 @@ class FakeWinVaultKeyring(WinVaultKeyring):
     """keyring's own backend for Windows, over a fake of the Credential Manager that knows its limits, and no difference in case."""
 
     priority = LAST
+    largest = 2560
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +163,7 @@ class FakeWinVaultKeyring(WinVaultKeyring):
 
     def _set_password(self, target: str, username: str, password: str) -> None:
         blob = password.encode("utf-16-le")
-        if len(blob) > 2560:
+        if len(blob) > self.largest:
             raise FakeWindowsError(1783, "CredWrite", "The stub received bad data.")
         if len(username.encode("utf-16-le")) > 2 * 513 or "\0" in target + username:
             raise FakeWindowsError(87, "CredWrite", "The parameter is incorrect.")

@@ -17,7 +17,7 @@ import botocore.session
 
 from tests.servers import Running, Server, fetched, free_port, process
 
-__all__ = ["CREDENTIALS", "DYNAMODB", "TABLE", "client", "private_server"]
+__all__ = ["CREDENTIALS", "DYNAMODB", "TABLE", "client", "private_server", "shared_client"]
 
 CREDENTIALS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 """What a client needs to have; the server takes any."""
@@ -53,7 +53,10 @@ def client(url: str, **options: Any) -> Any:
     return botocore.session.get_session().create_client("dynamodb", endpoint_url=url, **CREDENTIALS, **options)
 
 
-_client = lru_cache(1)(client)  # to make one takes longer than to use it
+@lru_cache(1)
+def shared_client(url: str) -> Any:
+    """Return a client that stays open, as to make one takes longer than to use it."""
+    return client(url)
 
 
 @contextmanager
@@ -99,7 +102,7 @@ def _absent() -> str | None:
 
 
 def _empty(url: str) -> None:
-    there = _client(url)
+    there = shared_client(url)
     for name in there.list_tables()["TableNames"]:
         found = there.scan(TableName=name, ConsistentRead=True, Limit=50)
         if name != TABLE or "LastEvaluatedKey" in found:

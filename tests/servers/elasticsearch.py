@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Generator
@@ -99,7 +101,9 @@ def _answers(port: int) -> bool:
 
 @contextmanager
 def _start() -> Generator[str, None, None]:
-    with start() as running:
+    # Making an index syncs a dozen files. In memory that takes a third of the time, if there is enough of it.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**31 else None
+    with tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True) as directory, start(directory=directory) as running:
         yield running.url
 
 

@@ -69,25 +69,29 @@ def private_server(
     Args:
         port: Its port. Default: a free one.
         directory: Where it keeps its data, each write of which is synced before it is acknowledged. Default: in memory.
-        tls: Another port, where it speaks TLS, and what it needs for that; if it has a directory.
+        tls: Another port, where it speaks TLS, and what it needs for that.
     """
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
 
+    def listener(port: int, **options: Any) -> Any:
+        # Without a port for a cluster it takes the next one.
+        return {"tcp": {"address": f"127.0.0.1:{port}", "cluster_address": f"127.0.0.1:{free_port()}", **options}}
+
     def command(where: str) -> list[str]:
+        listeners: list[Any] = []
+        if tls is not None:
+            listeners.append(listener(tls[0], tls_cert_file=str(tls[1].certificate), tls_key_file=str(tls[1].key)))
         if directory is None:
             options = ["-dev", f"-dev-listen-address=127.0.0.1:{port}", f"-dev-root-token-id={TOKEN}", "-dev-no-store-token"]
-            return [_program() or "", "server", *options, "-log-level=error"]
-        addresses = {"api_addr": url, "cluster_addr": f"http://127.0.0.1:{free_port()}"}
-        listeners: list[Any] = [{"tcp": {"address": f"127.0.0.1:{port}", "tls_disable": True}}]
-        if tls is not None:
-            files = {"tls_cert_file": str(tls[1].certificate), "tls_key_file": str(tls[1].key)}
-            listeners.append({"tcp": {"address": f"127.0.0.1:{tls[0]}", **files}})
-        for listener in listeners:  # otherwise the next port
-            listener["tcp"]["cluster_address"] = f"127.0.0.1:{free_port()}"
+            content: dict[str, Any] = {}
+        else:
+            options = []
+            content = {**_CONFIGURATION, "api_addr": url, "cluster_addr": f"http://127.0.0.1:{free_port()}"}
+            listeners.append(listener(port, tls_disable=True))
         configuration = Path(where, "configuration.json")
-        configuration.write_text(json.dumps({**_CONFIGURATION, **addresses, "listener": listeners}))
-        return [_program() or "", "server", f"-config={configuration}", "-log-level=error"]
+        configuration.write_text(json.dumps({**content, **({"listener": listeners} if listeners else {})}))
+        return [_program() or "", "server", *options, f"-config={configuration}", "-log-level=error"]
 
     with process(command, lambda: _is_up(url), directory=directory) as running, closing(client(url).adapter):
         if directory is not None and not _health(url)["initialized"]:

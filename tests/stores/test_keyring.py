@@ -1,19 +1,20 @@
-"""What is KeyringStore's own: names, what else lies in a keyring, its errors, the chain, Windows, one call at a time."""
+"""What is KeyringStore's own: names, its errors, the chain, Windows, one call at a time, the connection that it keeps."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import keyring as keyring_module
 import pytest
 from jeepney import DBusErrorResponse, new_error, new_method_call
@@ -25,21 +26,14 @@ from secretstorage import exceptions as secretstorage_errors
 
 from keyvalue._core.entry import Entry
 from keyvalue._core.flat import digest
-from keyvalue._core.runtime import drive
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import (
-    DeserializationError,
-    InvalidKeyError,
-    StoreClosedError,
-    StoreConnectionError,
-    StoreRefusedError,
-    ValueTooLargeError,
-)
+from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, ValueTooLargeError
 from keyvalue.stores import _keyring
 from keyvalue.stores.keyring import KeyringStore, KeyringV1CollectionSanitizationStrategy, KeyringV1KeySanitizationStrategy
 from keyvalue.testing import Clock
 from tests.fake_keyrings import (
     LAST,
+    PATIENCE,
     FakeCaseIgnoringKeyring,
     FakeChain,
     FakeKeyring,
@@ -47,12 +41,20 @@ from tests.fake_keyrings import (
     FakeWindowsError,
     FakeWinVaultKeyring,
 )
+from tests.interpreter import forks, returns_true_in_a_fork
+from tests.proxy import proxied
 from tests.runtimes import Runtime
-from tests.servers import Running, free_port, keyring
+from tests.servers import free_port, keyring
+from tests.stores.test_backends import calls_on
 from tests.stores.test_properties import World, check, entering
 
 SERVICE = "py-key-value"
-loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
+STRATEGIES: Any = {
+    "key_sanitization_strategy": KeyringV1KeySanitizationStrategy(),
+    "collection_sanitization_strategy": KeyringV1CollectionSanitizationStrategy(),
+}
+
+pytestmark = pytest.mark.runtimes("asyncio")  # all goes through one thread: what happens there is the same on all
 
 
 @pytest.fixture
@@ -61,15 +63,9 @@ def url(empty_server: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def private(tmp_path: Path, server_urls: Callable[[str], str]) -> Generator[Running, None, None]:
-    """A Secret Service of the test's own, on which a key is stored."""
-    server_urls("keyring")  # or skip
-    assert keyring.KEYRING.private is not None
-    with keyring.KEYRING.private(free_port(), str(tmp_path)) as running:
-        keyring.session_bus(running.url)
-        with BlockingKeyValue(KeyringStore()) as kv:
-            kv.put("k", {"a": 1})
-        yield running
+def over(runtime: Runtime) -> Callable[..., Any]:
+    """Make a store over a backend, for the runtime of the test."""
+    return lambda backend, **options: runtime.adapt(KeyringStore(backend=backend, **options))
 
 
 @pytest.fixture
@@ -78,32 +74,23 @@ def keeping_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_keyring, "_KEEPING_CASE", (*_keyring._KEEPING_CASE, FakeKeyring))  # pyright: ignore[reportPrivateUsage]
 
 
-def calls_on(kv: Any) -> dict[str, Callable[[], Any]]:
-    return {
-        "get": lambda: kv.get("k"),
-        "ttl": lambda: kv.ttl("k"),
-        "get_many": lambda: kv.get_many(["k", "l"]),
-        "put": lambda: kv.put("k", {}),
-        "put_many": lambda: kv.put_many(["k", "l"], [{}, {}]),
-        "delete": lambda: kv.delete("k"),
-        "delete_many": lambda: kv.delete_many(["missing", "k"]),
-    }
-
-
-async def assert_raised_by_all(kv: Any, error: type[Exception], match: str) -> None:
+async def assert_raised_by_all(
+    kv: Any, error: type[Exception], match: str, cause: Exception | None = None, besides: str | tuple[str, ...] = ()
+) -> None:
     for operation, call in calls_on(kv).items():
-        with pytest.raises(error, match=match) as caught:
-            await call()
-        assert caught.value.extra_info == {"operation": operation}  # pyright: ignore[reportAttributeAccessIssue] # all of the library have it
-        assert caught.value.__cause__ is not None
+        if not operation.startswith(besides):
+            with pytest.raises(error, match=match) as caught:
+                await call()
+            assert caught.value.extra_info == {"operation": operation}  # pyright: ignore[reportAttributeAccessIssue] # all of the library have it
+            assert caught.value.__cause__ is cause if cause else caught.value.__cause__ is not None
 
 
 # The format
 
 
-async def test_the_password_is_the_document(url: str, runtime: Runtime) -> None:
-    kv = runtime.adapt(KeyringStore(service_name="app", default_collection="mine"))
-    await kv.put("k", {"é": 1}, ttl=60)
+async def test_the_password_is_the_document(url: str) -> None:
+    async with KeyringStore(service_name="app", default_collection="mine") as kv:
+        await kv.put("k", {"é": 1}, ttl=60)
     with keyring.collection(url) as found:
         (item,) = found.get_all_items()
         attributes = item.get_attributes()
@@ -115,91 +102,32 @@ async def test_the_password_is_the_document(url: str, runtime: Runtime) -> None:
     assert (document["version"], document["collection"], document["key"], document["value"]) == (1, "mine", "k", {"é": 1})
 
 
-@pytest.mark.parametrize(
-    ("collection", "key", "name"),
-    [
-        ("c", "k", "c::k"),
-        ("c", "é 😀\n/", "c::é 😀\n/"),
-        ("c", "x" * 5000, "c::" + "x" * 5000),
-        ("a::b", "c", "a~1~1b~:c"),
-        ("c", "k\0", digest("1:c:k\0")),
-        ("a::\0", "k", digest("4:a::\0:k")),
-    ],
-)
-async def test_names(url: str, collection: str, key: str, name: str) -> None:
+async def test_names(url: str) -> None:
+    names = {
+        ("c", "k"): "c::k",
+        ("c", "é 😀\n/"): "c::é 😀\n/",
+        ("c", "x" * 5000): "c::" + "x" * 5000,
+        ("a::b", "c"): "a~1~1b~:c",
+        ("c", "k\0"): digest("1:c:k\0"),
+        ("a::\0", "k"): digest("4:a::\0:k"),
+    }
     async with KeyringStore() as kv:
-        await kv.put(key, {"a": 1}, collection=collection)
-        assert keyring.names(url) == {name}
-        assert await kv.get(key, collection=collection) == {"a": 1}
-        assert await kv.delete(key, collection=collection) is True
-        assert keyring.names(url) == set()
+        for (collection, key), name in names.items():
+            await kv.put(key, {"a": 1}, collection=collection)
+            assert keyring.names(url) == {name}
+            assert await kv.get(key, collection=collection) == {"a": 1}
+            assert await kv.delete(key, collection=collection) is True
+            assert keyring.names(url) == set()
 
 
-async def test_names_of_strategies() -> None:
+async def test_names_of_strategies(over: Callable[..., Any]) -> None:
     backend = FakeKeyring()
-    strategies = KeyringV1KeySanitizationStrategy(), KeyringV1CollectionSanitizationStrategy()
-    kv = KeyringStore(backend=backend, key_sanitization_strategy=strategies[0], collection_sanitization_strategy=strategies[1])
+    kv = over(backend, **STRATEGIES)
     await kv.put("k", {"n": 1}, collection="c")
     await kv.put("x/y", {"n": 2}, collection="my app")
     assert [name for _, name in backend.passwords] == ["c::k", "S_my_app-cccdfa68::S_x_y-bd3c9047"]
-    long, longer = "a" * 300, "a" * 300 + "b"
-    await kv.put_many([long, longer], [{"of": 1}, {"of": 2}])
-    assert await kv.get_many([long, longer]) == [{"of": 1}, {"of": 2}]
-    assert {name for _, name in backend.passwords} >= {"default_collection::S_" + "a" * 254}
-    assert await kv.delete(longer) is True
-    assert await kv.get_many([long, longer]) == [{"of": 1}, None]
-    await kv.close()
-
-
-@pytest.mark.parametrize("name", ["", "\ud800", "a\0b"])
-def test_a_service_has_a_name(name: str) -> None:
-    with pytest.raises(InvalidKeyError, match="service name"):
-        KeyringStore(service_name=name)
-
-
-# What else lies there
-
-DAMAGED = [
-    b"",
-    b"not a document",
-    b"[]",
-    b'{"value": 1}',
-    b'{"value": {}, "version": 2}',
-    b'{"value": {}, "created_at": 1, "expires_at": 1}',
-    b'{"value": {"secret": "\xff"}}',
-]
-
-
-@pytest.mark.parametrize("damaged", DAMAGED)
-async def test_a_damaged_entry_is_not_missing(url: str, runtime: Runtime, damaged: bytes) -> None:
-    kv = runtime.adapt(KeyringStore())
-    for clear in (lambda: kv.delete("k", collection="c"), lambda: kv.put("k", {"a": 1}, collection="c")):
-        keyring.plant(url, "c::k", damaged)
-        for call in (
-            lambda: kv.get("k", collection="c"),
-            lambda: kv.ttl("k", collection="c"),
-            lambda: kv.get_many(["l", "k"], collection="c"),
-        ):
-            with pytest.raises(DeserializationError) as caught:
-                await call()
-            assert caught.value.extra_info == {"collection": "c", "key": "k"}
-        assert await clear() in (True, None)
-    assert await kv.get("k", collection="c") == {"a": 1}
-
-
-async def test_others_entries_are_left_alone(url: str) -> None:
-    foreign = [("other service", "c::k"), (SERVICE, "somebody"), (SERVICE, "c::other")]
-    for service, name in foreign:
-        keyring.plant(url, name, b"theirs", service)
-    async with KeyringStore() as kv:
-        assert await kv.get("k", collection="c") is None
-        await kv.put("k", {"a": 1}, collection="c")
-        assert await kv.get("k", collection="c") == {"a": 1}
-        assert await kv.delete("k", collection="c") is True
-        assert await kv.delete("k", collection="c") is False
-        assert await kv.get("k", collection="c") is None
-    backend: Any = keyring_module.get_keyring()
-    assert [backend.get_password(*one) for one in foreign] == ["theirs"] * 3
+    await kv.put("a" * 300, {"n": 3})
+    assert list(backend.passwords)[2:] == [(SERVICE, "default_collection::S_" + "a" * 254)]
 
 
 async def test_an_expired_entry_is_absent_until_delete_clears_it(url: str, clock: Clock) -> None:
@@ -216,87 +144,60 @@ async def test_an_expired_entry_is_absent_until_delete_clears_it(url: str, clock
 # Backends
 
 
-async def test_a_given_backend_is_used_and_no_other(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring_module.core, "_keyring_backend", null.Keyring())
-    backend = FakeKeyring()
-    kv = runtime.adapt(KeyringStore(backend=backend))
-    await kv.put("k", {"a": 1})
-    assert await kv.get("k") == {"a": 1}
-    assert [name for _, name in backend.passwords] == ["default_collection::k"]
-
-
-@pytest.mark.filterwarnings("ignore:KeyringStore:UserWarning")
-@pytest.mark.parametrize("wrong", [FakeKeyring, "keyring.backends.SecretService.Keyring", object()])
-def test_a_backend_is_an_instance_of_one(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"instance of keyring\.backend\.KeyringBackend"):
-        KeyringStore(backend=wrong)
-
-
-KEEPS_NOTHING: dict[str, Callable[[], KeyringBackend]] = {
-    "null": null.Keyring,
-    "fail": fail.Keyring,
-    "empty chain": FakeChain,
-    "chain of nothing": lambda: FakeChain(fail.Keyring(), null.Keyring()),
-}
-
-
-@pytest.mark.parametrize("kind", KEEPS_NOTHING)
 @pytest.mark.parametrize("given", [False, True])
-async def test_a_backend_that_keeps_nothing_is_none(kind: str, given: bool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = KEEPS_NOTHING[kind]()
-    monkeypatch.setattr(keyring_module.core, "_keyring_backend", backend)
-    kv = runtime.adapt(KeyringStore(backend=backend if given else None))
-    await assert_raised_by_all(
-        kv, StoreConnectionError, "no keyring that keeps anything. Start a Secret Service.*or choose another backend"
-    )
-    with pytest.raises(StoreConnectionError):
-        await kv.setup()
-    if not given:  # and then somebody chooses another one
-        keyring_module.set_keyring(FakeKeyring())
-        await kv.put("k", {"a": 1})
-        assert await kv.get("k") == {"a": 1}
+async def test_a_backend_that_keeps_nothing_is_none(given: bool, over: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for backend in (null.Keyring(), fail.Keyring(), FakeChain(), FakeChain(fail.Keyring(), null.Keyring())):
+        monkeypatch.setattr(keyring_module.core, "_keyring_backend", backend)
+        kv = over(backend if given else None)
+        advice = "no keyring that keeps anything. Start a Secret Service.*or choose another backend"
+        await assert_raised_by_all(kv, StoreConnectionError, advice)
+        with pytest.raises(StoreConnectionError):
+            await kv.setup()
+        if not given:  # and then somebody chooses another one
+            keyring_module.set_keyring(FakeKeyring())
+            await kv.put("k", {"a": 1})
+            assert await kv.get("k") == {"a": 1}
 
 
-@pytest.mark.parametrize("name", ["no.such.module.Keyring", "keyring.backends.null.NoSuchClass", "keyring.backends.SecretService.Keyring"])
-async def test_a_configured_backend_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring_module.core, "_keyring_backend", None)
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", name)
+async def test_a_given_backend_is_used_where_the_configured_one_is_not_there(
+    over: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
-    async with KeyringStore(backend=FakeKeyring()) as kv:
-        await kv.put("k", {})
-    kv = KeyringStore()
-    await assert_raised_by_all(kv, StoreConnectionError, "could not be opened.*is the configured backend")
-    await kv.close()
+    for name in ("no.such.module.Keyring", "keyring.backends.null.NoSuchClass", "keyring.backends.SecretService.Keyring"):
+        monkeypatch.setattr(keyring_module.core, "_keyring_backend", None)
+        monkeypatch.setenv("PYTHON_KEYRING_BACKEND", name)
+        backend = FakeKeyring()
+        await over(backend).put("k", {})
+        assert list(backend.passwords) == [(SERVICE, "default_collection::k")]
+        await assert_raised_by_all(over(None), StoreConnectionError, "could not be opened.*is the configured backend")
 
 
-async def test_no_bus(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    kv = runtime.adapt(KeyringStore(backend=SecretService.Keyring()))
-    for address in ("unix:path=/nonexistent", "unix:abstract=keyvalue-tests-nobody", "nonsense", None):
+async def test_no_bus_or_one_without_the_service(url: str, over: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    kv = over(SecretService.Keyring())
+    for address in ("unix:path=/nonexistent", "nonsense", None):
         if address is None:
             monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS")
         else:
             monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
         await assert_raised_by_all(kv, StoreConnectionError, "is it running, and is DBUS_SESSION_BUS_ADDRESS right")
-
-
-async def test_a_bus_without_the_service(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, server_urls: Callable[[str], str]) -> None:
-    server_urls("keyring")
     address = f"unix:abstract=keyvalue-tests-{free_port()}"
-    kv = runtime.adapt(KeyringStore(backend=SecretService.Keyring()))
     with keyring.private_bus(address):
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
         await assert_raised_by_all(kv, StoreConnectionError, "is its service running")
 
 
-async def test_a_locked_keyring_is_not_an_empty_one(private: Running, runtime: Runtime) -> None:
-    kv, late = runtime.adapt(KeyringStore()), runtime.adapt(KeyringStore())
+async def test_a_locked_keyring_is_not_an_empty_one(url: str, over: Callable[..., Any]) -> None:
+    kv, late = over(None), over(None)
+    await kv.put("k", {"a": 1})
     assert await kv.get_many(["k", "missing"]) == [{"a": 1}, None]
-    keyring.lock(private.url)
-    for store in (kv, late):
-        with pytest.raises(StoreConnectionError):  # first of all: no call has failed yet on the connection
-            await store.get("missing")
-        await assert_raised_by_all(store, StoreConnectionError, "the keyring is locked.*unlock it and try again")
-    keyring.unlock(private.url)
+    keyring.lock(url)
+    try:
+        for store in (kv, late):
+            with pytest.raises(StoreConnectionError):  # first of all: no call has failed yet on the connection
+                await store.get("missing")
+            await assert_raised_by_all(store, StoreConnectionError, "the keyring is locked.*unlock it and try again")
+    finally:
+        keyring.unlock(url)
     for store in (kv, late):
         assert await store.get("k") == {"a": 1}
         assert await store.get("l") is None
@@ -338,86 +239,55 @@ ERRORS: list[tuple[Exception, type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(ERRORS)))
-async def test_errors_say_what_to_do(number: int, runtime: Runtime) -> None:
-    error, expected, text = ERRORS[number]
-    backend = FakeKeyring()
-    kv = runtime.adapt(KeyringStore(backend=backend))
-    await kv.put("k", {"a": 1})
-    backend.error = error
-    for operation, call in calls_on(kv).items():
-        if isinstance(error, NotImplementedError) and operation.startswith("put"):
-            continue  # how a backend says that it can't be written to
-        with pytest.raises(expected, match=text) as caught:
-            await call()
-        assert caught.value.__cause__ is error
-        assert caught.value.extra_info == {"operation": operation}  # pyright: ignore[reportAttributeAccessIssue] # all of the library have it
-    backend.error = None
-    assert await kv.get("k") == {"a": 1}
-
-
-async def test_a_backend_for_reading_only() -> None:
-    backend = FakeReadOnlyKeyring()
-    backend.passwords[SERVICE, "default_collection::k"] = '{"value": {"a": 1}}'
-    async with KeyringStore(backend=backend) as kv:
+async def test_errors_say_what_to_do(over: Callable[..., Any]) -> None:
+    for error, expected, text in ERRORS:
+        backend = FakeKeyring()
+        kv = over(backend)
+        await kv.put("k", {"a": 1})
+        backend.error = error
+        # With that one a backend says that it can't be written to.
+        await assert_raised_by_all(kv, expected, text, error, besides="put" if isinstance(error, NotImplementedError) else ())
+        backend.error = None
         assert await kv.get("k") == {"a": 1}
-        for _ in range(2):
-            with pytest.raises(StoreRefusedError, match="refused") as caught:
-                await kv.put("k", {})
-            assert "reading only" in str(caught.value.__cause__)
-        with pytest.raises(StoreRefusedError, match="can't do that"):
-            await kv.delete("k")
 
 
 @pytest.mark.usefixtures("keeping_case")
-async def test_another_process_deletes_at_the_same_moment() -> None:
-    class FakeRace(FakeKeyring):
-        priority = LAST
+async def test_a_delete_of_another_process_is_a_miss_and_one_that_is_refused_is_none(over: Callable[..., Any]) -> None:
+    backend: Any = FakeKeyring()
+    kv = over(backend)
 
-        def get_password(self, service: str, username: str) -> str | None:
-            found = super().get_password(service, username)
-            if found and self.error_once:
-                self.passwords.clear()
-                error, self.error_once = self.error_once, None
-                raise error
-            return found
+    def read(service: str, username: str) -> None:
+        del backend.get_password  # that once
+        backend.passwords.clear()
+        raise secretstorage_errors.ItemNotFoundException("between the search and the read")
 
-        def delete_password(self, service: str, username: str) -> None:
-            self.passwords.clear()
-            super().delete_password(service, username)
+    def delete(service: str, username: str) -> None:
+        backend.passwords.clear()
+        FakeKeyring.delete_password(backend, service, username)
 
-        error_once: Exception | None = None
+    def refuse(service: str, username: str) -> None:
+        raise keyring_errors.PasswordDeleteError("cancelled by the user")
 
-    backend = FakeRace()
-    async with KeyringStore(backend=backend) as kv:
-        await kv.put("k", {})
-        backend.error_once = secretstorage_errors.ItemNotFoundException("between the search and the read")
-        assert await kv.get("k") is None
-        assert backend.error_once is None
-        await kv.put("k", {})
-        assert await kv.delete("k") is False
-        assert await kv.get("k") is None
-
-
-async def test_a_delete_that_is_refused_is_no_miss() -> None:
-    class FakeUndeletable(FakeKeyring):
-        priority = LAST
-
-        def delete_password(self, service: str, username: str) -> None:
-            raise keyring_errors.PasswordDeleteError("cancelled by the user")
-
-    async with KeyringStore(backend=FakeUndeletable()) as kv:
-        await kv.put("k", {})
-        with pytest.raises(StoreRefusedError):
-            await kv.delete("k")
+    await kv.put("k", {})
+    backend.get_password = read
+    assert await kv.get("k") is None
+    assert "get_password" not in vars(backend)
+    await kv.put("k", {})
+    backend.delete_password = delete
+    assert await kv.delete("k") is False
+    assert await kv.get("k") is None
+    await kv.put("k", {})
+    backend.delete_password = refuse
+    with pytest.raises(StoreRefusedError):
+        await kv.delete("k")
 
 
 # Chains
 
 
-async def test_a_chain(runtime: Runtime) -> None:
+async def test_a_chain(over: Callable[..., Any]) -> None:
     index, first, second = FakeReadOnlyKeyring(), FakeKeyring(), FakeKeyring()
-    kv = runtime.adapt(KeyringStore(backend=FakeChain(index, null.Keyring(), first, second)))
+    kv = over(FakeChain(index, null.Keyring(), first, second))
     second.passwords[SERVICE, "c::old"] = '{"value": {"of": "second"}}'
     await kv.put("k", {"a": 1}, collection="c")
     assert await kv.get_many(["old", "k"], collection="c") == [{"of": "second"}, {"a": 1}]
@@ -429,34 +299,37 @@ async def test_a_chain(runtime: Runtime) -> None:
     assert await kv.get("k", collection="c") is None
 
 
-async def test_what_a_keyring_for_reading_only_has_is_not_stored_behind_it(runtime: Runtime) -> None:
-    index, first = FakeReadOnlyKeyring(), FakeKeyring()
+async def test_a_keyring_for_reading_only(over: Callable[..., Any]) -> None:
+    index, other = FakeReadOnlyKeyring(), FakeKeyring()
     index.passwords[SERVICE, "default_collection::k"] = '{"value": {"old": 1}}'
-    kv = runtime.adapt(KeyringStore(backend=FakeChain(index, first)))
+    kv = over(index)
+    assert await kv.get("k") == {"old": 1}
     for _ in range(2):
-        with pytest.raises(StoreRefusedError, match="pass the keyring to use as backend="):
+        with pytest.raises(StoreRefusedError, match="refused") as caught:
+            await kv.put("k", {})
+        assert "reading only" in str(caught.value.__cause__)
+    with pytest.raises(StoreRefusedError, match="can't do that"):
+        await kv.delete("k")
+    kv = over(FakeChain(index, other))
+    for _ in range(2):
+        with pytest.raises(StoreRefusedError, match="pass the keyring to use as backend="):  # it would not be read
             await kv.put("k", {"new": 1})
         assert await kv.get("k") == {"old": 1}
         await kv.put("l", {})
-    assert list(first.passwords) == [(SERVICE, "default_collection::l")]
-    with pytest.raises(StoreRefusedError):
+    assert list(other.passwords) == [(SERVICE, "default_collection::l")]
+    with pytest.raises(StoreRefusedError, match="can't do that"):
         await kv.delete("k")
     assert await kv.get("k") == {"old": 1}
-
-
-async def test_a_delete_that_a_keyring_of_a_chain_refuses_changes_nothing(runtime: Runtime) -> None:
-    first, index = FakeKeyring(), FakeReadOnlyKeyring()
-    index.passwords[SERVICE, "default_collection::k"] = '{"value": {"old": 1}}'
-    kv = runtime.adapt(KeyringStore(backend=FakeChain(first, index)))
+    kv = over(FakeChain(other, index))
     await kv.put("k", {"new": 1})
     with pytest.raises(StoreRefusedError, match="can't do that"):
         await kv.delete("k")
     assert await kv.get("k") == {"new": 1}
 
 
-async def test_a_third_partys_backend_may_ignore_case(runtime: Runtime) -> None:
+async def test_a_third_partys_backend_may_ignore_case(over: Callable[..., Any]) -> None:
     backend = FakeCaseIgnoringKeyring()
-    kv = runtime.adapt(KeyringStore(backend=backend))
+    kv = over(backend)
     names = ["foo", "Foo", "FOO"]
     await kv.put_many(names, [{"of": name} for name in names])
     assert await kv.get_many(names) == [{"of": name} for name in names]
@@ -476,10 +349,10 @@ def fits(characters: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("chain", [None, FakeChain, lambda windows: FakeChain(FakeReadOnlyKeyring(), windows)])
-async def test_what_windows_would_refuse_is_not_sent(chain: Any, runtime: Runtime, clock: Clock) -> None:
+async def test_what_windows_would_refuse_is_not_sent(chain: Any, over: Callable[..., Any], clock: Clock) -> None:
     clock.freeze()
     windows = FakeWinVaultKeyring()
-    kv = runtime.adapt(KeyringStore(backend=windows if chain is None else chain(windows)))
+    kv = over(windows if chain is None else chain(windows))
     await kv.put("k", fits(1280))
     before = dict(windows.vault)
     for call in (
@@ -533,9 +406,9 @@ async def test_what_the_secret_service_would_refuse_is_not_sent(url: str) -> Non
         assert await kv.get("k") == {"a": 1}
 
 
-async def test_names_that_differ_in_case_only_never_meet_on_windows(runtime: Runtime) -> None:
+async def test_names_that_differ_in_case_only_never_meet_on_windows(over: Callable[..., Any]) -> None:
     windows = FakeWinVaultKeyring()
-    kv = runtime.adapt(KeyringStore(backend=windows))
+    kv = over(windows)
     names = ["foo", "FOO", "Foo", "é", "É", "x" * 600, "nul\0", "other"]
     numbers = {name: number for number, name in enumerate(names)}
     for turn in range(3):
@@ -553,9 +426,9 @@ async def test_names_that_differ_in_case_only_never_meet_on_windows(runtime: Run
     assert windows.vault == {}
 
 
-async def test_what_windows_holds_that_is_no_text(runtime: Runtime) -> None:
+async def test_what_windows_holds_that_is_no_text(over: Callable[..., Any]) -> None:
     windows = FakeWinVaultKeyring()
-    kv = runtime.adapt(KeyringStore(backend=windows))
+    kv = over(windows)
     await kv.put_many(["k", "l"], [{"n": 1}, {"n": 2}])
     last = windows.vault[SERVICE.upper()]
     assert last["UserName"] == "default_collection::l"
@@ -591,285 +464,153 @@ async def test_a_name_of_windows_passes_from_an_expired_entry_to_another(clock: 
             assert await kv.delete_many(["foo", "FOO"]) == 2
 
 
-FAKES: dict[str, Callable[[], KeyringStore]] = {
-    "windows": lambda: KeyringStore(backend=FakeWinVaultKeyring()),
-    "strategies": lambda: KeyringStore(
-        backend=FakeKeyring(),
-        key_sanitization_strategy=KeyringV1KeySanitizationStrategy(),
-        collection_sanitization_strategy=KeyringV1CollectionSanitizationStrategy(),
-    ),
-    "windows with strategies": lambda: KeyringStore(
-        backend=FakeWinVaultKeyring(),
-        key_sanitization_strategy=KeyringV1KeySanitizationStrategy(),
-        collection_sanitization_strategy=KeyringV1CollectionSanitizationStrategy(),
-    ),
-}
-
-
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", FAKES)
-def test_any_calls_in_any_order(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moment = 0.0
-
-    def set_clock(now: float) -> None:
-        nonlocal moment
-        moment = now
-
-    made: list[Any] = []
+@pytest.mark.parametrize(("kind", "options"), [(FakeWinVaultKeyring, {}), (FakeKeyring, STRATEGIES), (FakeWinVaultKeyring, STRATEGIES)])
+def test_any_calls_in_any_order(kind: type[KeyringBackend], options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, moment = [kind()], [0.0]
+    monkeypatch.setattr("keyvalue._core.clock.now", lambda: moment[0])
+    monkeypatch.setattr(_keyring, "_LIMITS", {})
+    monkeypatch.setattr(FakeWinVaultKeyring, "largest", 2**30)
 
     def make(*_: object, **__: object) -> KeyringStore:
-        made.append(FAKES[kind]())
-        if len(made) > 1:  # opened again, on the same passwords
-            made[-1]._client._make = made[0]._client._make
-        return made[-1]
+        return KeyringStore(backend=backend[0], **options)
 
-    monkeypatch.setattr("keyvalue._core.clock.now", lambda: moment)
-    monkeypatch.setattr(_keyring, "_LIMITS", {})
-    monkeypatch.setattr(FakeWinVaultKeyring, "_set_password", _of_any_size)
+    def set_clock(now: float) -> None:
+        moment[0] = now
+
     with entering("direct") as enter:
-        check(World("keyring", make, enter, made.clear, tmp_path, set_clock))
-
-
-def _of_any_size(self: FakeWinVaultKeyring, target: str, username: str, password: str) -> None:
-    blob = password.encode("utf-16-le")
-    self.vault[target.upper()] = _keyring.Windows.DecodingCredential(TargetName=target, UserName=username, CredentialBlob=blob)
+        check(World("keyring", make, enter, lambda: backend.insert(0, kind()), tmp_path, set_clock))
 
 
 # One call at a time, in a thread
 
 
-async def beats(count: list[int]) -> None:
-    """Count how often a task gets its turn, once in some milliseconds."""
-    while True:
-        await anyio.sleep(0.005)
-        count[0] += 1
+@contextmanager
+def cancelled() -> Generator[None, None, None]:
+    """Cancel a call that is under way, and see that it returns."""
+    with anyio.move_on_after(0.1) as scope:
+        yield
+    assert scope.cancelled_caught
 
 
-@loops
-def test_a_backend_that_takes_two_seconds_stalls_no_other_task(loop: str) -> None:
-    async def main() -> None:
-        backend, count = FakeKeyring(), [0]
-        async with KeyringStore(backend=backend) as kv, anyio.create_task_group() as group:
-            await kv.put("k", {"a": 1})
-            backend.delays = [2]
-            group.start_soon(beats, count)
-            longest, last = 0.0, anyio.current_time()
-            started = last
+async def test_a_cancelled_call_returns_at_once_and_the_next_one_queues(over: Callable[..., Any]) -> None:
+    backend = FakeKeyring()
+    kv = over(backend)
+    await kv.put_many(["k", "l"], [{"n": 0}, {"n": 0}])
+    read: list[object] = []
 
-            async def watch() -> None:
-                nonlocal longest, last
-                while True:
-                    await anyio.sleep(0.005)
-                    longest, last = max(longest, anyio.current_time() - last), anyio.current_time()
+    async def get_another() -> None:
+        read.append(await kv.get("l"))
 
-            group.start_soon(watch)
-            assert await kv.get("k") == {"a": 1}
-            assert anyio.current_time() - started >= 2
-            assert longest < 0.5
-            assert count[0] > 50
-            group.cancel_scope.cancel()
-
-    anyio.run(main, backend=loop)
+    for call in (partial(kv.get, "k"), partial(kv.put, "k", {"n": 1}), partial(kv.delete, "k")):
+        async with anyio.create_task_group() as group:
+            with backend.holding():
+                with cancelled():
+                    await call()
+                assert backend.at_once == 1
+                group.start_soon(get_another)
+                await anyio.sleep(0.05)
+                assert read == []
+        assert read.pop() == {"n": 0}
+        await kv.put("k", {"n": 2})
+        assert await kv.get("k") == {"n": 2}
+    assert backend.most_at_once == 1
 
 
-@loops
-@pytest.mark.parametrize("operation", ["get", "put", "delete"])
-def test_a_cancelled_call_returns_at_once_and_the_next_one_queues(loop: str, operation: str) -> None:
-    async def main() -> None:
-        backend = FakeKeyring()
-        async with KeyringStore(backend=backend) as kv:
-            await kv.put_many(["k", "l"], [{"n": 0}, {"n": 0}])
-            backend.delays = [1]
-            started = anyio.current_time()
-            with anyio.move_on_after(0.1) as scope:
-                await {"get": lambda: kv.get("k"), "put": lambda: kv.put("k", {"n": 1}), "delete": lambda: kv.delete("k")}[operation]()
-            assert scope.cancelled_caught
-            assert anyio.current_time() - started < 0.6
-            assert await kv.get("l") == {"n": 0}  # of another key, and it waits all the same
-            assert anyio.current_time() - started >= 1
-            await kv.put("k", {"n": 2})
-            await anyio.sleep(0.2)
-            assert await kv.get("k") == {"n": 2}
-        assert backend.most_at_once == 1
-
-    anyio.run(main, backend=loop)
-
-
-@loops
 @pytest.mark.usefixtures("keeping_case")
-def test_nothing_abandoned_lands_after_a_later_call_has_returned(loop: str) -> None:
-    async def main() -> None:
-        backend = FakeKeyring()
-        backend.delay = 0.05
-        async with KeyringStore(backend=backend) as kv:
-            keys = [f"k{number}" for number in range(20)]
-            with anyio.move_on_after(0.25) as scope:
-                await kv.put_many(keys, [{"n": "abandoned"}] * 20)
-            assert scope.cancelled_caught
-            await kv.put("other", {})
-            landed = list(backend.passwords)
-            assert 1 < len(landed) < 10, "what had not begun is not done at all"
-            await kv.delete(keys[0])
-            await anyio.sleep(0.3)
-            assert [name for name in backend.passwords if name in landed] == landed[1:]
-            assert await kv.get(keys[-1]) is None
-
-    anyio.run(main, backend=loop)
+async def test_nothing_abandoned_lands_after_a_later_call_has_returned(over: Callable[..., Any]) -> None:
+    backend = FakeKeyring()
+    kv = over(backend)
+    keys = [f"k{number}" for number in range(20)]
+    with backend.holding(after=3), cancelled():
+        await kv.put_many(keys, [{"n": "abandoned"}] * 20)
+    await kv.put("other", {})
+    landed = [f"default_collection::{key}" for key in (*keys[:4], "other")]
+    assert [name for _, name in backend.passwords] == landed, "what had not begun is not done at all"
+    await kv.delete(keys[0])
+    await anyio.sleep(0.1)
+    assert [name for _, name in backend.passwords] == landed[1:]
 
 
 def test_the_facade_makes_one_call_at_a_time_in_the_callers_threads() -> None:
-    backend, used = FakeKeyring(), set[int]()
-    backend.delay = 0.01
-    original = FakeKeyring.get_password
-
-    def get_password(service: str, username: str) -> str | None:
-        used.add(threading.get_ident())
-        return original(backend, service, username)
-
-    backend.get_password = get_password
-    with BlockingKeyValue(KeyringStore(backend=backend)) as kv:
-        threads = [threading.Thread(target=lambda: [kv.get("k") for _ in range(3)]) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert used == {thread.ident for thread in threads}
-    assert backend.most_at_once == 1
-
-
-@loops
-def test_the_facade_queues_behind_an_abandoned_call(loop: str) -> None:
     backend = FakeKeyring()
-    kv = KeyringStore(backend=backend)
+    backend.delay = 0.005
 
-    async def main() -> None:
-        await kv.put("k", {"n": 0})
-        backend.delays = [0, 0.5]
-        with anyio.move_on_after(0.1):
-            await kv.put("k", {"n": 1})
+    def get(_: object) -> int:
+        assert kv.get("k") is None
+        return threading.get_ident()
 
-    anyio.run(main, backend=loop)
-    with BlockingKeyValue(kv) as facade:
-        facade.put("k", {"n": 2})
-        time.sleep(0.5)
-        assert facade.get("k") == {"n": 2}
+    with BlockingKeyValue(KeyringStore(backend=backend)) as kv, ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(get, range(24))) == backend.threads
+    assert len(backend.threads) > 1
     assert backend.most_at_once == 1
 
 
-@loops
-@pytest.mark.parametrize("count", [1, 2])
-def test_names_that_meet_at_the_same_moment_part(loop: str, count: int) -> None:
-    async def main() -> None:
+async def test_names_that_meet_at_the_same_moment_part(over: Callable[..., Any]) -> None:
+    keys = ["x" * 300, "x" * 300 + "y"]
+    values = [{"of": key} for key in keys]
+    for count in (1, 2):
         backend = FakeKeyring()
         backend.delay = 0.002
-        keys = ["x" * 300, "x" * 300 + "y"]
-        values = [{"of": key} for key in keys]
-        strategy = KeyringV1KeySanitizationStrategy()
-        stores = [KeyringStore(backend=backend, key_sanitization_strategy=strategy) for _ in range(count)]
+        stores = [over(backend, key_sanitization_strategy=KeyringV1KeySanitizationStrategy()) for _ in range(count)]
         for _ in range(5):
             async with anyio.create_task_group() as group:
                 for store, key, value in zip(stores * 2, keys, values, strict=False):
                     group.start_soon(store.put, key, value)
             assert await stores[0].get_many(keys) == values
             assert await stores[-1].delete_many(keys) == 2
-        for store in stores:
-            await store.close()
-
-    anyio.run(main, backend=loop)
 
 
-@loops
-def test_stores_over_backends_of_one_class_take_turns(loop: str) -> None:
-    async def main() -> None:
-        backend = FakeKeyring()
-        backend.delay = 0.01
-        stores = [KeyringStore(service_name=name, backend=backend) for name in ("one", "two", "three")]
+async def test_stores_over_backends_of_one_class_take_turns(over: Callable[..., Any]) -> None:
+    async def put_all(keyring: FakeKeyring) -> None:
         async with anyio.create_task_group() as group:
-            for store in stores:
+            for name in ("one", "two", "three"):
+                store = over(keyring, service_name=name)
                 for number in range(5):
-                    group.start_soon(partial(store.put, f"k{number}", {}))
-        assert len(backend.passwords) == 15
-        assert backend.most_at_once == 1
-        for store in stores:
-            await store.close()
+                    group.start_soon(store.put, f"k{number}", {})
+        assert len(keyring.passwords) == 15
 
-    anyio.run(main, backend=loop)
-
-
-@loops
-def test_a_backend_of_another_class_does_not_wait(loop: str) -> None:
-    class FakeOther(FakeKeyring):
-        priority = LAST
-
-    async def main() -> None:
-        slow = FakeKeyring()
-        slow.delays = [1]
-        async with KeyringStore(backend=slow) as kv, KeyringStore(backend=FakeOther()) as other, anyio.create_task_group() as group:
-            group.start_soon(kv.get, "k")
-            await anyio.sleep(0.05)
-            with anyio.fail_after(0.6):
-                await other.put("k", {})
-
-    anyio.run(main, backend=loop)
+    backend = FakeKeyring()
+    backend.delay = 0.002
+    await put_all(backend)
+    assert backend.most_at_once == 1
+    async with anyio.create_task_group() as group:
+        with backend.holding():
+            group.start_soon(over(backend).get, "k")
+            await anyio.to_thread.run_sync(backend.is_held.wait, PATIENCE)
+            await put_all(FakeCaseIgnoringKeyring())
+            assert backend.at_once == 1, "a backend of another class must not wait"
 
 
-@loops
-@pytest.mark.usefixtures("keeping_case")
-def test_closing_waits_for_an_abandoned_call(loop: str) -> None:
-    async def main() -> None:
-        backend = FakeKeyring()
-        kv = KeyringStore(backend=backend)
-        await kv.setup()
-        backend.delays = [0.3]
-        with anyio.move_on_after(0.05):
-            await kv.put("k", {})
-        await kv.close()
-        assert len(backend.passwords) == 1
-        with pytest.raises(StoreClosedError):
-            await kv.get("k")
-
-    anyio.run(main, backend=loop)
-
-
-@pytest.mark.parametrize("operation", ["get", "put"])
-def test_cancelling_the_wait_for_closing_returns_at_once(operation: str) -> None:
-    async def main() -> None:
-        backend = FakeKeyring()
-        kv = KeyringStore(backend=backend)
-        await kv.setup()
-        backend.delay = 1
-        with anyio.move_on_after(0.05):
-            await (kv.get("k") if operation == "get" else kv.put("k", {}))
-        backend.delay = 0
-        started = anyio.current_time()
+@pytest.mark.parametrize("arguments", [("get", "k"), ("put", "k", {})])
+async def test_cancelling_the_wait_for_closing_returns_at_once(arguments: Any) -> None:
+    backend = FakeKeyring()
+    kv = KeyringStore(backend=backend)
+    await kv.setup()
+    with backend.holding():
+        with cancelled():
+            await getattr(kv, arguments[0])(*arguments[1:])
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(kv.close(), 0.1)  # which cancels once, where a scope of anyio goes on cancelling
-        assert anyio.current_time() - started < 0.6
-        await kv.close()
-        assert anyio.current_time() - started > 0.6
-
-    asyncio.run(main())
+        assert backend.at_once == 1
+    await kv.close()
+    assert backend.at_once == 0
 
 
-@loops
-def test_a_service_that_hangs(private: Running, loop: str) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_service_that_hangs(url: str, loop: str) -> None:
     async def main() -> None:
         async with KeyringStore() as kv:
+            await kv.put("k", {"a": 1})
+            with proxy.hanging(), cancelled():  # to its end, the call would take for ever
+                await kv.get("k")
             assert await kv.get("k") == {"a": 1}
-            count = [0]
-            async with anyio.create_task_group() as group:
-                group.start_soon(beats, count)
-                with private.suspended():  # to its end, the call would take for ever
-                    with anyio.move_on_after(0.5) as scope:
-                        await kv.get("k")
-                    assert scope.cancelled_caught
-                    assert count[0] > 1
-                assert await kv.get("k") == {"a": 1}
-                await kv.put("k", {"a": 2})
-                assert await kv.get("k") == {"a": 2}
-                group.cancel_scope.cancel()
+            await kv.put("k", {"a": 2})
+            assert await kv.get("k") == {"a": 2}
 
-    anyio.run(main, backend=loop)
+    with proxied(url) as proxy:
+        keyring.session_bus(proxy.url)
+        anyio.run(main, backend=loop)
 
 
 # The connection to the Secret Service, which is kept
@@ -914,46 +655,36 @@ def test_a_backend_of_ones_own_is_used_as_it_is(url: str) -> None:
     assert backend.connections == 2
 
 
-def test_another_daemon_takes_over(tmp_path: Path, server_urls: Callable[[str], str]) -> None:
-    server_urls("keyring")
+def test_another_daemon_takes_over(url: str, tmp_path: Path) -> None:
     address = f"unix:abstract=keyvalue-tests-{free_port()}"
     with keyring.private_bus(address), BlockingKeyValue(KeyringStore(backend=SecretService.Keyring())) as kv:
         keyring.session_bus(address)
-        for turn in range(4):
+        for turn in range(3):
             with keyring.daemon(address, str(tmp_path)):
                 assert kv.get("k") == (None if turn == 0 else {"turn": turn - 1})
                 kv.put("k", {"turn": turn})
-            if turn % 2:  # otherwise nothing is heard of it: the connection to the bus still stands
+            if turn:  # otherwise nothing is heard of it: the connection to the bus still stands
                 with pytest.raises(StoreConnectionError):
                     kv.get("k")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@forks
 def test_a_forked_child_has_a_connection_of_its_own(url: str) -> None:
-    kv = KeyringStore()
-
-    async def use(turn: int) -> None:
+    def works(kv: Any, who: str) -> bool:
         for number in range(20):
-            await kv.put(f"{turn}-{number}", {"n": number})
-            assert await kv.get(f"{turn}-{number}") == {"n": number}
+            kv.put(f"{who}-{number}", {"n": number})
+            assert kv.get(f"{who}-{number}") == {"n": number}
+        return True
 
-    facade = BlockingKeyValue(kv)
-    facade.put("k", {"a": 1})
-    child = os.fork()
-    if child == 0:  # pragma: no cover - coverage ends with os._exit
-        signal.alarm(30)
-        try:
-            drive(use(1))
-        except BaseException:  # noqa: BLE001 # whatever it is, the parent is to see it
-            os._exit(1)
-        os._exit(0)
-    for number in range(20):
-        facade.put(f"0-{number}", {"n": number})
-        assert facade.get(f"0-{number}") == {"n": number}
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert facade.get_many([f"1-{number}" for number in range(20)]) == [{"n": number} for number in range(20)]
-    facade.close()
+    store = KeyringStore()
+    with BlockingKeyValue(store) as kv:
+        kv.put("k", {"a": 1})
+        meanwhile = threading.Timer(0.05, works, (kv, "parent"))
+        meanwhile.start()
+        assert returns_true_in_a_fork(lambda: works(BlockingKeyValue(store), "child"))
+        meanwhile.join()
+        assert works(kv, "parent")
+        assert kv.get_many([f"child-{number}" for number in range(20)]) == [{"n": number} for number in range(20)]
 
 
 def test_importing_changes_nothing_about_what_keyring_chooses() -> None:

@@ -1,0 +1,204 @@
+"""Hooks: what is a backend's own in the tests that all backends over a network share, `tests/stores/test_backends.py`.
+
+A module here is imported when its backend is tested, as it imports the backend's client. It is named after the backend, and its `HOOKS` has
+the hooks by the name of the backend, those of its clusters too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from keyvalue.protocols import AsyncKeyValue
+from keyvalue.testing._suite import assert_collections, assert_keys, offers
+from tests.makers import MAKERS
+
+__all__ = ["NEVER", "SECRET", "Hooks", "document", "hooks_of", "use"]
+
+SECRET = "hunter" + "2" * 5
+"""What no error may show. Put together, so that no line of source in a traceback holds it."""
+NEVER = math.inf
+"""As an expiry: there is none."""
+
+
+def hooks_of(backend: str) -> Hooks:
+    """Return the hooks of a backend."""
+    return import_module(f"tests.stores.hooks.{backend.partition('-')[0]}").HOOKS[backend]
+
+
+def document(collection: str, key: str, **more: Any) -> str:
+    """Return the JSON text of an entry's document, by hand."""
+    return json.dumps({"version": 1, "collection": collection, "key": key, "value": {}, **more})
+
+
+class Hooks(ABC):
+    """What is a backend's own.
+
+    Attributes:
+        name: The backend.
+        kind: The class of its stores.
+
+        unreachable: A pattern of what an error says if the server is not there.
+        lost: Likewise, if the server was there before; "" if that makes no difference.
+        silent: A pattern of what an error says if the server does not answer.
+        causes: The exceptions of the client that are behind such an error.
+        tells_host: Whether an error tells the server's address.
+        reconnects_at_once: Whether a call succeeds as soon as the server is back, and a dropped connection goes unnoticed. Otherwise the
+            client connects again in its own time.
+        asks_again: Whether a read succeeds whose answer was lost.
+
+        client: The name of the constructor's parameter for a client.
+        client_types: A pattern of what an error says about a client of a wrong type.
+
+        ttls: Times to live for which the server's own expiry is looked at.
+        early: Seconds by which `expiries` may be before the entry's deadline, for want of precision.
+        late: Seconds by which it may be later, for a busy machine too.
+        reclaims: Whether the server removes what has expired within seconds, without being asked.
+        offsets: How many entries the test in real time puts, spread over a second: several if the server's clock ticks once a second.
+        real_ttl: Their time to live.
+
+        misnamed: Pairs of collection and key; where each would lie, `plant_foreign` puts an entry that says that it is of another pair.
+        bad_keys: Keys of the collection "c", of each kind that is stored in a way of its own.
+        damaged: What can lie in place of an entry so that it can't be read, by a name for it. Its text has `SECRET` where it can.
+        lists_damaged: Whether listing has the names of damaged entries.
+
+        shares_deletes: Whether of several stores that delete an entry at once, only one is told so. Otherwise that holds of one store.
+        counts_bulk: Whether it holds of `delete_many` too.
+    """
+
+    kind: type[Any]
+
+    unreachable = "is it running"
+    lost = ""
+    silent = "in time"
+    causes: type[Exception] | tuple[type[Exception], ...] = OSError
+    tells_host = True
+    reconnects_at_once = True
+    asks_again = True
+
+    client = "client"
+    client_types: str
+
+    ttls: Sequence[float] = (0.001, 0.4, 1, 1.9999, 2, 100, 10**9)
+    early = 0.0
+    late = 5.0
+    reclaims = False
+    offsets = 1
+    real_ttl = 0.5
+
+    misnamed: Sequence[tuple[str, str]] = ()
+    bad_keys: Sequence[str] = ("bad",)
+    damaged: Mapping[str, Any]
+    lists_damaged = False
+
+    shares_deletes = True
+    counts_bulk = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    # Stores
+
+    def store(self, url: str, **options: Any) -> AsyncKeyValue:
+        """Make a store."""
+        return MAKERS[self.name](Path(), url, **options)
+
+    def impatient(self, url: str) -> AsyncKeyValue:
+        """Make a store that soon gives up a server that is not there."""
+        return self.store(url)
+
+    def with_secret(self, url: str) -> AsyncKeyValue:
+        """Make an impatient store whose credentials have `SECRET` in them, if it can have any."""
+        return self.impatient(url)
+
+    def given(self, client: Any) -> AsyncKeyValue:
+        """Make a store over a client."""
+        return self.kind(**{self.client: client})
+
+    # The constructor
+
+    @abstractmethod
+    def refused(self) -> Iterable[tuple[Mapping[str, Any], type[Exception], str]]:
+        """Return arguments that the constructor refuses, each with the error and a pattern of its message."""
+
+    def accepted(self) -> Iterable[Mapping[str, Any]]:
+        """Return arguments that the constructor takes although they look like those that it refuses."""
+        return ()
+
+    @abstractmethod
+    def wrong_clients(self) -> Iterable[Any]:
+        """Return what is no client."""
+
+    # Clients
+
+    def sync_clients(self, url: str) -> Mapping[str, AbstractContextManager[Any]]:
+        """Return contexts that yield a synchronous client of each kind and with all options that matter, by a name for it."""
+        return {}
+
+    def async_clients(self, url: str) -> Mapping[str, AbstractAsyncContextManager[Any]]:
+        """Return contexts that yield an asynchronous client of each kind and with all options that matter, by a name for it."""
+        return {}
+
+    def assert_open(self, client: Any) -> None:
+        """Fail if a synchronous client, which was used, is closed: if it lost its connection, too."""
+        raise NotImplementedError
+
+    async def assert_open_async(self, client: Any) -> None:
+        """Fail if an asynchronous client is closed."""
+        raise NotImplementedError
+
+    # Behind the store's back
+
+    @abstractmethod
+    def contents(self, url: str) -> Mapping[Any, Any]:
+        """Return all that lies in the backend, by name."""
+
+    @abstractmethod
+    def plant_foreign(self, url: str) -> None:
+        """Put other programs' data into the backend: of all kinds that it can hold, and what resembles an entry in the collection "a"."""
+
+    @abstractmethod
+    def damage(self, url: str, key: str, damaged: Any) -> None:
+        """Put one of `damaged` in place of an entry of the collection "c" that is there."""
+
+    def expiries(self, url: str) -> Mapping[str, float]:
+        """Return when the server's own expiry removes what there is, in seconds since the epoch, by the key of the entry."""
+        raise NotImplementedError
+
+    def postpone(self, url: str, key: str) -> None:
+        """Have the server's own expiry keep an entry of the default collection for ever, or for much longer than its document says."""
+        raise NotImplementedError
+
+
+async def use(kv: Any) -> None:
+    """Use every kind of request."""
+    await kv.put("é😀", {"é": "😀", "n": 2**70}, collection="a::b")
+    await kv.put_many(["k", "l", ":k"], [{"é": 1}, {"large": "x" * 40_000}, {}], ttl=50)
+    await kv.put_many(["m", "n/m"], [{}, {}])
+    await kv.put("o", {}, ttl=50)
+    keys = [f"key-{number}" for number in range(20)]  # of many slots, where there are slots
+    await kv.put_many(keys, [{"of": key} for key in keys], collection="many")
+    assert await kv.get_many([*keys, "missing"], collection="many") == [*({"of": key} for key in keys), None]
+    assert await kv.delete_many([*keys, "missing"], collection="many") == 20
+    assert await kv.get("é😀", collection="a::b") == {"é": "😀", "n": 2**70}
+    assert await kv.get_many(["l", "missing"]) == [{"large": "x" * 40_000}, None]
+    value, left = await kv.ttl("k")
+    assert value == {"é": 1}
+    assert 0 < left <= 50
+    await assert_keys(kv, ["k", "l", ":k", "m", "n/m", "o"])
+    await assert_collections(kv, ["a::b", "default_collection"])
+    assert await kv.delete("é😀", collection="a::b") is True
+    assert await kv.delete("é😀", collection="a::b") is False
+    assert await kv.delete_many(["k", "missing", ":k"]) == 2
+    if offers(kv, "destroy"):
+        await kv.cull()
+        assert await kv.destroy_collection("default_collection") is True
+        assert await kv.destroy() is True
+    else:
+        assert await kv.delete_many(["l", "m", "n/m", "o"]) == 4

@@ -1,0 +1,136 @@
+"""Redis, alone and as a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from keyvalue.protocols import AsyncKeyValue
+from keyvalue.stores.redis import RedisStore
+from tests.stores.hooks import NEVER, SECRET, Hooks, document
+
+__all__ = ["HOOKS", "RespHooks"]
+
+
+class RespHooks(Hooks):
+    """What is the same with Redis and Valkey, whose servers redis-py can look into."""
+
+    early = 0.001  # it counts in milliseconds
+    reclaims = True
+    misnamed = (("a", "elsewhere"),)
+    damaged: Mapping[str, bytes] = {
+        "no JSON": SECRET.encode(),
+        "no text": b"\xff",
+        "empty": b"",
+        "a list": b"[]",
+        "no value": b'{"version":1}',
+        "cut off": b'{"version":1,"value":{"a":"' + SECRET.encode(),
+    }
+
+    def raw(self, url: str) -> Any:
+        """Return a client to look behind the store's back."""
+        kind: Any = redis.RedisCluster if self.name.endswith("-cluster") else redis.Redis
+        return kind.from_url(url)
+
+    def contents(self, url: str) -> Mapping[bytes, bytes]:
+        with self.raw(url) as client:
+            return {key: client.dump(key) for key in client.keys("*")}
+
+    def plant_foreign(self, url: str) -> None:
+        texts: dict[str | bytes, str | bytes] = {
+            "a::plain": "text",
+            "a::json": "[1]",
+            "a::nameless": '{"value": {"a": 1}}',
+            "a::elsewhere": document("b", "elsewhere"),
+            "a::half": '{"version":1,"collection":"a","value":{}}',
+            "plain": document("a", "plain"),
+            b"a::\xff": b"\xff",
+            b"\xff::k": b"{}",
+        }
+        with self.raw(url) as client:
+            for key, text in texts.items():
+                client.set(key, text)
+            client.setbit("a::bits", 7, 1)
+            client.hset("a::hash", "collection", "a")
+            client.rpush("a::list", "x")
+            client.sadd("a::set", "x")
+            client.zadd("a::zset", {"x": 1})
+            client.xadd("a::stream", {"x": 1})
+            client.rpush("a::b::k", "x")
+
+    def damage(self, url: str, key: str, damaged: bytes) -> None:
+        with self.raw(url) as client:
+            client.set(f"c::{key}", damaged)
+
+    def expiries(self, url: str) -> Mapping[str, float]:
+        with self.raw(url) as client:
+            moments = {name.decode().partition("::")[2]: client.pexpiretime(name) for name in client.keys("*")}
+        return {key: NEVER if moment == -1 else moment / 1000 for key, moment in moments.items() if moment != -2}
+
+    def postpone(self, url: str, key: str) -> None:
+        with self.raw(url) as client:
+            assert client.persist(f"default_collection::{key}")
+
+
+class RedisHooks(RespHooks):
+    kind = RedisStore
+    causes = redis.ConnectionError
+    client_types = r"a Redis or a RedisCluster of redis or redis\.asyncio"
+
+    def with_secret(self, url: str) -> AsyncKeyValue:
+        return RedisStore(url=url.replace("://", f"://:{SECRET}@"))
+
+    def refused(self) -> Iterable[tuple[Mapping[str, Any], type[Exception], str]]:
+        for url in ("", "localhost", "http://localhost", f"redis://:{SECRET}@host:port/0"):
+            yield {"url": url}, ValueError, r"URL; it should look like redis://user:password@localhost:6379/0"
+        for url in ("redis://localhost/zero", f"rediss://:{SECRET}@localhost/0x1", f"redis://user:12/{SECRET}@localhost"):
+            yield {"url": url}, ValueError, "the path of the URL must be the number of a database"
+        for more in ({"password": SECRET}, {"host": "other"}, {"db": 1}, {"ssl": True}, {"ssl_ca_certs": "ca.pem"}):
+            yield {"url": "redis://localhost", **more}, ValueError, "the URL says it all"
+        yield {"client": redis.Redis(), "url": "redis://localhost"}, ValueError, "either a client or a url"
+        yield {"cluster": True, "db": 1}, ValueError, "Give `cluster` without"
+
+    def accepted(self) -> Iterable[Mapping[str, Any]]:
+        for path in ("//localhost", "//localhost/", "//localhost/2", "//localhost/x?db=2"):
+            yield {"url": f"redis:{path}"}
+        yield {"url": "unix:///run/r.sock"}
+
+    def wrong_clients(self) -> Iterable[Any]:
+        return "redis://localhost", object(), redis.Redis, redis.ConnectionPool()
+
+    def sync_clients(self, url: str) -> Mapping[str, AbstractContextManager[Any]]:
+        if self.name == "redis-cluster":
+            return {str(options): redis.RedisCluster.from_url(url, **options) for options in _OPTIONS[:2]}
+        return {str(options): redis.Redis.from_url(url, **options) for options in _OPTIONS}
+
+    def async_clients(self, url: str) -> Mapping[str, AbstractAsyncContextManager[Any]]:
+        if self.name == "redis-cluster":
+            return {str(options): redis.asyncio.RedisCluster.from_url(url, **options) for options in _OPTIONS[:2]}
+        return {str(options): redis.asyncio.Redis.from_url(url, **options) for options in _OPTIONS}
+
+    def assert_open(self, client: Any) -> None:
+        if self.name == "redis":
+            held = [*getattr(client.connection_pool, "_available_connections", []), *([client.connection] if client.connection else [])]
+            assert any(connection._sock is not None for connection in held)
+        assert client.ping() is True
+
+    async def assert_open_async(self, client: Any) -> None:
+        if self.name == "redis" and not client.single_connection_client:
+            assert any(connection.is_connected for connection in client.connection_pool._available_connections)
+        assert await client.ping() is True
+
+
+_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"decode_responses": True},
+    {"protocol": 3},
+    {"protocol": 3, "decode_responses": True},
+    {"encoding": "latin-1", "decode_responses": True},
+    {"single_connection_client": True},
+]
+
+HOOKS = {name: RedisHooks(name) for name in ("redis", "redis-cluster")}
