@@ -10,8 +10,8 @@ import pytest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import InvalidKeyError, SerializationError
 from keyvalue.stores.memory import MemoryStore
-from keyvalue.testing import Clock
-from tests.runtimes import Runtime
+from keyvalue.testing import Clock, Runtime
+from tests.budget import scaled
 
 
 def held(store: MemoryStore) -> int:
@@ -57,17 +57,13 @@ def test_what_is_not_json_in_a_seed_is_refused() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("seed", [{"c": {"k": "hunter2"}}, {"c": {1: {}}}, {1: {}}])
+@pytest.mark.parametrize("seed", [{"c": {"k": "hunter2"}}, {"c": {1: {}}}, {1: {}}, {"a": 1}, ["a"], "a", {"c": [("k", {})]}])
 def test_wrong_types_in_a_seed_are_refused(seed: Any) -> None:
-    with pytest.warns(UserWarning, match="seed does not fit") as warned, pytest.raises(TypeError, match="must be") as caught:
+    is_of_the_form = isinstance(seed, dict) and all(isinstance(entries, dict) for entries in seed.values())
+    said, warned_of = ("must be", "seed does not fit") if is_of_the_form else (r"seed takes \{collection: \{key: value\}\}", "seed")
+    with pytest.warns(UserWarning, match=warned_of) as warned, pytest.raises(TypeError, match=said) as caught:
         MemoryStore(seed=seed)
     assert "hunter2" not in str(caught.value) + "".join(str(warning.message) for warning in warned)
-
-
-@pytest.mark.parametrize("seed", [{"a": 1}, ["a"], "a", {"c": [("k", {})]}])
-def test_a_seed_of_another_form_is_refused(seed: Any) -> None:
-    with pytest.warns(UserWarning, match="seed"), pytest.raises(TypeError, match=r"seed takes \{collection: \{key: value\}\}"):
-        MemoryStore(seed=seed)
 
 
 # Eviction
@@ -93,24 +89,18 @@ async def test_the_least_recently_used_is_evicted(runtime: Runtime, use: str) ->
     assert sorted(await kv.keys()) == ["d", "e", "f"]
 
 
-async def test_listing_and_missing_refresh_nothing() -> None:
-    store = MemoryStore(max_entries_per_collection=2)
-    await store.put_many(["a", "b"], [{}, {}])
-    await store.keys()
-    await store.collections()
-    await store.get("missing")
-    await store.delete("missing")
-    await store.put("c", {})
-    assert await store.keys() == ["b", "c"]
-
-
-async def test_overwriting_evicts_nothing() -> None:
+async def test_listing_missing_and_overwriting_neither_refresh_nor_evict() -> None:
     store = MemoryStore(max_entries_per_collection=2)
     await store.put_many(["a", "b"], [{}, {}])
     for _ in range(5):
         await store.put("b", {}, ttl=5)
         await store.put("b", {})
     assert await store.keys() == ["a", "b"]
+    await store.collections()
+    await store.get("missing")
+    await store.delete("missing")
+    await store.put("c", {})
+    assert await store.keys() == ["b", "c"]
 
 
 async def test_expired_entries_make_room_first(clock: Clock) -> None:  # H-3
@@ -123,20 +113,13 @@ async def test_expired_entries_make_room_first(clock: Clock) -> None:  # H-3
     assert held(store) == 2
 
 
-async def test_each_collection_has_its_own_limit() -> None:
+async def test_each_collection_has_its_own_limit_and_keeps_the_last_of_a_bulk_put() -> None:
     store = MemoryStore(max_entries_per_collection=2)
-    for collection in ("c", "d"):
-        await store.put_many(["a", "b"], [{}, {}], collection=collection)
-    await store.put("c", {}, collection="c")
-    assert await store.keys("c") == ["b", "c"]
+    await store.put_many(["a", "b"], [{}, {}], collection="d")
+    await store.put_many([f"k{number}" for number in range(10)], [{}] * 10, ttl=5, collection="c")
+    assert await store.keys("c") == ["k8", "k9"]
     assert await store.keys("d") == ["a", "b"]
-
-
-async def test_a_bulk_put_beyond_the_limit_keeps_the_last() -> None:
-    store = MemoryStore(max_entries_per_collection=2)
-    await store.put_many([f"k{number}" for number in range(10)], [{}] * 10, ttl=5)
-    assert await store.keys() == ["k8", "k9"]
-    assert held(store) == 2
+    assert held(store) == 4
 
 
 async def test_an_evicted_key_put_again_does_not_expire_with_its_old_deadline(clock: Clock) -> None:
@@ -174,8 +157,8 @@ async def test_any_later_call_frees_what_has_expired(clock: Clock, call: str) ->
 
 
 async def test_deadlines_do_not_pile_up(clock: Clock) -> None:
-    store = MemoryStore(max_entries_per_collection=1000)
-    for number in range(5000):
+    store = MemoryStore(max_entries_per_collection=200)
+    for number in range(1000):
         await store.put("same", {}, ttl=1000)
         await store.put(f"evicted{number}", {}, ttl=1000)
         await store.put("deleted", {}, collection="d", ttl=1000)
@@ -224,7 +207,7 @@ def test_many_threads_read_only_what_was_written_for_the_key(limit: int | None) 
 
         def work(thread: int) -> int:
             seen = 0
-            for number in range(300):
+            for number in range(scaled(60, 300)):
                 key = keys[(number * 7 + thread) % 10]
                 kv.put(key, {"key": key, "thread": thread}, ttl=60 if number % 2 else None)
                 kv.put_many(keys[:3], [{"key": key} for key in keys[:3]], ttl=1e-6 if number % 3 else None)

@@ -1,0 +1,60 @@
+"""What stores have on the disk, seen behind their backs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["EXPLODED", "Bomb", "open_files", "plant", "row_count", "side_files", "sql"]
+
+
+EXPLODED: list[bool] = []
+"""Has something in it as soon as a `Bomb` was unpickled."""
+
+
+def _explode() -> None:
+    EXPLODED.append(True)
+
+
+class Bomb:
+    """What is noticed when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _explode, ()
+
+
+def open_files(directory: Path) -> list[str]:
+    """Return the files below a directory that this process has open, each as often as it has."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("open files are counted in /proc")
+    found: list[str] = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+    return [path for path in found if path.startswith(str(directory))]
+
+
+def sql(directory: Path, statement: str, *parameters: object) -> list[Any]:
+    """Run a statement on the database of a diskcache.Cache."""
+    with closing(sqlite3.connect(directory / "cache.db")) as connection, connection:
+        return connection.execute(statement, parameters).fetchall()
+
+
+def plant(directory: Path, key: object, *, raw: int = 1, mode: int = 1, filename: str | None = None, value: object = None) -> None:
+    """Put a row as diskcache would not."""
+    statement = "INSERT OR REPLACE INTO Cache(key, raw, store_time, access_time, mode, filename, value) VALUES (?, ?, 0, 0, ?, ?, ?)"
+    sql(directory, statement, key, raw, mode, filename, value)
+
+
+def row_count(directory: Path) -> int:
+    return sql(directory, "SELECT COUNT(*) FROM Cache")[0][0]
+
+
+def side_files(directory: Path) -> list[Path]:
+    """Return the files that diskcache puts large values in."""
+    return sorted(directory.rglob("*.val"))

@@ -1,0 +1,418 @@
+"""What the embedded stores on files have in common: their directory, damage, what others keep there, and what stays open."""
+
+# pyright: reportUnknownParameterType=false, reportArgumentType=false
+# diskcache has no types, and what is inferred of them is too narrow.
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import threading
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import diskcache
+import pytest
+from rocksdict import Rdict
+
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.errors import DeserializationError, StoreRefusedError, StoreSetupError
+from keyvalue.stores import _diskcache, _filetree, rocksdb
+from keyvalue.stores.disk import DiskStore, MultiDiskStore
+from keyvalue.stores.filetree import FileTreeStore
+from keyvalue.stores.rocksdb import RocksDBStore
+from keyvalue.testing import Clock
+from keyvalue.testing._runtime import Awaited, step
+from tests import backends
+from tests.budget import scaled
+from tests.runtimes import Runtime
+from tests.stores.files import EXPLODED, Bomb, open_files, side_files, sql
+
+LARGE = {"text": "secret" + os.urandom(50_000).hex()}  # diskcache puts it into a file of its own, compressed or not
+
+SHARED = ("disk", "multi-disk", "filetree")
+"""Those of which two stores can be open on the same directory."""
+
+
+def opened(backend: str, where: Path, **options: Any) -> Any:
+    return BlockingKeyValue(backends.MAKERS[backend](where, "", **options))
+
+
+# The directory
+
+
+KINDS: Mapping[str, tuple[Callable[..., Any], str, str]] = {
+    "disk": (DiskStore, "directory", "disk_cache"),
+    "multi-disk": (MultiDiskStore, "base_directory", "disk_cache_factory"),
+    "filetree": (FileTreeStore, "data_directory", ""),
+    "rocksdb": (RocksDBStore, "path", "db"),
+}
+"""The class, its directory, and what may be given instead."""
+
+
+@contextmanager
+def given(backend: str, where: Path, **options: Any) -> Generator[Any, None, None]:
+    """Yield what may be given instead of a directory; for MultiDiskStore a class."""
+    client: Any = {"disk": diskcache.Cache, "rocksdb": Rdict}[backend](str(where), **options)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@pytest.mark.backends(*KINDS)
+def test_either_a_directory_or_what_is_given(backend: str, tmp_path: Path) -> None:  # H-58
+    kind, directory, instead = KINDS[backend]
+    client: Any = nullcontext(diskcache.Cache) if backend in ("multi-disk", "filetree") else given(backend, tmp_path / "given")
+    with client as client:
+        wrong = [{directory: ""}]
+        if instead:
+            wrong += [{}, {directory: None}, {directory: tmp_path, instead: client}]
+        for arguments in wrong:
+            with pytest.raises(ValueError, match=f"exactly one of: {directory}, {instead}$" if instead else directory):
+                kind(**arguments)
+
+
+@pytest.mark.backends(*KINDS)
+def test_a_missing_directory_is_only_made_if_it_may_be_and_at_the_first_use(backend: str, tmp_path: Path) -> None:
+    kind, directory, _ = KINDS[backend]
+    where = tmp_path / "new" / "newer"
+    with pytest.raises(ValueError, match="does not exist"):
+        kind(**{directory: where}, auto_create=False)
+    store = kind(**{directory: where})
+    assert list(tmp_path.iterdir()) == []
+    with BlockingKeyValue(store) as kv:
+        kv.put("k", {"a": 1})
+    with BlockingKeyValue(kind(**{directory: str(where)}, auto_create=False)) as kv:
+        assert kv.get("k") == {"a": 1}
+
+
+@pytest.mark.backends(*KINDS)
+async def test_a_directory_that_can_not_be_made(backend: str, runtime: Runtime, tmp_path: Path) -> None:
+    kind, directory, _ = KINDS[backend]
+    (tmp_path / "file").write_text("mine")
+    said = r"(?s)file/below.*writable" if backend in ("disk", "rocksdb") else f"{kind.__name__} could not be opened"
+    kv = runtime.adapt(kind(**{directory: tmp_path / "file" / "below"}))
+    for call in (lambda: kv.get("k"), lambda: kv.put("k", {}), kv.setup):
+        with pytest.raises(StoreSetupError, match=said):
+            await call()
+    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "file").unlink()
+    await kv.put("k", {"a": 1})
+    assert await kv.get("k") == {"a": 1}
+
+
+# Damage
+
+
+PICKLE = pickle.dumps(Bomb())
+
+
+@dataclass
+class Place:
+    """A store, and how to get at its rows behind its back.
+
+    Attributes:
+        kv: A façade over the store.
+        directory: What it keeps its rows in; the collection's, of a MultiDiskStore.
+        row: The name of the row of "bad" in "c".
+        client: What was given to it.
+    """
+
+    kv: Any
+    directory: Path
+    row: Any = "c::bad"
+    client: Any = None
+
+    def set_row(self, mode: int, value: object, filename: str | None = None) -> None:
+        sql(self.directory, "UPDATE Cache SET mode = ?, value = ?, filename = ? WHERE key = ?", mode, value, filename, self.row)
+
+    @property
+    def side_file(self) -> Path:
+        """The side file of the one large entry."""
+        return next(path for path in side_files(self.directory) if path.is_file())
+
+    def unpickle_side_file(self) -> None:
+        self.side_file.write_bytes(PICKLE)
+        self.set_row(4, None, str(self.side_file.relative_to(self.directory)))
+
+
+@contextmanager
+def place(kind: str, where: Path) -> Generator[Place, None, None]:
+    backend, _, disk = kind.partition(" of ")
+    if backend in ("multi-disk", "filetree"):
+        with opened(backend, where) as kv:
+            yield Place(kv, where / backend / "c", "bad")
+    elif kind == "disk":
+        with opened(backend, where) as kv:
+            yield Place(kv, where / "disk")
+    else:
+        options = {"disk": getattr(diskcache, disk)} if disk else {}
+        with given(backend, where, **options) as client:
+            store = RocksDBStore(db=client) if backend == "rocksdb" else DiskStore(disk_cache=client)
+            row = client.disk.put("c::bad")[0] if backend == "disk" else "c::bad"
+            with BlockingKeyValue(store) as kv:
+                yield Place(kv, where, row, client)
+
+
+Harm = Callable[[Place], object]
+
+
+def rows(*damages: tuple[int, object]) -> dict[str, Harm]:
+    return {f"{mode} {value!r}": functools.partial(Place.set_row, mode=mode, value=value) for mode, value in damages}
+
+
+def into_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def into_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+IN_SIDE_FILES: dict[str, Harm] = {
+    "side file cut": lambda place: os.truncate(place.side_file, 40_000),
+    "side file emptied": lambda place: os.truncate(place.side_file, 0),
+    "side file removed": lambda place: place.side_file.unlink(),
+    "side file a directory": lambda place: into_directory(place.side_file),
+    "side file no text": lambda place: place.side_file.write_bytes(b"\xff" * 40_000),
+    "side file a pickle": Place.unpickle_side_file,
+}
+
+
+def file(harm: Callable[[Path], object]) -> Harm:
+    return lambda place: harm(place.directory / "bad.json")
+
+
+def document(value: object) -> Harm:
+    return lambda place: place.client.__setitem__(place.row, value)
+
+
+OTHERS = [7, 7.5, True, 2**80, "secret-text", b"secret-text", b"\xff", b"", b"{}", b"[]", ["secret-text"], None, Bomb()]
+BAD_TEXT = "UPDATE Cache SET mode = 1, value = CAST(x'ff' AS TEXT), filename = NULL WHERE key = 'c::bad'"
+# The modes are diskcache's: 1 raw, 2 bytes in a file, 3 text in a file, 4 a pickle.
+DAMAGES: Mapping[str, Mapping[str, Harm]] = {
+    "disk": {
+        **rows((1, "secret-text"), (1, '{"secret-text": 1}'), (1, "[]"), (1, '{"version":1,"value":{"a":"secret-text'), (1, 7), (1, 7.5)),
+        **rows((1, None), (0, "{}"), (9, "{}"), (3, None), (1, b"\xff"), (4, PICKLE)),
+        "text that is no text": lambda place: sql(place.directory, BAD_TEXT),
+        **IN_SIDE_FILES,
+    },
+    "disk of Disk": rows((4, PICKLE)) | IN_SIDE_FILES,
+    "disk of JSONDisk": rows((1, b"\xff"), (1, b"x\x9c"), (1, "text"), (1, 7), (1, None), (4, PICKLE)) | IN_SIDE_FILES,
+    "multi-disk": rows((1, "secret-text"), (4, PICKLE)) | IN_SIDE_FILES,
+    "filetree": {
+        "a text": file(lambda path: path.write_text("a text")),
+        "emptied": file(lambda path: path.write_bytes(b"")),
+        "cut": file(lambda path: path.write_bytes(path.read_bytes()[:-9])),
+        "a pickle": file(lambda path: path.write_bytes(PICKLE)),
+        "a directory": file(into_directory),
+        "a pipe": file(into_pipe),
+    },
+    "rocksdb": {repr(other)[:30]: document(other) for other in OTHERS},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "harm"), [pytest.param(kind, harm, id=f"{kind}-{name}") for kind, harms in DAMAGES.items() for name, harm in harms.items()]
+)
+def test_what_is_damaged_is_an_error_for_its_own_key_alone_and_never_unpickled(kind: str, harm: Harm, tmp_path: Path) -> None:  # H-37, H-42
+    with place(kind, tmp_path) as there:
+        kv = there.kv
+
+        def damage() -> None:
+            kv.put("bad", LARGE, collection="c", ttl=100)
+            harm(there)
+
+        def assert_unreadable() -> None:
+            for call, keys in ((kv.get, "bad"), (kv.ttl, "bad"), (kv.get_many, ["good", "bad"]), (kv.ttl_many, ["bad", "no"])):
+                with pytest.raises(DeserializationError, match="overwrite") as caught:
+                    call(keys, collection="c")
+                assert caught.value.extra_info == {"collection": "c", "key": "bad"}
+                assert "secret" not in str(caught.value)
+
+        kv.put("good", {"a": 1}, collection="c", ttl=100)
+        damage()
+        assert_unreadable()
+        assert kv.get("good", collection="c") == {"a": 1}
+        assert kv.keys("c") == ["good"]
+        assert kv.collections() == ["c"]
+        kv.cull()
+        assert kv.destroy() is True
+        assert_unreadable()
+        if kind == "filetree" and (there.directory / "bad.json").is_dir():
+            with pytest.raises(StoreRefusedError):
+                kv.put("bad", {"a": 2}, collection="c")
+            return
+        kv.put("bad", {"a": 2}, collection="c")
+        assert kv.get("bad", collection="c") == {"a": 2}
+        damage()
+        kv.put_many(["bad", "good"], [{"a": 3}, {"a": 4}], collection="c")
+        assert kv.get_many(["bad", "good"], collection="c") == [{"a": 3}, {"a": 4}]
+        damage()
+        assert kv.delete("bad", collection="c") is True
+        assert kv.get("bad", collection="c") is None
+        assert kv.get("good", collection="c") == {"a": 4}
+    assert EXPLODED == []
+
+
+# What others keep there
+
+DOCUMENT = '{"version":1,"collection":"c","key":"elsewhere","value":{}}'
+THEIRS: dict[Any, Any] = {
+    1: "a",
+    2.5: "b",
+    "text": "c",
+    "c::k2": "no document",
+    "c::k3": '{"value": {"names": "neither"}}',
+    "c::k4": DOCUMENT,
+}
+MORE: Mapping[str, dict[Any, Any]] = {
+    "disk": {"text::": b"x", b"c::bytes": b"d", ("c", "pickled"): "e", "big": "f" * 50_000, Bomb(): "g", "bomb": Bomb()},
+    "rocksdb": {False: "c", b"c::bytes": b"{}", b"\xff": b"{}", "c::k5": 5, "\U0010ffff": b"e", "c::k6": DOCUMENT.encode(), "bomb": Bomb()},
+    "filetree": dict.fromkeys(["README", "c/README", "c/notes.json", "c/deep/k.json", "notes.json", "c/\udcff.json", "-info.json"], b"[]"),
+}
+
+
+def contents(there: Place) -> Any:
+    if isinstance(there.client, Rdict):
+        return {key: "not read" if key == "bomb" else there.client[key] for key in there.client.keys()}  # noqa: SIM118 # it is no mapping
+    if there.client is not None:
+        return sql(there.directory, "SELECT key, raw, mode, filename, value FROM Cache ORDER BY rowid")
+    tree = there.directory.parent
+    # The collections' descriptions stay, as they may describe others' files.
+    return {
+        path: path.read_bytes() for path in tree.rglob("*") if path.is_file() and path.name not in ("c-info.json", "\U0010ffff-info.json")
+    }
+
+
+@pytest.mark.parametrize("kind", ["disk of Disk", "rocksdb", "filetree"])
+def test_what_others_keep_there_is_not_listed_and_survives(kind: str, tmp_path: Path) -> None:  # H-27
+    with place(kind, tmp_path) as there:
+        kv = there.kv
+        for name, value in {**(THEIRS if there.client is not None else {}), **MORE[kind.partition(" ")[0]]}.items():
+            if there.client is not None:
+                there.client[name] = value
+            else:
+                path = there.directory.parent / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(value)
+        before = contents(there)
+        kv.put_many(["k", "l"], [{}, {}], collection="c")
+        kv.put("k", {}, collection="\U0010ffff")
+        assert sorted(kv.keys("c")) == ["k", "l"]
+        assert sorted(kv.collections()) == ["c", "\U0010ffff"]
+        kv.cull()
+        assert kv.destroy_collection("c") is True
+        kv.put("k", {}, collection="c")
+        assert kv.destroy() is True
+        assert contents(there) == before
+    assert EXPLODED == []
+
+
+# Many pages
+
+
+@pytest.mark.backends(*backends.FILES)
+def test_culling_goes_through_all_pages(backend: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:  # H-23b
+    for module in (_diskcache, _filetree, rocksdb):
+        monkeypatch.setattr(module, "_PAGE", 2)
+    with opened(backend, tmp_path) as kv:
+        kv.put_many([f"k{number}" for number in range(9)], [LARGE] * 9, ttl=5)
+        kv.put_many(["k", "l"], [{}, {}], collection="a::b", ttl=5)
+        kv.put("stays", {}, ttl=6)
+        clock.advance(5)
+        kv.cull()
+        clock.advance(-5)  # what was merely hidden would come back
+        assert kv.keys() == ["stays"]
+        assert kv.collections() == ["default_collection"]
+    assert side_files(tmp_path) == []
+
+
+# Several stores, threads and loops
+
+
+@pytest.mark.backends(*SHARED)
+def test_two_stores_on_one_directory_see_each_others_writes(backend: str, tmp_path: Path) -> None:
+    with opened(backend, tmp_path) as one, opened(backend, tmp_path) as other:
+        for number in range(5):
+            one.put("k", {"n": number}, ttl=100)
+            value, left = other.ttl("k")
+            assert value == {"n": number}
+            assert left is not None
+            assert left > 0
+            other.put(f"l{number}", LARGE)
+            assert one.get(f"l{number}") == LARGE
+        assert other.delete("k") is True
+        assert one.get("k") is None
+        assert one.delete("k") is False
+        assert sorted(one.keys()) == sorted(other.keys()) == [f"l{number}" for number in range(5)]
+        assert one.destroy() is True
+        assert other.keys() == []
+
+
+@pytest.mark.backends(*SHARED)
+@pytest.mark.parametrize("bulk", [False, True])
+def test_what_another_store_overwrites_can_be_read_and_is_whole(backend: str, tmp_path: Path, bulk: bool) -> None:
+    with opened(backend, tmp_path) as reader, opened(backend, tmp_path) as writer, ThreadPoolExecutor(1) as pool:
+        writer.put_many(["k", "l"], [LARGE, LARGE])
+        stop = threading.Event()
+
+        def write() -> None:
+            turn = 0
+            while not stop.is_set():
+                turn += 1
+                value = {"turn": turn, "text": f"{turn:06}" * 10_000}
+                if bulk:
+                    writer.put_many(["k", "l"], [value, value])
+                else:
+                    writer.put("k", value)
+
+        writing = pool.submit(write)
+        try:
+            for _ in range(scaled(300, 1000)):
+                value = reader.get("k")
+                assert value == LARGE or value["text"] == f"{value['turn']:06}" * 10_000
+                assert sorted(reader.keys()) == ["k", "l"]
+        finally:
+            stop.set()
+        writing.result()
+    assert len(side_files(tmp_path)) == (0 if backend == "filetree" else 2)
+
+
+@pytest.mark.backends(*backends.FILES)
+def test_one_store_in_many_threads_and_loops_at_once_leaves_nothing_open(backend: str, tmp_path: Path) -> None:
+    store: Any = backends.MAKERS[backend](tmp_path, "")
+    facade: Any = BlockingKeyValue(store)
+    barrier = threading.Barrier(9)
+
+    async def work(kv: Any, number: int) -> None:
+        for turn in range(5):
+            await kv.put(f"k{number}", {**LARGE, "turn": turn})
+            assert await kv.get(f"k{number}") == {**LARGE, "turn": turn}
+            await kv.put_many(["a", "b"], [{"n": 1}, {"n": 2}], collection=f"c{turn}")
+            assert await kv.get_many(["a", "b"], collection=f"c{turn}") == [{"n": 1}, {"n": 2}]
+
+    def run(number: int) -> None:
+        barrier.wait()
+        if number % 3 == 2:
+            step(work(Awaited(facade), number))
+        else:
+            anyio.run(work, store, number, backend=("asyncio", "trio")[number % 3])
+
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(run, range(9)))
+    assert sorted(facade.keys()) == [f"k{number}" for number in range(9)]
+    assert sorted(facade.collections()) == ["c0", "c1", "c2", "c3", "c4", "default_collection"]
+    if backend == "disk":
+        assert [path for path in open_files(tmp_path) if path.endswith("cache.db")] == [str(tmp_path / "disk" / "cache.db")]
+    facade.close()
+    assert open_files(tmp_path) == []
