@@ -2,67 +2,52 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from keyvalue import blocking
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.stores.base import BaseStore
-from keyvalue.stores.filetree import FileTreeStore
 from keyvalue.stores.memory import MemoryStore
-from keyvalue.stores.null import NullStore
-from keyvalue.stores.simple import SimpleStore
+from keyvalue.wrappers.compression import CompressionWrapper
 
-STORES = {
-    "disk": "DiskStore",
-    "dynamodb": "DynamoDBStore",
-    "elasticsearch": "ElasticsearchStore",
-    "filetree": "FileTreeStore",
-    "keyring": "KeyringStore",
-    "memcached": "MemcachedStore",
-    "memory": "MemoryStore",
-    "mongodb": "MongoDBStore",
-    "redis": "RedisStore",
-    "rocksdb": "RocksDBStore",
-    "valkey": "ValkeyStore",
-    "vault": "VaultStore",
-}
+STORES = ("disk", "dynamodb", "elasticsearch", "filetree", "keyring", "memcached", "memory", "mongodb", "redis", "rocksdb", "valkey", "vault")
 
 
-def test_wrappers(extra: str) -> None:
-    from keyvalue.wrappers.compression import CompressionWrapper
+def check(works: bool, make: Callable[[], object], expected: str) -> None:
+    """Fail unless something works, or raises an ImportError that holds a text."""
+    message = ""
+    try:
+        make()
+    except ImportError as error:
+        message = str(error)
+    assert works == (not message), message or f"it works, but was to say: {expected}"
+    assert works or expected in message, message
 
+
+def check_module(works: bool, name: str, extra: str) -> None:
+    """Fail unless a module can be imported, or names the command that installs what it needs."""
+    check(works, partial(import_module, f"keyvalue.{name}"), f"pip install 'keyvalue[{extra}]'")
+
+
+def check_wrappers(extra: str) -> None:
     encrypts, zstd = (extra in (f"wrappers-{what}", "all") for what in ("encryption", "compression"))
     encrypts |= extra.startswith("keyring") and sys.platform == "linux"  # whose Secret Service is talked to in ciphers
-    for works, name, make in (
-        (encrypts, "encryption", lambda: importlib.import_module("keyvalue.wrappers.encryption")),
-        (zstd, "compression", lambda: CompressionWrapper(MemoryStore(), algorithm="zstd")),
-    ):
-        message = ""
-        try:
-            make()
-        except ImportError as error:
-            message = str(error)
-        assert works == (not message), message
-        assert works or f"pip install 'keyvalue[wrappers-{name}]'" in message, message
+    check_module(encrypts, "wrappers.encryption", "wrappers-encryption")
+    check(zstd, lambda: CompressionWrapper(MemoryStore(), algorithm="zstd"), "pip install 'keyvalue[wrappers-compression]'")
     with BlockingKeyValue(CompressionWrapper(MemoryStore(), 0, algorithm="zstd" if zstd else "gzip")) as kv:
         kv.put("k", {"a": "a" * 1000})
         assert kv.get("k") == {"a": "a" * 1000}
 
 
-def test_adapters(extra: str) -> None:
+def check_adapters(extra: str) -> None:
     works = extra in ("pydantic", "all")
     for name in ("pydantic", "base_model", "dataclass"):
-        message = ""
-        try:
-            importlib.import_module(f"keyvalue.adapters.{name}")
-        except ImportError as error:
-            message = str(error)
-        assert works == (not message), message
-        assert works or "pip install 'keyvalue[pydantic]'" in message, message
+        check_module(works, f"adapters.{name}", "pydantic")
     with BlockingKeyValue(MemoryStore()) as kv:
         assert blocking.RaiseOnMissingAdapter(kv).get("k") is None
         if works:
@@ -79,67 +64,49 @@ from keyvalue.testing import StoreContract
 
 
 class TestFileTreeStore(StoreContract):
+    runtimes = ("trio", "direct")
+
     def make(self, directory: Path) -> FileTreeStore:
         return FileTreeStore(data_directory=directory)
 """
 
 
-def test_testing(extra: str) -> None:
-    if extra != "testing":
-        message = "it could be imported"
-        try:
-            importlib.import_module("keyvalue.testing")
-        except ImportError as error:
-            message = str(error)
-        assert "pip install 'keyvalue[testing]'" in message, message
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # nox has temporary directories within the project
-        Path(directory, "test_filetree.py").write_text(TESTS, encoding="utf-8")
-        command = [sys.executable, "-I", "-m", "pytest", "-q", "-W", "error", "--strict-markers", "-p", "no:cacheprovider"]
-        result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert " passed in " in result.stdout, result.stdout
+def check_testing(extra: str) -> None:
+    check_module(extra == "testing", "testing", "testing")
+    if extra == "testing":
+        with tempfile.TemporaryDirectory() as directory:
+            Path(directory, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # nox has temporary directories within the project
+            Path(directory, "test_filetree.py").write_text(TESTS, encoding="utf-8")
+            command = [sys.executable, "-I", "-m", "pytest", "-q", "-W", "error", "--strict-markers", "-p", "no:cacheprovider"]
+            result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stdout + result.stderr
+            assert " passed in " in result.stdout, result.stdout
 
 
-def main(extra: str) -> None:
-    test_wrappers(extra)
-    test_testing(extra)
-    test_adapters(extra)
-    for name, class_name in STORES.items():
-        if extra in (name, f"{name}-linux", "all") or name in ("memory", "filetree"):
-            getattr(importlib.import_module(f"keyvalue.stores.{name}"), class_name)
-            continue
-        message = "it could be imported"
-        try:
-            importlib.import_module(f"keyvalue.stores.{name}")
-        except ImportError as error:
-            message = str(error)
-        assert f"pip install 'keyvalue[{name}]'" in message, message
-
-    message = ""
-    try:
-        importlib.import_module("keyvalue.stores.windows_registry")
-    except ImportError as error:
-        message = str(error)
+def check_stores(extra: str) -> None:
+    for name in STORES:
+        works = extra in (name, f"{name}-linux", "all") or name in ("memory", "filetree")
+        check_module(works, f"stores.{name}", name)
+        assert not works or any(exported.endswith("Store") for exported in import_module(f"keyvalue.stores.{name}").__all__)
     # The system decides, no extra does.
-    assert message == "" if sys.platform == "win32" else "for Windows only" in message, message
-
+    check(sys.platform == "win32", lambda: import_module("keyvalue.stores.windows_registry"), "for Windows only")
+    has = {"disk": extra in ("disk", "all"), "rocksdb": extra in ("rocksdb", "all")}
     with tempfile.TemporaryDirectory() as directory:
-        stores: list[BaseStore] = [MemoryStore(), NullStore(), SimpleStore(), FileTreeStore(data_directory=f"{directory}/filetree")]
-        if extra in ("disk", "all"):
-            from keyvalue.stores.disk import DiskStore, MultiDiskStore
-
-            stores += [DiskStore(directory=f"{directory}/disk"), MultiDiskStore(base_directory=f"{directory}/multi-disk")]
-        if extra in ("rocksdb", "all"):
-            from keyvalue.stores.rocksdb import RocksDBStore
-
-            stores.append(RocksDBStore(path=f"{directory}/rocksdb"))
-        for store in stores:
-            with BlockingKeyValue(store) as kv:
-                kv.put("k", {"a": 1}, ttl=60)
-                assert kv.get("k") == (None if isinstance(store, NullStore) else {"a": 1})
+        for module, name, arguments in (
+            ("memory", "MemoryStore", {}),
+            ("null", "NullStore", {}),
+            ("simple", "SimpleStore", {}),
+            ("filetree", "FileTreeStore", {"data_directory": f"{directory}/filetree"}),
+            ("disk", "DiskStore", {"directory": f"{directory}/disk"}),
+            ("disk", "MultiDiskStore", {"base_directory": f"{directory}/multi-disk"}),
+            ("rocksdb", "RocksDBStore", {"path": f"{directory}/rocksdb"}),
+        ):
+            if has.get(module, True):
+                with BlockingKeyValue(getattr(import_module(f"keyvalue.stores.{module}"), name)(**arguments)) as kv:
+                    kv.put("k", {"a": 1}, ttl=60)
+                    assert kv.get("k") == (None if module == "null" else {"a": 1})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    for part in (check_wrappers, check_testing, check_adapters, check_stores):
+        part(sys.argv[1])

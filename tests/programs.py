@@ -32,6 +32,16 @@ class Program(NamedTuple):
     server: str
     beside: Mapping[str, str]
 
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The texts of its files, its own among them."""
+        return {**self.beside, self.file: self.text}
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it is for pytest."""
+        return self.file.startswith("test_")
+
 
 def programs() -> Iterator[tuple[str, Program]]:
     for page in PAGES:
@@ -53,6 +63,6 @@ if __name__ == "__main__":
     for name, program in PROGRAMS.items():
         directory = Path(sys.argv[1], re.sub(r"\W", "_", name))
         directory.mkdir(parents=True)
-        for file, text in {**program.beside, program.file: program.text}.items():
+        for file, text in program.files.items():
             # In standard mode, as readers do; the optional methods of a façade depend on the store beneath, which types don't say.
             (directory / file).write_text(f"# pyright: standard, reportAttributeAccessIssue=false\n{text}")

@@ -31,7 +31,7 @@ from keyvalue.testing import Clock
 from tests.interop.serving import serving
 from tests.servers import free_port
 
-pytestmark = pytest.mark.backends("memory", "disk", "filetree", "redis")
+pytestmark = pytest.mark.backends("disk", "redis")  # one that threads call, and one that a loop awaits
 
 
 async def test_the_litestar_store(make_raw: Callable[[], Any], clock: Clock) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from docket import Docket, Worker
 
-pytestmark = pytest.mark.backends("memory", "disk", "filetree", "redis")
+pytestmark = pytest.mark.backends("filetree", "redis")
 
 
 async def add(a: int, b: int) -> int:

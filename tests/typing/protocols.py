@@ -5,6 +5,8 @@ Checked by mypy and by basedpyright in the nox session `types`, never run; `test
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from key_value.aio.adapters.pydantic import PydanticAdapter as OldPydanticAdapter
 from key_value.aio.protocols import key_value as old
 from key_value.aio.stores.disk import DiskStore as OldDiskStore
@@ -35,71 +37,47 @@ from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
 def is_theirs(kv: old.AsyncKeyValue, base: old.AsyncKeyValueProtocol) -> None: ...
 
 
-def lists_theirs(
-    keys: old.AsyncEnumerateKeysProtocol,
-    collections: old.AsyncEnumerateCollectionsProtocol,
-    destroyable: old.AsyncDestroyStoreProtocol,
-    by_collection: old.AsyncDestroyCollectionProtocol,
-    cullable: old.AsyncCullProtocol,
-) -> None: ...
+class TheirListing(
+    old.AsyncKeyValue,
+    old.AsyncEnumerateKeysProtocol,
+    old.AsyncEnumerateCollectionsProtocol,
+    old.AsyncDestroyStoreProtocol,
+    old.AsyncDestroyCollectionProtocol,
+    old.AsyncCullProtocol,
+    Protocol,
+): ...
 
 
 def is_ours(kv: protocols.AsyncKeyValue, base: protocols.AsyncKeyValueProtocol) -> None: ...
 
 
-def lists_ours(
-    keys: protocols.AsyncEnumerateKeysProtocol,
-    collections: protocols.AsyncEnumerateCollectionsProtocol,
-    destroyable: protocols.AsyncDestroyStoreProtocol,
-    by_collection: protocols.AsyncDestroyCollectionProtocol,
-) -> None: ...
+class OurListing(
+    protocols.AsyncKeyValue,
+    protocols.AsyncEnumerateKeysProtocol,
+    protocols.AsyncEnumerateCollectionsProtocol,
+    protocols.AsyncDestroyStoreProtocol,
+    protocols.AsyncDestroyCollectionProtocol,
+    Protocol,
+): ...
 
 
-def stores(
-    memory: MemoryStore,
-    simple: SimpleStore,
-    null: NullStore,
-    disk: DiskStore,
-    multi_disk: MultiDiskStore,
-    filetree: FileTreeStore,
-    rocksdb: RocksDBStore,
-    redis: RedisStore,
-    valkey: ValkeyStore,
-    memcached: MemcachedStore,
-    mongodb: MongoDBStore,
-    dynamodb: DynamoDBStore,
-    elasticsearch: ElasticsearchStore,
-    keyring: KeyringStore,
-    vault: VaultStore,
-) -> None:
-    is_theirs(null, null)
-    is_theirs(memcached, memcached)
-    lists_theirs(memcached, memcached, memcached, memcached, memcached)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    is_theirs(memory, memory)
-    lists_theirs(memory, memory, memory, memory, memory)
-    is_theirs(simple, simple)
-    lists_theirs(simple, simple, simple, simple, simple)
-    is_theirs(disk, disk)
-    lists_theirs(disk, disk, disk, disk, disk)
-    is_theirs(multi_disk, multi_disk)
-    lists_theirs(multi_disk, multi_disk, multi_disk, multi_disk, multi_disk)
-    is_theirs(filetree, filetree)
-    lists_theirs(filetree, filetree, filetree, filetree, filetree)
-    is_theirs(rocksdb, rocksdb)
-    lists_theirs(rocksdb, rocksdb, rocksdb, rocksdb, rocksdb)
-    is_theirs(redis, redis)
-    lists_theirs(redis, redis, redis, redis, redis)
-    is_theirs(valkey, valkey)
-    lists_theirs(valkey, valkey, valkey, valkey, valkey)
-    is_theirs(mongodb, mongodb)
-    lists_theirs(mongodb, mongodb, mongodb, mongodb, mongodb)
-    is_theirs(dynamodb, dynamodb)
-    lists_theirs(dynamodb, dynamodb, dynamodb, dynamodb, dynamodb)
-    is_theirs(elasticsearch, elasticsearch)
-    lists_theirs(elasticsearch, elasticsearch, elasticsearch, elasticsearch, elasticsearch)
-    is_theirs(keyring, keyring)
-    is_theirs(vault, vault)
-    lists_theirs(vault, vault, vault, vault, vault)
+STORES: list[type[old.AsyncKeyValue]] = [KeyringStore, MemcachedStore, NullStore]
+LISTING: list[type[TheirListing]] = [
+    DiskStore,
+    DynamoDBStore,
+    ElasticsearchStore,
+    FileTreeStore,
+    MemoryStore,
+    MongoDBStore,
+    MultiDiskStore,
+    RedisStore,
+    RocksDBStore,
+    SimpleStore,
+    ValkeyStore,
+    VaultStore,
+]
+NOT_LISTING: type[TheirListing] = MemcachedStore  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+LISTING_OF_THEIRS: type[OurListing] = OldMemoryStore
 
 
 def wrappers(any_wrapper: BaseWrapper, store: MemoryStore) -> None:
@@ -113,7 +91,6 @@ async def theirs_with_ours(ours: protocols.AsyncKeyValue, theirs: old.AsyncKeyVa
     is_theirs(ours, ours)
     is_ours(OldMemoryStore(), OldMemoryStore())
     is_ours(OldDiskStore(directory="d"), base)
-    lists_ours(OldMemoryStore(), OldMemoryStore(), OldMemoryStore(), OldMemoryStore())
     is_ours(OldPrefixKeysWrapper(key_value=ours, prefix="app"), OldPrefixKeysWrapper(key_value=ours, prefix="app"))
     PrefixKeysWrapper(theirs, "app")
     assert_type(await PydanticAdapter(theirs, int).get("k"), int | None)

@@ -1,0 +1,72 @@
+"""Entries and the JSON documents that hold them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keyvalue._core import codec
+from keyvalue._core.entry import Entry
+from keyvalue.errors import DeserializationError
+
+
+def test_the_document() -> None:
+    entry = Entry("c", "k", json=codec.encode({"b": 1, "a": 2}), created_at=0.5, expires_at=86400.0)
+    assert json.loads(entry.document()) == {
+        "version": 1,
+        "collection": "c",
+        "key": "k",
+        "created_at": "1970-01-01T00:00:00.500000+00:00",
+        "expires_at": "1970-01-02T00:00:00+00:00",
+        "value": {"b": 1, "a": 2},
+    }
+    read = Entry.from_document(entry.document(), "c", "k")
+    assert (read.collection, read.key, read.created_at, read.expires_at) == ("c", "k", None, 86400.0)
+    assert list(read.value()) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("document", "expires_at"),
+    [
+        ('{"value": {}}', None),
+        ('{"value": "{\\"a\\": 1}"}', None),
+        ('{"value": {}, "expires_at": null, "created_at": ""}', None),
+        ('{"value": {}, "expires_at": "1970-01-02T00:00:00Z"}', 86400.0),
+        ('{"value": {}, "expires_at": "1970-01-02T00:00:00"}', 86400.0),
+        ('{"value": {}, "expires_at": "1970-01-02T02:00:00+02:00"}', 86400.0),
+        ('{"value": {}, "version": 1, "unknown": [1]}', None),
+        ('{"value": {}, "created_at": 1}', None),
+    ],
+)
+def test_documents_that_can_be_read(document: str, expires_at: float | None) -> None:
+    entry = Entry.from_document(document.encode(), "c", "k")
+    assert (entry.collection, entry.key, entry.expires_at) == ("c", "k", expires_at)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"no json hunter2",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"value": []}',
+        b'{"value": null}',
+        b'{"value": "[]"}',
+        b'{"value": "hunter2"}',
+        b'{"value": {}, "version": 2}',
+        b'{"value": {}, "expires_at": "hunter2"}',
+        b'{"value": {}, "expires_at": 1}',
+        b'{"value": {}, "expires_at": 0}',
+        b'{"value": {}, "collection": 5, "key": "k"}',
+        b'{"value": {}, "collection": "c", "key": []}',
+        b'{"value": {"a": "\xff"}}',
+        b'{"value": {}, "expires_at": "9999-99-99T00:00:00+00:00"}',
+    ],
+)
+def test_documents_that_can_not_be_read(document: bytes) -> None:
+    with pytest.raises(DeserializationError, match=r"collection: c;key: k") as caught:
+        Entry.from_document(document, "c", "k")
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,87 @@
+"""What importing does, what may import what, and what is there to import."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import keyvalue
+from keyvalue import protocols
+from keyvalue._core.extras import needs
+from keyvalue.protocols import key_value
+from tests.interpreter import run_fresh
+
+ROOT = Path(keyvalue.__file__).parent
+
+
+def modules_of(folder: str) -> Iterator[Path]:
+    return (ROOT / folder).glob("*.py")
+
+
+def test_importing_pulls_in_no_client_and_installs_no_hook() -> None:
+    program = """
+import sys
+before = list(sys.meta_path), list(sys.path_hooks)
+import keyvalue, keyvalue.protocols, keyvalue.protocols.key_value, keyvalue.errors
+assert "orjson" not in sys.modules
+import keyvalue.stores, keyvalue.stores.base, keyvalue.stores.memory, keyvalue.wrappers.base, keyvalue.blocking
+assert (list(sys.meta_path), list(sys.path_hooks)) == before
+print(sorted({"anyio", "trio", "beartype", "redis", "diskcache", "rocksdict", "pydantic", "sqlite3"} & set(sys.modules)))
+"""
+    assert run_fresh(program) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("folder", "allowed"),
+    [
+        ("_core", {"_core", "protocols", "errors"}),
+        ("protocols", {"protocols"}),
+        ("stores", {"_core", "protocols", "errors"}),
+        ("wrappers", {"_core", "protocols", "errors"}),
+    ],
+)
+def test_imports_point_one_way(folder: str, allowed: set[str]) -> None:
+    for path in modules_of(folder):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.strip().startswith(("from keyvalue", "import keyvalue")):
+                module = line.split()[1].removeprefix("keyvalue.")
+                # Modules that several stores may share are private.
+                assert module.split(".")[0] in allowed or module.startswith(f"{folder}._"), f"{path}: {line}"
+
+
+@pytest.mark.parametrize("folder", ["stores", "wrappers"])
+def test_only_the_core_knows_a_runtime(folder: str) -> None:
+    for path in modules_of(folder):
+        if path.name != "_memcached.py":  # a client rather than a store
+            text = path.read_text(encoding="utf-8")
+            assert "import asyncio" not in text.replace("import redis.asyncio", ""), path
+            assert "import trio" not in text, path
+
+
+def test_the_names_of_the_package() -> None:
+    """That those of every module are there is for `tests/test_release.py` to see."""
+    assert sorted(keyvalue.__all__) == ["AsyncKeyValue", "KeyValue", "KeyValueError", "__version__"]
+
+
+@pytest.mark.parametrize("name", [name for name in key_value.__all__ if name.startswith("Async")])
+def test_async_and_sync_protocols_have_the_same_methods(name: str) -> None:
+    asynchronous, synchronous = getattr(key_value, name), getattr(key_value, name.removeprefix("Async"))
+    assert getattr(protocols, name) is asynchronous
+    public = {method for method in dir(asynchronous) if not method.startswith("_")}
+    members = typing.get_protocol_members(asynchronous) if sys.version_info >= (3, 13) else asynchronous.__abstractmethods__ | public
+    for method in members:
+        one, other = getattr(asynchronous, method), getattr(synchronous, method)
+        assert inspect.iscoroutinefunction(one)
+        assert not inspect.iscoroutinefunction(other)
+        assert inspect.signature(one) == inspect.signature(other)
+
+
+def test_a_missing_client_names_the_command_that_installs_it() -> None:
+    with pytest.raises(ImportError, match=r"pip install 'keyvalue\[redis\]'") as caught, needs("redis"):
+        import no_such_module  # pyright: ignore[reportMissingImports, reportUnusedImport]  # noqa: F401
+    assert caught.value.name == "no_such_module"
