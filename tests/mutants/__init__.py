@@ -1,0 +1,501 @@
+"""Seeded faults: one-line breaks of the library that the test suite must notice. `python -m tests.mutants` tries them.
+
+They measure the suite, not the library. Run them before and after a change of the suite, to see that it has lost no teeth.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["FAULTS", "FORMER", "Fault"]
+
+# Where the tests are.
+CODEC = "tests/core/test_codec.py"
+ENTRY = "tests/core/test_entry.py"
+RUNTIME = "tests/core/test_runtime.py"
+BLOCKING = "tests/core/test_blocking.py"
+CANCELLATION = "tests/core/test_cancellation.py"
+CONTRACT = "tests/stores/test_contract.py"
+BASE = "tests/wrappers/test_base.py"
+CACHE = "tests/wrappers/test_cache.py"
+COMPRESSION = "tests/wrappers/test_compression.py"
+ENCRYPTION = "tests/wrappers/test_encryption.py"
+FALLBACK = "tests/wrappers/test_fallback.py"
+LIMITS = "tests/wrappers/test_limits.py"
+NAMES = "tests/wrappers/test_names.py"
+OBSERVING = "tests/wrappers/test_observing.py"
+RETRY_TIMEOUT = "tests/wrappers/test_retry_timeout.py"
+ADAPTERS = "tests/adapters/test_adapters.py"
+SANITIZATION = "tests/legacy/test_sanitization.py"
+
+FORMER = {
+    **dict.fromkeys((CODEC, ENTRY), "tests/test_core.py"),
+    BASE: "tests/test_wrappers.py",
+    **dict.fromkeys((CACHE, FALLBACK, RETRY_TIMEOUT), "tests/test_faults.py"),
+    **dict.fromkeys((COMPRESSION, ENCRYPTION, LIMITS, NAMES, OBSERVING), "tests/test_purposes.py"),
+}
+"""Where the tests were in trees that have them all directly in `tests`, if not under the same name."""
+
+_CORE, _STORES, _WRAPPERS = "src/keyvalue/_core", "src/keyvalue/stores", "src/keyvalue/wrappers"
+
+
+class Fault(NamedTuple):
+    """A break of one line.
+
+    Attributes:
+        name: What is broken, then how.
+        file: The file that is broken.
+        old: A text that occurs in it once.
+        new: What takes its place.
+        tests: What pytest is called with: the tests of the module that is broken.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def _contract(words: str) -> tuple[str, ...]:
+    """Return the contract on a backend, or a part of that: of the words, one is the backend's name, and none that of a runtime."""
+    return (CONTRACT, "-k", words)
+
+
+def _store(name: str, words: str = "") -> tuple[str, ...]:
+    return (f"tests/stores/test_{name}.py", *(("-k", words) if words else ()))
+
+
+_OF_THE_CORE = (
+    Fault(
+        "store-abandoned-writes-of-other-keys",
+        f"{_CORE}/store.py",
+        "not set(claimed_keys).isdisjoint(keys)",
+        "set(claimed_keys).isdisjoint(keys)",
+        (CANCELLATION,),
+    ),
+    Fault(
+        "runtime-cancelled-call-not-told",
+        f"{_CORE}/runtime.py",
+        "if abandon is not None and not task.done():",
+        "if abandon is not None and task.done():",
+        (RUNTIME, CANCELLATION),
+    ),
+    Fault(
+        "flat-delete-counts-what-another-removed",
+        f"{_CORE}/flat.py",
+        "zip(own, made, strict=True) if was_made and row.is_live}",
+        "zip(own, made, strict=True) if row.is_live}",
+        _store("windows_registry"),
+    ),
+    Fault(
+        "client-closes-a-given-one",
+        f"{_CORE}/client.py",
+        "client, self._sync = (None, self._sync) if self._given else (self._sync, None)",
+        "client, self._sync = self._sync, None",
+        _store("redis"),
+    ),
+    Fault(
+        "entry-reads-documents-of-newer-versions",
+        f"{_CORE}/entry.py",
+        'if get("version", 1) != 1:',
+        'if get("version", 1) < 1:',
+        (ENTRY,),
+    ),
+    Fault(
+        "codec-integers-just-beyond-64-bits",
+        f"{_CORE}/codec.py",
+        '_LONG_NUMBER = b"0" * 19',
+        '_LONG_NUMBER = b"0" * 20',
+        (CODEC,),
+    ),
+    Fault(
+        "arguments-ttl-of-zero",
+        f"{_CORE}/arguments.py",
+        "if not (isfinite(seconds) and seconds > 0 and",
+        "if not (isfinite(seconds) and seconds >= 0 and",
+        _contract("memory and ttl"),
+    ),
+    Fault(
+        "validation-rows-by-aliases",
+        f"{_CORE}/validation.py",
+        '{"by_alias": False, "round_trip": True, "warnings": "error"}',
+        '{"by_alias": True, "round_trip": True, "warnings": "error"}',
+        (ADAPTERS,),
+    ),
+    Fault(
+        "capabilities-forget-what-runs-inline",
+        f"{_CORE}/capabilities.py",
+        '("__doc__", "__module__", "__qualname__", "runs_inline") if',
+        '("__doc__", "__module__", "__qualname__") if',
+        (BLOCKING,),
+    ),
+    Fault(
+        "wrapper-limit-counts-keys-of-others",
+        f"{_CORE}/wrapper.py",
+        "store.keys(inner, limit=None if self._own_keys else limit)",
+        "store.keys(inner, limit=limit)",
+        (BASE,),
+    ),
+    Fault(
+        "envelope-base64-skips-what-is-none",
+        f"{_CORE}/envelope.py",
+        "base64.b64decode(text, validate=True)",
+        "base64.b64decode(text)",
+        (COMPRESSION,),
+    ),
+    Fault(
+        "joined-unescapes-in-the-wrong-order",
+        f"{_CORE}/joined.py",
+        "for plain, escaped in reversed(self._escapes):",
+        "for plain, escaped in self._escapes:",
+        (NAMES,),
+    ),
+    Fault(
+        "sanitization-hash-longer-than-allowed",
+        f"{_CORE}/sanitization.py",
+        '"H_" + _sha256(value)[: self.max_length - 2]',
+        '"H_" + _sha256(value)[: self.max_length]',
+        (SANITIZATION,),
+    ),
+    Fault(
+        "typed-put-many-forgets-the-ttl",
+        f"{_CORE}/typed.py",
+        "put_many(keys, rows, collection=self._named(collection), ttl=ttl)",
+        "put_many(keys, rows, collection=self._named(collection))",
+        (ADAPTERS,),
+    ),
+    Fault(
+        "blocking-interrupt-leaves-the-call-running",
+        "src/keyvalue/blocking.py",
+        "            future.cancel()\n            raise",
+        "            raise",
+        (BLOCKING,),
+    ),
+    Fault(
+        "blocking-fork-is-called-closed",
+        "src/keyvalue/blocking.py",
+        "self._target = _Refusing(_forked)",
+        "self._target = _Refusing(_closed)",
+        (BLOCKING,),
+    ),
+)
+
+_OF_EMBEDDED_STORES = (
+    Fault(
+        "memory-read-refreshes-nothing",
+        f"{_STORES}/memory.py",
+        "entries.move_to_end(key)",
+        "entries.get(key)",
+        _store("memory"),
+    ),
+    Fault(
+        "memory-expiry-by-an-overwritten-deadline",
+        f"{_STORES}/memory.py",
+        "if entry is not None and entry.expires_at == expires_at:",
+        "if entry is not None:",
+        _contract("memory and ttl"),
+    ),
+    Fault(
+        "simple-delete-counts-expired",
+        f"{_STORES}/simple.py",
+        "sum(entry is not None and entry.is_live(now) for entry in removed)",
+        "sum(entry is not None for entry in removed)",
+        _contract("simple and expired"),
+    ),
+    Fault(
+        "simple-write-evicts-the-newest",
+        f"{_STORES}/simple.py",
+        "del self._entries[next(iter(self._entries))]",
+        "self._entries.popitem()",
+        _store("simple"),
+    ),
+    Fault(
+        "null-delete-says-it-was-there",
+        f"{_STORES}/null.py",
+        "return 0",
+        "return len(keys)",
+        _contract("null"),
+    ),
+    Fault(
+        "disk-expiry-cut-short-by-sqlite",
+        f"{_STORES}/disk.py",
+        "entry.expires_at - clock.now() + 0.001",
+        "entry.expires_at - clock.now() - 0.001",
+        _store("disk"),
+    ),
+    Fault(
+        "diskcache-exchange-compares-nothing",
+        f"{_STORES}/_diskcache.py",
+        "made.append(self.documents([name]) == [expected])",
+        "made.append(True)",
+        _contract("multi-disk and cull"),
+    ),
+    Fault(
+        "multi-disk-read-makes-directories",
+        f"{_STORES}/disk.py",
+        "cache = caches.cache(directory, create=False)\n                if cache is not None:",
+        "cache = caches.cache(directory, create=True)\n                if cache is not None:",
+        _store("multi_disk"),
+    ),
+    Fault(
+        "filetree-exchange-overwrites-what-is-new",
+        f"{_STORES}/_filetree.py",
+        "except FileExistsError:\n                return False",
+        "except FileExistsError:\n                return True",
+        _store("filetree"),
+    ),
+    Fault(
+        "filetree-read-follows-links",
+        f"{_STORES}/_filetree.py",
+        "            if os.path.islink(path):\n                raise _link(path)\n",
+        "",
+        _store("filetree"),
+    ),
+    Fault(
+        "rocksdb-exchange-writes-what-has-changed",
+        f"{_STORES}/rocksdb.py",
+        "entry.document()) for name, _, entry in chosen]",
+        "entry.document()) for name, _, entry in changes]",
+        _contract("rocksdb and cull"),
+    ),
+    Fault(
+        "rocksdb-read-unpickles",
+        f"{_STORES}/rocksdb.py",
+        "return _without_pickle(_opened(path))",
+        "return _opened(path)",
+        _store("rocksdb"),
+    ),
+    Fault(
+        "windows-registry-list-stops-when-it-changes",
+        f"{_STORES}/windows_registry.py",
+        "if winreg.QueryInfoKey(key) == before:",
+        "if winreg.QueryInfoKey(key) != before:",
+        _store("windows_registry"),
+    ),
+)
+
+_OF_SERVERS = (
+    Fault(
+        "resp-expiry-rounded-down",
+        f"{_STORES}/_resp.py",
+        "str(max(1, ceil((entry.expires_at - now) * 1000)))",
+        "str(max(1, int((entry.expires_at - now) * 1000)))",
+        _store("redis"),
+    ),
+    Fault(
+        "redis-list-ends-at-an-empty-page",
+        f"{_STORES}/redis.py",
+        "                if int(cursor) == 0:\n                    break",
+        "                if int(cursor) == 0 or not keys:\n                    break",
+        _store("redis"),
+    ),
+    Fault(
+        "valkey-errors-call-refusals-unreachable",
+        f"{_STORES}/valkey.py",
+        'their rights"\n                return self._problem(StoreRefusedError,',
+        'their rights"\n                return self._problem(StoreConnectionError,',
+        _store("valkey"),
+    ),
+    Fault(
+        "memcached-expiry-beyond-30-days",
+        f"{_STORES}/memcached.py",
+        "if seconds > _DAYS_30:",
+        "if seconds > _LATEST:",
+        _contract("memcached and ttl"),
+    ),
+    Fault(
+        "memcached-delete-tells-the-wrong-ones",
+        f"{_STORES}/memcached.py",
+        "zip(batch, deleted, strict=True) if not was_there)",
+        "zip(batch, deleted, strict=True) if was_there)",
+        _contract("memcached"),
+    ),
+    Fault(
+        "mongodb-delete-counts-expired",
+        f"{_STORES}/mongodb.py",
+        'delete_many({**theirs, "$nor": gone})',
+        "delete_many(theirs)",
+        _contract("mongodb and not replicaset and expired"),
+    ),
+    Fault(
+        "mongodb-write-of-many-makes-no-documents",
+        f"{_STORES}/mongodb.py",
+        'ReplaceOne({"_id": place}, fields, upsert=True)',
+        'ReplaceOne({"_id": place}, fields)',
+        _contract("mongodb and not replicaset"),
+    ),
+    Fault(
+        "dynamodb-read-forgets-unprocessed-keys",
+        f"{_STORES}/dynamodb.py",
+        'wanted = answer.get("UnprocessedKeys")',
+        "wanted = None",
+        _store("dynamodb", "processed"),
+    ),
+    Fault(
+        "dynamodb-expiry-rounded-down",
+        f"{_STORES}/_dynamodb.py",
+        'item["ttl"] = {"N": str(ceil(entry.expires_at))}',
+        'item["ttl"] = {"N": str(int(entry.expires_at))}',
+        _store("dynamodb", "time_to_live or expir"),
+    ),
+    Fault(
+        "elasticsearch-exchange-compares-nothing",
+        f"{_STORES}/elasticsearch.py",
+        'about |= {"if_seq_no": expected.version[0], "if_primary_term": expected.version[1]}',
+        "about |= {}",
+        _contract("elasticsearch and cull"),
+    ),
+    Fault(
+        "elasticsearch-list-without-refresh",
+        f"{_STORES}/elasticsearch.py",
+        '        await self._send("POST", f"/{path}/_refresh", parameters=_IF_THERE)\n',
+        "",
+        _contract("elasticsearch and listing"),
+    ),
+    Fault(
+        "keyring-delete-in-the-wrong-order",
+        f"{_STORES}/_keyring.py",
+        "for backend in reversed(self._backends):",
+        "for backend in self._backends:",
+        _store("keyring"),
+    ),
+    Fault(
+        "keyring-errors-call-a-locked-one-refused",
+        f"{_STORES}/keyring.py",
+        "(KeyringLocked, StoreConnectionError, _LOCKED)",
+        "(KeyringLocked, StoreRefusedError, _LOCKED)",
+        _store("keyring"),
+    ),
+    Fault(
+        "vault-delete-keeps-versions",
+        f"{_STORES}/_vault.py",
+        'self._send("delete", self._path("metadata", name))',
+        'self._send("delete", self._path("data", name))',
+        _store("vault", "version"),
+    ),
+    Fault(
+        "vault-errors-call-a-quota-refused",
+        f"{_STORES}/vault.py",
+        "(hvac.exceptions.RateLimitExceeded, StoreConnectionError,",
+        "(hvac.exceptions.RateLimitExceeded, StoreRefusedError,",
+        _store("vault", "quota"),
+    ),
+)
+
+_OF_WRAPPERS = (
+    Fault(
+        "encryption-binds-no-key",
+        f"{_WRAPPERS}/encryption.py",
+        'for part in ("keyvalue/2", key_id, collection, key)]',
+        'for part in ("keyvalue/2", key_id, collection)]',
+        (ENCRYPTION,),
+    ),
+    Fault(
+        "compression-trusts-what-looks-compressed",
+        f"{_WRAPPERS}/compression.py",
+        "if len(json) < self.min_size_to_compress and not looks_compressed:",
+        "if len(json) < self.min_size_to_compress:",
+        (COMPRESSION,),
+    ),
+    Fault(
+        "default-value-forgets-its-ttl",
+        f"{_WRAPPERS}/default_value.py",
+        "(codec.decode(self._default), self._default_ttl) if value is None",
+        "(codec.decode(self._default), left) if value is None",
+        (LIMITS,),
+    ),
+    Fault(
+        "fallback-keeps-obsolete-entries",
+        f"{_WRAPPERS}/fallback.py",
+        "if not obsolete and not is_whole:",
+        "if not is_whole:",
+        (FALLBACK,),
+    ),
+    Fault(
+        "limit-size-refuses-the-limit-itself",
+        f"{_WRAPPERS}/limit_size.py",
+        "elif self.max_size is not None and size > self.max_size:",
+        "elif self.max_size is not None and size >= self.max_size:",
+        (LIMITS,),
+    ),
+    Fault(
+        "logging-shows-values-unasked",
+        f"{_WRAPPERS}/logging.py",
+        "if not self.log_values:",
+        "if self.log_values:",
+        (OBSERVING,),
+    ),
+    Fault(
+        "passthrough-cache-outlives-the-entry",
+        f"{_WRAPPERS}/passthrough_cache.py",
+        "expires = None if left is None else asked + left",
+        "expires = None if left is None else clock.now() + left",
+        (CACHE,),
+    ),
+    Fault(
+        "prefix-collections-ignores-its-default",
+        f"{_WRAPPERS}/prefix_collections.py",
+        "self.default_collection if collection is None else collection)",
+        "DEFAULT_COLLECTION if collection is None else collection)",
+        (NAMES,),
+    ),
+    Fault(
+        "prefix-keys-lists-keys-of-others",
+        f"{_WRAPPERS}/prefix_keys.py",
+        "return self._names.second(self.prefix, key)",
+        "return key.removeprefix(self._names.start(self.prefix))",
+        (NAMES,),
+    ),
+    Fault(
+        "read-only-offers-to-cull",
+        f"{_WRAPPERS}/read_only.py",
+        'return super()._capabilities() & {"keys", "collections"}',
+        'return super()._capabilities() - {"destroy", "destroy_collection"}',
+        (LIMITS,),
+    ),
+    Fault(
+        "retry-tries-once-less",
+        f"{_WRAPPERS}/retry.py",
+        "for attempt in range(self.max_retries):",
+        "for attempt in range(self.max_retries - 1):",
+        (RETRY_TIMEOUT,),
+    ),
+    Fault(
+        "routing-lists-what-is-routed-elsewhere",
+        f"{_WRAPPERS}/routing.py",
+        "found += [name for name in listed if self._store_of(name) is store]",
+        "found += listed",
+        (NAMES,),
+    ),
+    Fault(
+        "single-collection-destroys-what-is-others",
+        f"{_WRAPPERS}/single_collection.py",
+        "own = [key for key in await self._listed() if self._names.split(key) is not None]",
+        "own = await self._listed()",
+        (NAMES,),
+    ),
+    Fault(
+        "statistics-counts-one-key-too-many",
+        f"{_WRAPPERS}/statistics.py",
+        "figures.further += count - 1",
+        "figures.further += count",
+        (OBSERVING,),
+    ),
+    Fault(
+        "timeout-raises-another-class",
+        f"{_WRAPPERS}/timeout.py",
+        'raise TimeoutError(f"',
+        'raise RuntimeError(f"',
+        (RETRY_TIMEOUT,),
+    ),
+    Fault(
+        "ttl-clamp-leaves-the-missing-ttl",
+        f"{_WRAPPERS}/ttl_clamp.py",
+        "None if missing_ttl is None else self._clamped(missing_ttl)",
+        "None if missing_ttl is None else float(missing_ttl)",
+        (LIMITS,),
+    ),
+)
+
+FAULTS: tuple[Fault, ...] = (*_OF_THE_CORE, *_OF_EMBEDDED_STORES, *_OF_SERVERS, *_OF_WRAPPERS)
