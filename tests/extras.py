@@ -10,12 +10,13 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from keyvalue import blocking
+from keyvalue import blocking, stores
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.compression import CompressionWrapper
 
-STORES = ("disk", "dynamodb", "elasticsearch", "filetree", "keyring", "memcached", "memory", "mongodb", "redis", "rocksdb", "valkey", "vault")
+STORES = sorted({path.stem for path in Path(*stores.__path__).glob("[a-z]*.py")} - {"base", "null", "simple", "windows_registry"})
+"""The modules of stores that have an extra of their name."""
 
 
 def check(works: bool, make: Callable[[], object], expected: str) -> None:

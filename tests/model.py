@@ -54,33 +54,31 @@ class Model:
             if held.earliest is not None and held.latest is not None and held.earliest <= moment < held.latest:
                 moment += TICK
         self.now = moment
-        for name in list(self._collections):
-            entries = self._collections[name]
-            for key, held in list(entries.items()):
-                if held.latest is not None and held.latest <= moment:
-                    del entries[key]
-            self._forget_if_empty(name)
+        for entries in self._collections.values():
+            for key in [key for key, held in entries.items() if held.latest is not None and held.latest <= moment]:
+                del entries[key]
 
     def _all(self) -> Iterable[Held]:
         return (held for entries in self._collections.values() for held in entries.values())
+
+    def _entries(self, collection: str | None) -> dict[str, Held]:
+        return self._collections.setdefault(collection or DEFAULT_COLLECTION, {})
 
     # What calls do.
 
     def put(self, collection: str | None, items: Sequence[tuple[str, dict[str, Any]]], ttl: SupportsFloat | None) -> None:
         """Put JSON values. A bulk call counts as one use of each key, in the order in which they are first named."""
-        name = collection or DEFAULT_COLLECTION
-        entries = self._collections.setdefault(name, {})
+        entries = self._entries(collection)
         for key, value in dict(items).items():
             entries.pop(key, None)
             entries[key] = self._held(value, ttl)
             if self._limit is not None and len(entries) > self._limit:
                 del entries[next(iter(entries))]
-        self._forget_if_empty(name)
         self._stand_at(self.now)
 
     def read(self, collection: str | None, keys: Sequence[str]) -> list[Held | None]:
         """Return what a read of keys finds. It counts as their use."""
-        entries = self._collections.get(collection or DEFAULT_COLLECTION, {})
+        entries = self._entries(collection)
         for key in dict.fromkeys(keys):
             if key in entries:
                 entries[key] = entries.pop(key)
@@ -88,20 +86,17 @@ class Model:
 
     def delete(self, collection: str | None, keys: Sequence[str]) -> int:
         """Delete keys and return how many there were."""
-        name = collection or DEFAULT_COLLECTION
-        entries = self._collections.get(name, {})
-        count = sum(entries.pop(key, None) is not None for key in keys)
-        self._forget_if_empty(name)
-        return count
+        entries = self._entries(collection)
+        return sum(entries.pop(key, None) is not None for key in keys)
 
     def keys(self, collection: str | None) -> set[str]:
-        return set(self._collections.get(collection or DEFAULT_COLLECTION, ()))
+        return set(self._entries(collection))
 
     def collections(self) -> set[str]:
-        return set(self._collections)
+        return {name for name, entries in self._collections.items() if entries}
 
     def destroy_collection(self, collection: str) -> bool:
-        return self._collections.pop(collection, None) is not None
+        return bool(self._collections.pop(collection, None))
 
     def clear(self) -> None:
         self._collections.clear()
@@ -115,7 +110,3 @@ class Model:
         if deadline % TICK == 0 and float(ttl) % TICK == 0:
             return Held(value, deadline, deadline)
         return Held(value, deadline - 1e-6, deadline + 2e-6)
-
-    def _forget_if_empty(self, name: str) -> None:
-        if not self._collections.get(name, True):
-            del self._collections[name]

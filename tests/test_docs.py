@@ -47,9 +47,9 @@ def run(directory: Path, *arguments: str, expected: str = "") -> str:
     command = [sys.executable, "-W", "error", *arguments]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # importing plugins takes longer than most runs
     result = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=280, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
     # asyncio's debug mode reports slow steps, and the first use of anyio and beartype imports them.
-    assert re.sub(r"^Executing <.*> took .* seconds\n", "", result.stderr, flags=re.MULTILINE) == expected
+    said = re.sub(r"^Executing <.*> took .* seconds\n", "", result.stderr, flags=re.MULTILINE)
+    assert (result.returncode, said) == (0, expected), result.stdout + result.stderr
     return result.stdout
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import fastmcp
@@ -18,16 +18,13 @@ from cryptography.fernet import Fernet
 from fastmcp import Client, Context, FastMCP
 from fastmcp.client.auth import OAuth
 from fastmcp.exceptions import ToolError
-from fastmcp.server.auth.jwt_issuer import derive_jwt_key
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
+from fastmcp.server.auth.oauth_proxy import proxy as oauth_proxy
 from fastmcp.server.auth.providers.introspection import IntrospectionTokenVerifier
 from fastmcp.server.dependencies import get_session
 from fastmcp.server.event_store import EventStore
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from fastmcp.server.sessions import SessionId, SessionProvider
-from key_value.aio.stores.filetree import FileTreeStore as OldFileTreeStore
-from key_value.aio.stores.filetree import FileTreeV1CollectionSanitizationStrategy as OldCollectionStrategy
-from key_value.aio.stores.filetree import FileTreeV1KeySanitizationStrategy as OldKeyStrategy
 from key_value.aio.stores.memory import MemoryStore as OldMemoryStore
 from key_value.aio.wrappers.encryption import FernetEncryptionWrapper as OldFernetEncryptionWrapper
 from mcp.shared.auth import AuthorizationCodeResult
@@ -320,50 +317,45 @@ async def test_an_authorization_outlives_restarts(make_raw: Make) -> None:
 @pytest.mark.filterwarnings("ignore:Using in-memory token storage")
 async def test_its_default_token_store_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """FastMCP fills a file tree with the predecessor's store; a server with ours on the same files goes on from there."""
-    monkeypatch.setattr(fastmcp.settings, "home", tmp_path)
-    provider, port, tokens = FakeIdentityProvider(), free_port(), OldMemoryStore()
-    put = OldFernetEncryptionWrapper.put
+    theirs: list[OldFernetEncryptionWrapper] = []
+    fernets: list[Fernet] = []
     pairs: set[tuple[str, str]] = set()
 
-    async def noting_put(self: OldFernetEncryptionWrapper, *, key: str, value: Any, collection: str, ttl: float | None = None) -> None:
-        pairs.add((collection, key))
-        await put(self, key, value, collection=collection, ttl=ttl)
+    class Noting(OldFernetEncryptionWrapper):
+        def __init__(self, key_value: Any, *, fernet: Fernet, raise_on_decryption_error: bool) -> None:
+            super().__init__(key_value, fernet=fernet, raise_on_decryption_error=raise_on_decryption_error)
+            theirs.append(self)
+            fernets.append(fernet)
 
-    monkeypatch.setattr(OldFernetEncryptionWrapper, "put", noting_put)
+        async def put(self, key: str, value: Any, *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
+            pairs.add((str(collection), key))
+            await super().put(key, value, collection=collection, ttl=ttl)
+
+    monkeypatch.setattr(fastmcp.settings, "home", tmp_path)
+    monkeypatch.setattr(oauth_proxy, "FernetEncryptionWrapper", Noting)
+    provider, port, tokens = FakeIdentityProvider(), free_port(), OldMemoryStore()
     async with serving(provider.app, free_port()) as provider_url:
         url = f"http://127.0.0.1:{port}"
         async with serving(protected(provider_url, url, None), port):
             assert await greeting(url, Browser(token_storage=tokens)) == "hello"
         (directory,) = (tmp_path / "oauth-proxy").iterdir()
-        fernet = Fernet(
-            derive_jwt_key(
-                high_entropy_material=derive_jwt_key(high_entropy_material=CLIENT_SECRET, salt="fastmcp-jwt-signing-key").decode(),
-                salt="fastmcp-storage-encryption-key",
-            )
-        )
-        their_files = OldFileTreeStore(
-            data_directory=directory,
-            key_sanitization_strategy=OldKeyStrategy(directory),
-            collection_sanitization_strategy=OldCollectionStrategy(directory),
-        )
-        our_files = FileTreeStore(
+        files = FileTreeStore(
             data_directory=directory,
             key_sanitization_strategy=FileTreeV1KeySanitizationStrategy(directory),
             collection_sanitization_strategy=FileTreeV1CollectionSanitizationStrategy(directory),
         )
-        theirs = OldFernetEncryptionWrapper(their_files, fernet=fernet)
-        ours: Any = FernetEncryptionWrapper(our_files, fernet=fernet, raise_on_decryption_error=False)
+        ours: Any = FernetEncryptionWrapper(files, fernet=fernets[0], raise_on_decryption_error=False)
         found: set[str] = set()
         for collection, key in pairs:
             value = await ours.get(key, collection=collection)
-            assert value == await theirs.get(key, collection=collection)
+            assert value == await theirs[0].get(key, collection=collection)
             if value is not None:  # what serves once is gone by now
                 found.add(collection)
-                assert "__encrypted_data__" in ((await our_files.get(key, collection=collection)) or {})
+                assert "__encrypted_data__" in ((await files.get(key, collection=collection)) or {})
         assert found >= STORED_BY_THE_PROXY
         assert {*await ours.collections()} >= STORED_BY_THE_PROXY
         async with serving(protected(provider_url, url, ours), port):
             browser = Browser(token_storage=tokens)
             assert await greeting(url, browser) == "hello"
             assert browser.authorizations == 0
-        await our_files.close()
+        await files.close()

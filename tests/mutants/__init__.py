@@ -135,7 +135,7 @@ _OF_THE_CORE = (
         f"{_CORE}/wrapper.py",
         "store.keys(inner, limit=None if self._own_keys else limit)",
         "store.keys(inner, limit=limit)",
-        (BASE,),
+        (BASE, NAMES),
     ),
     Fault(
         "envelope-base64-skips-what-is-none",
@@ -215,7 +215,7 @@ _OF_EMBEDDED_STORES = (
         f"{_STORES}/null.py",
         "return 0",
         "return len(keys)",
-        _contract("null"),
+        _store("null"),
     ),
     Fault(
         "disk-expiry-cut-short-by-sqlite",

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from elasticsearch import Elasticsearch
+from elasticsearch import Elasticsearch, OrjsonSerializer
 
 from keyvalue._core import sanitization
 from keyvalue._core.entry import Entry
@@ -205,6 +205,14 @@ async def test_what_a_flattened_field_can_not_hold_is_kept_as_text(kv: Any, raw:
         assert list(raw.get(index="kv-c", id="k")["_source"]["value"]) == [form]
         await kv.put_many(["k", "l"], [{"a": 1}, value], collection="c")
         assert await kv.get_many(["k", "l"], collection="c") == [{"a": 1}, value]
+
+
+async def test_integers_of_any_size_over_a_client_that_reads_them_as_floats(runtime: Runtime, url: str) -> None:
+    value = {"n": 2**70 + 1, "m": [2**64 + 1], "d": "1" * 30}
+    with Elasticsearch(url, serializer=OrjsonSerializer()) as client:
+        kv = runtime.adapt(ElasticsearchStore(elasticsearch_client=client, index="kv"))
+        await kv.put_many(["k", "l"], [value, {"a": 1}])
+        assert await kv.get_many(["k", "l"]) == [value, {"a": 1}]
 
 
 @with_each_client

@@ -35,8 +35,6 @@ def opened(backend: str, where: Path) -> Any:
 
 # Kills
 
-Said = list[tuple[str, str, tuple[int, int, int]]]
-
 
 def said_by(receiver: Any) -> list[Any]:
     """Return what a process has sent, and not been received, by its end."""
@@ -47,29 +45,30 @@ def said_by(receiver: Any) -> list[Any]:
     return said
 
 
-def said_before_a_kill(backend: str, where: Path, seed: int, messages: int, seconds: float) -> Said:
-    """Kill a process that writes, so long after so many messages, and return what it had said."""
-    with child(write_until_killed, backend, where, seed) as (process, receiver):
-        said: Said = [receiver.recv() for _ in range(messages)]
-        time.sleep(seconds)
-        process.kill()
-        process.join()
-        return [*said, *said_by(receiver)]
-
-
 @pytest.mark.backends(*ALWAYS_WHOLE)
+@pytest.mark.parametrize("new", [False, True], ids=["in use", "while it is made"])
 @pytest.mark.timeout(600)
-def test_what_was_acknowledged_survives_a_kill(backend: str, tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_a_kill(backend: str, tmp_path: Path, new: bool) -> None:
     dice = random.Random(7)
     acknowledged: dict[str, tuple[int, int, int]] = {}
     for seed in range(KILLS):
+        where = tmp_path / (str(seed) if new else "same")
+        where.mkdir(exist_ok=True)
+        if new:
+            acknowledged = {}
+        with child(write_until_killed, backend, where, seed) as (process, receiver):
+            said = [receiver.recv() for _ in range(1 if new else dice.randrange(1, 60))]
+            time.sleep(dice.random() * (0.03 if new else 0.005))
+            process.kill()
+            process.join()
+            said += said_by(receiver)
         attempted: dict[str, tuple[int, int, int]] = {}
-        for what, key, entry in said_before_a_kill(backend, tmp_path, seed, dice.randrange(1, 60), dice.random() * 0.005):
+        for what, key, entry in said:
             if what == "did":
                 acknowledged[key] = attempted.pop(key)
             else:
                 attempted[key] = entry
-        with opened(backend, tmp_path) as kv:
+        with opened(backend, where) as kv:
             for key in {*acknowledged, *attempted, *kv.keys("c")}:
                 value = kv.get(key, collection="c")
                 found = None if value is None else (value["seed"], value["number"], len(value["text"]))
@@ -77,21 +76,9 @@ def test_what_was_acknowledged_survives_a_kill(backend: str, tmp_path: Path) -> 
                 assert found in {acknowledged.get(key), attempted.get(key, acknowledged.get(key))}, key
                 if found is not None:
                     acknowledged[key] = found
-    assert acknowledged
-
-
-@pytest.mark.backends(*ALWAYS_WHOLE)
-@pytest.mark.timeout(600)
-def test_a_kill_while_it_is_made_leaves_what_can_be_opened(backend: str, tmp_path: Path) -> None:
-    dice = random.Random(3)
-    for seed in range(KILLS):
-        where = tmp_path / str(seed)
-        where.mkdir()
-        said_before_a_kill(backend, where, seed, 1, dice.random() * 0.03)
-        with opened(backend, where) as kv:
-            kv.keys("c")
-            kv.put("k", {"a": 1}, collection="c")
-            assert "k" in kv.keys("c")
+            kv.put("again", {"a": 1}, collection="d")
+            assert kv.keys("d") == ["again"]
+    assert new or acknowledged
 
 
 @pytest.mark.backends("disk", "multi-disk", "filetree")

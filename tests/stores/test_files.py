@@ -266,55 +266,31 @@ def test_what_is_damaged_is_an_error_for_its_own_key_alone_and_never_unpickled(k
 
 # What others keep there
 
-DOCUMENT = '{"version":1,"collection":"c","key":"elsewhere","value":{}}'
-THEIRS: dict[Any, Any] = {
-    1: "a",
-    2.5: "b",
-    "text": "c",
-    "c::k2": "no document",
-    "c::k3": '{"value": {"names": "neither"}}',
-    "c::k4": DOCUMENT,
-}
+UNNAMED, ELSEWHERE = '{"value":{}}', '{"version":1,"collection":"c","key":"elsewhere","value":{}}'
+THEIRS: dict[Any, Any] = {1: "a", 2.5: "b", "text": "c", "c::k2": "no document", "c::k3": UNNAMED, "c::k4": ELSEWHERE}
 MORE: Mapping[str, dict[Any, Any]] = {
-    "disk": {"text::": b"x", b"c::bytes": b"d", ("c", "pickled"): "e", "big": "f" * 50_000, Bomb(): "g", "bomb": Bomb()},
-    "rocksdb": {False: "c", b"c::bytes": b"{}", b"\xff": b"{}", "c::k5": 5, "\U0010ffff": b"e", "c::k6": DOCUMENT.encode(), "bomb": Bomb()},
-    "filetree": dict.fromkeys(["README", "c/README", "c/notes.json", "c/deep/k.json", "notes.json", "c/\udcff.json", "-info.json"], b"[]"),
+    "disk of Disk": {"text::": b"x", b"c::bytes": b"d", ("c", "pickled"): "e", "big": "f" * 50_000},
+    "rocksdb": {False: "c", b"c::bytes": b"{}", b"\xff": b"{}", "c::k5": 5, "\U0010ffff": b"e", "c::k6": ELSEWHERE.encode()},
 }
 
 
-def contents(there: Place) -> Any:
-    if isinstance(there.client, Rdict):
-        return {key: "not read" if key == "bomb" else there.client[key] for key in there.client.keys()}  # noqa: SIM118 # it is no mapping
-    if there.client is not None:
-        return sql(there.directory, "SELECT key, raw, mode, filename, value FROM Cache ORDER BY rowid")
-    tree = there.directory.parent
-    # The collections' descriptions stay, as they may describe others' files.
-    return {
-        path: path.read_bytes() for path in tree.rglob("*") if path.is_file() and path.name not in ("c-info.json", "\U0010ffff-info.json")
-    }
-
-
-@pytest.mark.parametrize("kind", ["disk of Disk", "rocksdb", "filetree"])
-def test_what_others_keep_there_is_not_listed_and_survives(kind: str, tmp_path: Path) -> None:  # H-27
+@pytest.mark.parametrize("kind", MORE)
+def test_rows_of_others_are_not_listed_and_survive(kind: str, tmp_path: Path) -> None:  # H-27
+    theirs = THEIRS | MORE[kind]
     with place(kind, tmp_path) as there:
-        kv = there.kv
-        for name, value in {**(THEIRS if there.client is not None else {}), **MORE[kind.partition(" ")[0]]}.items():
-            if there.client is not None:
-                there.client[name] = value
-            else:
-                path = there.directory.parent / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(value)
-        before = contents(there)
+        kv, client = there.kv, there.client
+        for key, value in {**theirs, "bomb": Bomb()}.items():
+            client[key] = value
         kv.put_many(["k", "l"], [{}, {}], collection="c")
         kv.put("k", {}, collection="\U0010ffff")
         assert sorted(kv.keys("c")) == ["k", "l"]
         assert sorted(kv.collections()) == ["c", "\U0010ffff"]
         kv.cull()
         assert kv.destroy_collection("c") is True
-        kv.put("k", {}, collection="c")
+        kv.put("k", {}, collection="c::d")
         assert kv.destroy() is True
-        assert contents(there) == before
+        assert set(client.keys() if kind == "rocksdb" else client) == {*theirs, "bomb"}
+        assert {key: client[key] for key in theirs} == theirs
     assert EXPLODED == []
 
 

@@ -157,6 +157,20 @@ def test_another_process_takes_the_file_at_the_last_moment(tmp_path: Path, monke
 # What others put there
 
 
+def test_foreign_files_stay(tmp_path: Path) -> None:
+    names = ["README", "c/README", "c/notes.json", "c/deep/k.json", "notes.json", "c/\udcff.json", "-info.json"]
+    for name in names:
+        plant(tmp_path, name, b"[]")
+    with opened(tmp_path) as kv:
+        kv.put("k", {}, collection="c")
+        assert kv.keys("c") == ["k"]
+        assert kv.collections() == ["c"]
+        kv.cull()
+        assert kv.destroy_collection("c")
+        assert kv.destroy()
+    assert {*names, "c-info.json"} == files(tmp_path)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 async def test_links_are_refused(runtime: Runtime, tmp_path: Path, inside: bool) -> None:
     tree = tmp_path / "tree"

@@ -172,15 +172,6 @@ async def test_deadlines_do_not_pile_up(clock: Clock) -> None:
     assert (held(store), deadlines(store)) == (0, 0)
 
 
-async def test_a_put_over_a_longer_ttl_is_freed_at_its_own_deadline(clock: Clock) -> None:
-    store = MemoryStore()
-    await store.put("k", {}, ttl=1000)
-    await store.put("k", {}, ttl=5)
-    clock.advance(5)
-    await store.cull()
-    assert held(store) == 0
-
-
 async def test_no_empty_collections_are_left(clock: Clock) -> None:  # H-28
     store = MemoryStore(seed={"seeded": {}})
     for number in range(100):
@@ -189,6 +180,8 @@ async def test_no_empty_collections_are_left(clock: Clock) -> None:  # H-28
         await store.put("k", {}, collection=collection)
         await store.put("l", {}, collection=collection, ttl=5)
         await store.delete("k", collection=collection)
+    await store.put("k", {}, collection="shortened", ttl=1000)
+    await store.put("k", {}, collection="shortened", ttl=5)
     await store.put("k", {}, collection="destroyed")
     await store.destroy_collection("destroyed")
     clock.advance(5)
@@ -202,28 +195,25 @@ async def test_no_empty_collections_are_left(clock: Clock) -> None:  # H-28
 @pytest.mark.parametrize("limit", [None, 5])
 def test_many_threads_read_only_what_was_written_for_the_key(limit: int | None) -> None:  # H-16
     keys = [f"k{number}" for number in range(10)]
+    store = MemoryStore(max_entries_per_collection=limit)
+    kv: Any = BlockingKeyValue(store)
 
-    with BlockingKeyValue(MemoryStore(max_entries_per_collection=limit)) as kv:
+    def work(thread: int) -> int:
+        seen = 0
+        for number in range(scaled(60, 300)):
+            key = keys[(number * 7 + thread) % 10]
+            kv.put(key, {"key": key, "thread": thread}, ttl=60 if number % 2 else None)
+            kv.put_many(keys[:3], [{"key": key} for key in keys[:3]], ttl=1e-6 if number % 3 else None)
+            for wanted, value in zip(keys, kv.get_many(keys), strict=True):
+                assert value is None or value["key"] == wanted
+                seen += value is not None
+            kv.delete(keys[(number + thread) % 10])
+            if number % 50 == 0:
+                kv.keys()
+                kv.destroy_collection("default_collection")
+        return seen
 
-        def work(thread: int) -> int:
-            seen = 0
-            for number in range(scaled(60, 300)):
-                key = keys[(number * 7 + thread) % 10]
-                kv.put(key, {"key": key, "thread": thread}, ttl=60 if number % 2 else None)
-                kv.put_many(keys[:3], [{"key": key} for key in keys[:3]], ttl=1e-6 if number % 3 else None)
-                for wanted, value in zip(keys, kv.get_many(keys), strict=True):
-                    assert value is None or value["key"] == wanted
-                    seen += value is not None
-                value, _ = kv.ttl(key)
-                assert value is None or value["key"] == key
-                kv.delete(keys[(number + thread) % 10])
-                if number % 50 == 0:
-                    kv.keys()  # pyright: ignore[reportAttributeAccessIssue]
-                    kv.destroy_collection("default_collection")  # pyright: ignore[reportAttributeAccessIssue]
-            return seen
-
-        with ThreadPoolExecutor(8) as pool:
-            assert all(pool.map(work, range(8)))
-        store = kv.key_value
-        assert isinstance(store, MemoryStore)
-        assert held(store) <= (limit or 10)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+    assert held(store) <= (limit or 10)
+    kv.close()

@@ -35,6 +35,8 @@ from tests.budget import scaled
 from tests.model import DEFAULT_COLLECTION, TICK, Model
 from tests.servers.registry import SERVERS
 
+pytestmark = pytest.mark.timeout(600)
+
 # Examples, and the steps of each. Hypothesis keeps about a fifth of its examples shorter.
 EMBEDDED, SERVER = scaled((60, 50), (260, 50)), scaled((8, 30), (40, 30))
 FEW = scaled(3, 20)
@@ -425,23 +427,19 @@ def world_on(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Ge
         yield world
 
 
-@pytest.mark.timeout(600)
 def test_any_calls_in_any_order(world_on: Callable[[RuntimeName], World]) -> None:
     check(world_on("direct"))
 
 
-@pytest.mark.timeout(600)
 def test_some_calls_on_an_event_loop(world_on: Callable[[RuntimeName], World]) -> None:
     check(world_on("asyncio"), FEW)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.backends("disk", "redis")
 def test_some_calls_on_trio(world_on: Callable[[RuntimeName], World]) -> None:
     check(world_on("trio"), FEW)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.backends("memory")
 def test_any_calls_on_a_store_with_a_limit(world_on: Callable[[RuntimeName], World]) -> None:
     check(replace(world_on("direct"), limit=2))

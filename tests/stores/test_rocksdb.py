@@ -72,19 +72,15 @@ def test_a_database_whose_making_was_cut_off(tmp_path: Path, left: str | None) -
             assert kv.get("k") == {"a": 1}
 
 
-def test_a_path_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(StoreSetupError, match=r"/file.*writable"):
-        BlockingKeyValue(RocksDBStore(path=tmp_path / "file")).get("k")
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_a_damaged_database(tmp_path: Path) -> None:
-    with opened(tmp_path) as kv:
+def test_what_is_no_database(tmp_path: Path) -> None:
+    with opened(tmp_path / "db") as kv:
         kv.put("k", {})
-    (tmp_path / "CURRENT").write_text("damaged")
-    with pytest.raises(StoreSetupError, match="a RocksDB database"):
-        BlockingKeyValue(RocksDBStore(path=tmp_path)).get("k")
+    (tmp_path / "db" / "CURRENT").write_text("damaged")
+    (tmp_path / "file").write_text("mine")
+    for name in ("db", "file"):
+        with pytest.raises(StoreSetupError, match=f"/{name}.*writable, and a RocksDB database"):
+            BlockingKeyValue(RocksDBStore(path=tmp_path / name)).get("k")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize("act", ["nothing", "keys", "limited keys", "get", "failed"])

@@ -28,7 +28,14 @@ Wrap = Callable[..., Any]
 each_wrapper = pytest.mark.parametrize("wrap", [PrefixKeysWrapper, PrefixCollectionsWrapper, SingleCollectionWrapper])
 
 
-@pytest.mark.parametrize(("separator", "codes"), [("__", "~012"), ("~~", "^012"), ("12", "~abc"), ("aab", "~012"), ("::", "~012")])
+@pytest.mark.parametrize(
+    ("separator", "codes"),
+    [
+        *((separator, "~012") for separator in ("__", "_", "::", "aab", "/")),
+        *((separator, "^012") for separator in ("~", "~~")),
+        *((separator, "~abc") for separator in ("0", "12")),
+    ],
+)
 def test_joined_names_are_told_apart_and_read_back(separator: str, codes: str) -> None:
     joiner = Joiner(separator)
     letters = dict.fromkeys(f"{separator}{codes}x")
@@ -44,6 +51,8 @@ def test_joined_names_are_told_apart_and_read_back(separator: str, codes: str) -
         assert name.startswith(joiner.start(first))
         if (first + separator).index(separator) == len(first):
             assert name == f"{first}{separator}{second}", "what py-key-value-aio would have written"
+    start = separator.replace(separator[0], codes[0] + codes[2]) + codes[0] + codes[3]
+    assert joined[start + "x"] == (separator, "x"), "the stored form of what would be mixed up"
     for name in joined:
         split = joiner.split(name[1:])
         assert split is None or joiner.join(*split) == name[1:]
