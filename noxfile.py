@@ -20,7 +20,9 @@ ALL = tuple(extra for extra in EXTRAS if extra not in ("all", "testing"))  # wha
 CLUSTERS = "redis-cluster valkey-cluster mongodb-replicaset"
 SERVERS = f"redis valkey memcached mongodb dynamodb elasticsearch keyring vault {CLUSTERS}"
 CONTRACTS = ["tests/stores/test_contract.py", "tests/stores/test_backends.py"]
-EMBEDDED = [f"tests/stores/test_{name}.py" for name in ("contract", "memory", "simple", "disk", "multi_disk", "filetree", "rocksdb")]
+EMBEDDED = [
+    f"tests/stores/test_{name}.py" for name in ("contract", "memory", "simple", "files", "disk", "multi_disk", "filetree", "rocksdb")
+]
 
 T = TypeVar("T")
 

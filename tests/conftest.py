@@ -188,7 +188,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
     def reports(outcome: str) -> Iterator[tuple[str, str]]:
         for report in terminalreporter.getreports(outcome):
-            backend = dict(report.user_properties).get("backend")
+            backend = dict(getattr(report, "user_properties", ())).get("backend")  # a module skipped while it is collected has none
             if backend is not None:
                 yield backend, str(report.longrepr[2] if isinstance(report.longrepr, tuple) else "")
 

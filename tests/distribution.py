@@ -20,7 +20,6 @@ def main(wheel: str, sdist: str) -> None:
     held = {name for name in names if ".dist-info/" not in name}
     assert held == modules, held ^ modules
     assert any(name.endswith("/LICENSE") for name in names)
-    package = (SOURCE / "keyvalue" / "__init__.py").read_text(encoding="utf-8")
     source = (SOURCE / "keyvalue" / "__init__.py").read_text(encoding="utf-8")
     assert f'__version__ = "{message_from_string(metadata)["Version"]}"' in source
 

@@ -59,7 +59,6 @@ def main(arguments: Sequence[str]) -> int:
         for_windows = ["--python-platform", "x86_64-pc-windows-msvc", "--python-version", "3.11"]
         _install(packages, *for_windows, f".[{EXTRAS}]", "--group", "wine")
         environment = {
-            "KEYVALUE_TEST_EXAMPLES": "100",
             **os.environ,
             "PYTHONPATH": f"Z:{packages}",
             "PYTHONUTF8": "1",

@@ -103,17 +103,21 @@ CALLS = pytest.mark.parametrize("calls", ["in threads", "in one thread", "awaite
 
 @on_loops
 @CALLS
-async def test_a_cancelled_put_never_lands_after_a_later_call(calls: Any) -> None:
+@pytest.mark.parametrize("bulk", [False, True])
+async def test_a_cancelled_put_never_lands_after_a_later_call(calls: Any, bulk: bool) -> None:
     read: list[Any] = []
     async with HeldStore(calls) as kv:
 
         async def get() -> None:
-            read.append(await kv.get("held"))
+            read.extend(await kv.get_many(["held"]) if bulk else [await kv.get("held")])
+
+        async def put() -> None:
+            await (kv.put_many(["held"], [{"v": "new"}]) if bulk else kv.put("held", {"v": "new"}))
 
         await kv.abandon_a_put()
         async with anyio.create_task_group() as group:
             group.start_soon(get)
-            group.start_soon(kv.put, "held", {"v": "new"})
+            group.start_soon(put)
             if calls != "in one thread":  # where everything waits for it
                 await kv.put("other", {"v": 1})
                 await kv.put("held", {"v": 1}, collection="other")

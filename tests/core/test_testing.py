@@ -593,7 +593,7 @@ def test_an_optional_method_that_is_none_fails(of_others: Result) -> None:
 
 def test_a_store_that_does_not_say_that_it_runs_inline_has_no_direct_path(of_others: Result) -> None:
     failed = failures(of_others.text, "TestUndeclared")
-    assert failed == {(test, "direct") for test in TESTS}
+    assert failed == {(test, "direct") for test in TESTS if "reclaims" not in test}
     assert 'leave "direct" out of `runtimes`' in of_others.text
 
 

@@ -60,7 +60,8 @@ def places(test: str) -> Iterator[tuple[str, RuntimeName]]:
     if test in vars(ArgumentContract):
         names = ["memory", *CHECKING]
     elif test == "test_the_backend_reclaims_nothing_early":
-        yield from ((name, "asyncio") for name in RECLAIMING)
+        for name in RECLAIMING:
+            yield name, "asyncio"
         return
     for name in names:
         for runtime in RUNTIMES:

@@ -264,6 +264,8 @@ async def test_listing_goes_beyond_one_page(runtime: Runtime, redis_url: str, ra
     await kv.put_many([f"k{number}" for number in range(3000)], [{}] * 3000, collection="c")
     assert len(await kv.keys("c")) == 3000
     assert len(await kv.keys("c", limit=2999)) == 2999
+    await kv.put("k", {}, collection="few")  # most pages of a scan for it are empty
+    assert await kv.keys("few") == ["k"]
     assert await kv.destroy() is True
     assert raw.dbsize() == 5000
 

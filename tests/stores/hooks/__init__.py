@@ -178,7 +178,7 @@ class Hooks(ABC):
 
 async def use(kv: Any) -> None:
     """Use every kind of request."""
-    await kv.put("é😀", {"é": "😀", "n": 2**70}, collection="a::b")
+    await kv.put("é😀", {"é": "😀", "n": 2**70 + 1}, collection="a::b")
     await kv.put_many(["k", "l", ":k"], [{"é": 1}, {"large": "x" * 40_000}, {}], ttl=50)
     await kv.put_many(["m", "n/m"], [{}, {}])
     await kv.put("o", {}, ttl=50)
@@ -186,7 +186,7 @@ async def use(kv: Any) -> None:
     await kv.put_many(keys, [{"of": key} for key in keys], collection="many")
     assert await kv.get_many([*keys, "missing"], collection="many") == [*({"of": key} for key in keys), None]
     assert await kv.delete_many([*keys, "missing"], collection="many") == 20
-    assert await kv.get("é😀", collection="a::b") == {"é": "😀", "n": 2**70}
+    assert await kv.get("é😀", collection="a::b") == {"é": "😀", "n": 2**70 + 1}
     assert await kv.get_many(["l", "missing"]) == [{"large": "x" * 40_000}, None]
     value, left = await kv.ttl("k")
     assert value == {"é": 1}
