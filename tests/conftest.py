@@ -152,8 +152,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def backend_of(item: pytest.Item) -> str | None:
     """Return the backend that a test is about: its parameter, or the one that its file is named after."""
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    named = item.path.stem.removeprefix("test_").replace("_", "-")
-    return parameters.get("backend") or (named if named in backends.STORING else None)
+    names = (parameters.get("backend"), item.path.stem.removeprefix("test_").replace("_", "-"))
+    return next((name for name in names if name in backends.MAKERS), None)
 
 
 @pytest.hookimpl(tryfirst=True)
