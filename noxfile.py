@@ -62,8 +62,8 @@ def _at_once(function: Callable[[T], object], items: Iterable[T]) -> None:
 
 
 def _pytest(session: nox.Session, *arguments: str, runner: Iterable[str] = ("python", "-m"), without: str = "", **environment: str) -> None:
-    """Run tests in parallel; `without` names the backends to leave out. All tests of one server run in one worker."""
-    command = [*runner, "pytest", "-n", "auto", "--dist", "loadgroup", *arguments]
+    """Run tests in parallel; `without` names the backends to leave out."""
+    command = [*runner, "pytest", "-n", "auto", *arguments]
     session.run(*command, env={"KEYVALUE_TEST_WITHOUT": without, **environment})
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -128,9 +129,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for plugin, marker in (("timeout", "timeout(seconds)"), ("xdist", "xdist_group(name)")):
-        if not config.pluginmanager.hasplugin(plugin):
-            config.addinivalue_line("markers", f"{marker}: ignored: pytest-{plugin} is not installed")
+    if not config.pluginmanager.hasplugin("timeout"):
+        config.addinivalue_line("markers", "timeout(seconds): ignored: pytest-timeout is not installed")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -158,17 +158,30 @@ def backend_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what `KEYVALUE_TEST_WITHOUT` names: backends, and "wrappers" for the contract of the ready-made wrappers.
-
-    With `--dist loadgroup`, one worker runs all tests of a server, so that each server is started once.
-    """
+    """Leave out what `KEYVALUE_TEST_WITHOUT` names: backends, and "wrappers" for the contract of the ready-made wrappers."""
     without = {*WITHOUT, *(backends.WRAPPERS if "wrappers" in WITHOUT else ())}
     items[:] = [item for item in items if backend_of(item) not in without]
     for item in items:
-        backend = backend_of(item)
-        item.user_properties.append(("backend", backend))
-        if backend in SERVERS:
-            item.add_marker(pytest.mark.xdist_group(backend))
+        item.user_properties.append(("backend", backend_of(item)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have one worker run all tests of a server, so that each server starts once, the servers with most tests first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    servers = "|".join(sorted(SERVERS, key=len, reverse=True))
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path, _, parameters = nodeid.partition("[")
+            stem = Path(path.partition("::")[0]).stem.removeprefix("test_").replace("_", "-")
+            if stem in SERVERS or stem == "testing":  # whose fixtures are for the module
+                return stem
+            named = re.search(rf"(?:^|-)({servers})(?:-|\]$)", parameters)
+            return named[1] if named else nodeid
+
+    return ByServer(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

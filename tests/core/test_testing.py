@@ -19,8 +19,7 @@ from keyvalue.stores.memory import MemoryStore
 from keyvalue.testing import Clock, Runtime, StoreContract
 from keyvalue.testing._runtime import undeclared
 
-# On a busy machine a contract takes its time; what one run found is looked at by several tests.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("testing")]
+pytestmark = pytest.mark.timeout(300)  # on a busy machine a contract takes its time
 
 DOCS = Path(__file__).parents[2] / "docs"
 TESTS = [name for name in dir(StoreContract) if name.startswith("test_")]
