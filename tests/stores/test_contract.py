@@ -28,6 +28,7 @@ from keyvalue.testing._runtime import RUNTIMES
 from keyvalue.testing._suite import assert_collections
 from keyvalue.wrappers.base import BaseWrapper
 from tests import backends
+from tests.conftest import CI
 from tests.runtimes import NOTICES_BLOCKING, Runtime
 from tests.servers.registry import SERVERS
 
@@ -99,7 +100,13 @@ def test_what_checks_arguments_itself_runs_the_tests_of_arguments() -> None:
     hooks = {"_collection", "_inner_value", "close"}  # the rest of what those tests are about
     for package in (keyvalue.stores, keyvalue.wrappers):
         for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-            for kind in vars(importlib.import_module(module.name)).values():
+            try:
+                members = vars(importlib.import_module(module.name))
+            except ImportError:  # its client is not installed; in CI, all are
+                if CI:
+                    raise
+                continue
+            for kind in members.values():
                 if isinstance(kind, type) and kind.__module__ == module.name and issubclass(kind, (BaseStore, BaseWrapper)):
                     own = (public | hooks) & set(vars(kind))
                     assert not own or kind.__name__ in CHECKING.values(), f"{kind.__name__} overrides {own}: add it to CHECKING"
