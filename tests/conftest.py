@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from keyvalue.testing import Clock
-from tests import backends, runtimes
+from tests import backends, makers, runtimes
 from tests.servers import case_insensitive
 from tests.servers.registry import SERVERS
 
@@ -101,6 +101,7 @@ def ignoring_case() -> Iterator[Path]:
 def make_raw(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
     """Make stores over the backend of the test, as they are."""
     url: str = request.getfixturevalue("empty_server")(backend) if backend in SERVERS else ""
+    makers.load(backend)
 
     def make(**kwargs: Any) -> Any:
         try:

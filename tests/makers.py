@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -144,3 +146,10 @@ MAKERS: Mapping[str, Factory] = {
     "keyring": _keyring,
     "vault": _vault,
 }
+
+
+def load(backend: str) -> None:
+    """Import what the stores of a backend need, if it is installed. Importing blocks, so an event loop should not be the first to do it."""
+    module = {"multi-disk": "disk", "windows-registry": "windows_registry"}.get(backend, backend.partition("-")[0])
+    with suppress(ImportError):
+        import_module(f"keyvalue.stores.{module}")
