@@ -110,7 +110,7 @@ def free_port() -> int:
 def process(
     command: Callable[[str], Sequence[str]],
     answers: Callable[[], bool],
-    seconds: float = 30,
+    seconds: float = 60,
     directory: str | None = None,
     *,
     environment: Mapping[str, str] | None = None,
@@ -190,7 +190,7 @@ def fetched(what: str, fetch: Callable[[Path], None] | None = None) -> Path | No
     return there
 
 
-def await_answer(answers: Callable[[], bool], what: object, seconds: float = 30, process: subprocess.Popen[bytes] | None = None) -> None:
+def await_answer(answers: Callable[[], bool], what: object, seconds: float = 60, process: subprocess.Popen[bytes] | None = None) -> None:
     """Wait until a server answers, or its process has ended."""
     deadline = time.monotonic() + seconds
     while True:
