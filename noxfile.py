@@ -61,8 +61,14 @@ def _at_once(function: Callable[[T], object], items: Iterable[T]) -> None:
             pass
 
 
+def _ruff(session: nox.Session) -> None:
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check", "--diff")
+
+
 def _pytest(session: nox.Session, *arguments: str, runner: Iterable[str] = ("python", "-m"), without: str = "", **environment: str) -> None:
-    """Run tests in parallel; `without` names the backends to leave out."""
+    """Run tests in parallel; `without` names backends to leave out, besides those that the caller's environment names."""
+    without = f"{os.environ.get('KEYVALUE_TEST_WITHOUT', '')} {without}"
     command = [*runner, "pytest", "-n", "auto", *arguments]
     session.run(*command, env={"KEYVALUE_TEST_WITHOUT": without, **environment})
 
@@ -71,8 +77,7 @@ def _pytest(session: nox.Session, *arguments: str, runner: Iterable[str] = ("pyt
 def quick(session: nox.Session) -> None:
     """What to run while you work, in under a minute: ruff, the core, and the embedded stores. Needs nothing that pip can't install."""
     session.install("-e", ".[disk,filetree,memory,rocksdb]", *_groups("lint", "harness"), "pytest-xdist>=3.6")
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check", "--diff")
+    _ruff(session)
     _pytest(session, *(session.posargs or ["tests/core", *EMBEDDED]), without=f"wrappers {SERVERS}")
 
 
@@ -80,8 +85,7 @@ def quick(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Style: ruff."""
     session.install(*_groups("lint"))
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check", "--diff")
+    _ruff(session)
 
 
 @nox.session(python=NEWEST)
@@ -119,7 +123,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def long(session: nox.Session) -> None:
-    """Everything at full length on the newest Python: hundreds of kills, property tests with all their examples. Half an hour."""
+    """Everything at full length on the newest Python: hundreds of kills, property tests with all their examples."""
     session.install("-e", ".[all]", *_groups("test", "predecessor"))
     session.run("python", "-m", "tests.servers")
     _pytest(session, *session.posargs, KEYVALUE_TEST_LONG="1")
@@ -145,8 +149,8 @@ def _built(session: nox.Session) -> Path:
 def extras(session: nox.Session) -> None:
     """The built wheel with each extra alone, at the highest versions, and with all of them at the lowest: what they promise can be used."""
     (built,) = _built(session).glob("*.whl")
-    optional = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
-    required = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    required, optional = project["dependencies"], project["optional-dependencies"]
     program, temporary = Path("tests", "extras.py").resolve(), Path(session.create_tmp()).resolve()
     session.install("uv")
 

@@ -150,10 +150,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("runtime", mark.args if mark else runtimes.USUAL, indirect=True)
 
 
+def named_after(path: Path) -> str:
+    """Return what a file of tests is named after, as backends are spelled."""
+    return path.stem.removeprefix("test_").replace("_", "-")
+
+
 def backend_of(item: pytest.Item) -> str | None:
     """Return the backend that a test is about: its parameter, or the one that its file is named after."""
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    names = (parameters.get("backend"), item.path.stem.removeprefix("test_").replace("_", "-"))
+    names = (parameters.get("backend"), named_after(item.path))
     return next((name for name in names if name in backends.MAKERS), None)
 
 
@@ -176,9 +181,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByServer(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path, _, parameters = nodeid.partition("[")
-            stem = Path(path.partition("::")[0]).stem.removeprefix("test_").replace("_", "-")
-            if stem in SERVERS or stem == "testing":  # whose fixtures are for the module
-                return stem
+            name = named_after(Path(path.partition("::")[0]))
+            if name in SERVERS or name == "testing":  # its tests share what one long run found
+                return name
             named = re.search(rf"(?:^|-)({servers})(?:-|\]$)", parameters)
             return named[1] if named else nodeid
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from keyvalue.stores.null import NullStore
 from keyvalue.testing import Clock
 from keyvalue.wrappers.compression import CompressionWrapper
 from keyvalue.wrappers.passthrough_cache import PassthroughCacheWrapper
+from tests.interpreter import forks, returns_true_in_a_fork
 from tests.runtimes import Runtime
 from tests.scripted import DOWN, Gate, Hang, ScriptedStore, on_loops
 
@@ -196,8 +196,7 @@ async def test_many_keys_that_could_not_be_removed_become_one() -> None:
     assert cached.calls()[0] == [], "what has been cached since is trusted"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@forks
 def test_a_fork_does_not_trust_what_its_parent_does_not() -> None:
     cached = Cached()
 
@@ -208,10 +207,7 @@ def test_a_fork_does_not_trust_what_its_parent_does_not() -> None:
         await cached.kv.put("k", NEW)
 
     asyncio.run(main())
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if runtime_module.drive(cached.kv.get("k")) == NEW else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert returns_true_in_a_fork(lambda: runtime_module.drive(cached.kv.get("k")) == NEW)
 
 
 async def test_the_default_collection_is_one_by_either_name() -> None:

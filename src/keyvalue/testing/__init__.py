@@ -15,8 +15,8 @@ del trio  # one that is missing is reported here, rather than by every test that
 pytest.register_assert_rewrite(*(f"keyvalue.testing.{name}" for name in ("_suite", "_arguments", "_contract")))
 
 from keyvalue.testing._arguments import ArgumentContract  # noqa: E402 # asserts are rewritten on import
-from keyvalue.testing._clock import Clock  # noqa: E402 # likewise
-from keyvalue.testing._contract import StoreContract  # noqa: E402 # likewise
-from keyvalue.testing._runtime import Runtime, RuntimeName  # noqa: E402 # likewise
+from keyvalue.testing._clock import Clock  # noqa: E402 # as above
+from keyvalue.testing._contract import StoreContract  # noqa: E402 # as above
+from keyvalue.testing._runtime import Runtime, RuntimeName  # noqa: E402 # as above
 
 __all__ = ["ArgumentContract", "Clock", "Runtime", "RuntimeName", "StoreContract"]

@@ -24,8 +24,8 @@ __all__ = ["Suite", "assert_collections", "assert_keys", "at_once", "offers", "o
 
 
 def offers(kv: Any, method: str) -> bool:
-    """Return whether a store of either colour has one of the optional methods."""
-    # The protocols of both colours have the same names, which is what isinstance looks for.
+    """Return whether a store, asynchronous or synchronous, has one of the optional methods."""
+    # Asynchronous and synchronous protocols have the same methods, which is what isinstance looks for.
     return isinstance(kv.facade if isinstance(kv, Awaited) else kv, PROTOCOLS[method])
 
 

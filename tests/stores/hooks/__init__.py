@@ -19,12 +19,21 @@ from keyvalue.protocols import AsyncKeyValue
 from keyvalue.testing._suite import assert_collections, assert_keys, offers
 from tests.makers import MAKERS
 
-__all__ = ["NEVER", "SECRET", "Hooks", "document", "hooks_of", "use"]
+__all__ = ["DAMAGED_BYTES", "NEVER", "SECRET", "Hooks", "document", "hooks_of", "use"]
 
 SECRET = "hunter" + "2" * 5
 """What no error may show. Put together, so that no line of source in a traceback holds it."""
 NEVER = math.inf
 """As an expiry: there is none."""
+DAMAGED_BYTES: Mapping[str, bytes] = {
+    "no JSON": SECRET.encode(),
+    "no text": b"\xff",
+    "empty": b"",
+    "a list": b"[]",
+    "no value": b'{"version":1}',
+    "cut off": b'{"version":1,"value":{"a":"' + SECRET.encode(),
+}
+"""What can lie in place of an entry where a backend keeps its document as bytes; see `Hooks.damaged`."""
 
 
 def hooks_of(backend: str) -> Hooks:

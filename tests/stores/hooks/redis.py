@@ -11,7 +11,7 @@ import redis.asyncio
 
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.redis import RedisStore
-from tests.stores.hooks import NEVER, SECRET, Hooks, document
+from tests.stores.hooks import DAMAGED_BYTES, NEVER, SECRET, Hooks, document
 
 __all__ = ["HOOKS", "RespHooks"]
 
@@ -22,14 +22,7 @@ class RespHooks(Hooks):
     early = 0.001  # it counts in milliseconds
     reclaims = True
     misnamed = (("a", "elsewhere"),)
-    damaged: Mapping[str, bytes] = {
-        "no JSON": SECRET.encode(),
-        "no text": b"\xff",
-        "empty": b"",
-        "a list": b"[]",
-        "no value": b'{"version":1}',
-        "cut off": b'{"version":1,"value":{"a":"' + SECRET.encode(),
-    }
+    damaged = DAMAGED_BYTES
 
     def raw(self, url: str) -> Any:
         """Return a client to look behind the store's back."""
