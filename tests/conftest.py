@@ -213,17 +213,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
     tested = {backend for outcome in ("passed", "failed") for backend, _ in reports(outcome)}
     reasons = {**dict(reports("skipped")), **dict.fromkeys(WITHOUT, "left out by KEYVALUE_TEST_WITHOUT")}
-    untested = [backend for backend in backends.STORING if backend not in tested]
-    if not tested:
+    if not tested and not reasons:
         return
-    if not untested:
-        terminalreporter.write_line("All backends were tested.")
-        return
-    terminalreporter.write_line(f"Backends tested: {', '.join(backend for backend in backends.STORING if backend in tested)}.")
-    by_reason: dict[str, list[str]] = {}
-    for backend in untested:
-        by_reason.setdefault(reasons.get(backend, "no test selected"), []).append(backend)
-    for reason, names in by_reason.items():
+    untested: dict[str, list[str]] = {}
+    for backend in backends.STORING:
+        if backend not in tested:
+            untested.setdefault(reasons.get(backend, "no test selected"), []).append(backend)
+    said = ", ".join(backend for backend in backends.STORING if backend in tested) or "none"
+    terminalreporter.write_line(f"Backends tested: {said}." if untested else "All backends were tested.")
+    for reason, names in untested.items():
         terminalreporter.write_line(f"NOT TESTED: {', '.join(names)} ({reason}).", yellow=True)
     if not runtimes.NOTICES_BLOCKING:
         terminalreporter.write_line("NOT TESTED: blocking calls on the event loop (blockbuster is not installed).", yellow=True)

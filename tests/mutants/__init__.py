@@ -16,6 +16,7 @@ RUNTIME = "tests/core/test_runtime.py"
 BLOCKING = "tests/core/test_blocking.py"
 CANCELLATION = "tests/core/test_cancellation.py"
 CONTRACT = "tests/stores/test_contract.py"
+BACKENDS = "tests/stores/test_backends.py"
 BASE = "tests/wrappers/test_base.py"
 CACHE = "tests/wrappers/test_cache.py"
 COMPRESSION = "tests/wrappers/test_compression.py"
@@ -63,7 +64,14 @@ def _contract(words: str) -> tuple[str, ...]:
 
 
 def _store(name: str, words: str = "") -> tuple[str, ...]:
+    """Return the tests of a store's own, or those that have one of some words."""
     return (f"tests/stores/test_{name}.py", *(("-k", words) if words else ()))
+
+
+def _server(name: str, words: str = "") -> tuple[str, ...]:
+    """Likewise of a store over a network: with the themes that all of them share."""
+    own = f"(test_{name} or {name} and not cluster and not replicaset)"
+    return (f"tests/stores/test_{name}.py", BACKENDS, "-k", f"{own} and ({words})" if words else own)
 
 
 _OF_THE_CORE = (
@@ -93,7 +101,7 @@ _OF_THE_CORE = (
         f"{_CORE}/client.py",
         "client, self._sync = (None, self._sync) if self._given else (self._sync, None)",
         "client, self._sync = self._sync, None",
-        _store("redis"),
+        _server("redis"),
     ),
     Fault(
         "entry-reads-documents-of-newer-versions",
@@ -281,21 +289,21 @@ _OF_SERVERS = (
         f"{_STORES}/_resp.py",
         "str(max(1, ceil((entry.expires_at - now) * 1000)))",
         "str(max(1, int((entry.expires_at - now) * 1000)))",
-        _store("redis"),
+        _server("redis"),
     ),
     Fault(
         "redis-list-ends-at-an-empty-page",
         f"{_STORES}/redis.py",
         "                if int(cursor) == 0:\n                    break",
         "                if int(cursor) == 0 or not keys:\n                    break",
-        _store("redis"),
+        _server("redis"),
     ),
     Fault(
         "valkey-errors-call-refusals-unreachable",
         f"{_STORES}/valkey.py",
         'their rights"\n                return self._problem(StoreRefusedError,',
         'their rights"\n                return self._problem(StoreConnectionError,',
-        _store("valkey"),
+        _server("valkey"),
     ),
     Fault(
         "memcached-expiry-beyond-30-days",
@@ -330,14 +338,14 @@ _OF_SERVERS = (
         f"{_STORES}/dynamodb.py",
         'wanted = answer.get("UnprocessedKeys")',
         "wanted = None",
-        _store("dynamodb", "processed"),
+        _server("dynamodb", "processed"),
     ),
     Fault(
         "dynamodb-expiry-rounded-down",
         f"{_STORES}/_dynamodb.py",
         'item["ttl"] = {"N": str(ceil(entry.expires_at))}',
         'item["ttl"] = {"N": str(int(entry.expires_at))}',
-        _store("dynamodb", "time_to_live or expir"),
+        _server("dynamodb", "time_to_live or expir"),
     ),
     Fault(
         "elasticsearch-exchange-compares-nothing",
@@ -358,28 +366,28 @@ _OF_SERVERS = (
         f"{_STORES}/_keyring.py",
         "for backend in reversed(self._backends):",
         "for backend in self._backends:",
-        _store("keyring"),
+        _server("keyring"),
     ),
     Fault(
         "keyring-errors-call-a-locked-one-refused",
         f"{_STORES}/keyring.py",
         "(KeyringLocked, StoreConnectionError, _LOCKED)",
         "(KeyringLocked, StoreRefusedError, _LOCKED)",
-        _store("keyring"),
+        _server("keyring"),
     ),
     Fault(
         "vault-delete-keeps-versions",
         f"{_STORES}/_vault.py",
         'self._send("delete", self._path("metadata", name))',
         'self._send("delete", self._path("data", name))',
-        _store("vault", "version"),
+        _server("vault", "version"),
     ),
     Fault(
         "vault-errors-call-a-quota-refused",
         f"{_STORES}/vault.py",
         "(hvac.exceptions.RateLimitExceeded, StoreConnectionError,",
         "(hvac.exceptions.RateLimitExceeded, StoreRefusedError,",
-        _store("vault", "quota"),
+        _server("vault", "quota"),
     ),
 )
 

@@ -67,7 +67,8 @@ def try_fault(fault: Fault, tree: Path, seconds: float) -> Outcome:
         shutil.copytree(tree, copy, symlinks=True, ignore=shutil.ignore_patterns(".*", "__pycache__", "build"))
         text = (copy / fault.file).read_text(encoding="utf-8")
         (copy / fault.file).write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-        tests = [FORMER.get(one, f"tests/{Path(one).name}") if "/" in one and not (copy / one).exists() else one for one in fault.tests]
+        places = [FORMER.get(one, f"tests/{Path(one).name}") if "/" in one and not (copy / one).exists() else one for one in fault.tests]
+        tests = [one for one in places if "/" not in one or (copy / one).exists()]
         command = [sys.executable, *PYTEST, *tests]
         said = Path(directory, "said")
         environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
