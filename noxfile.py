@@ -17,12 +17,9 @@ os.environ.pop("PYTHONPATH", None)  # it may be how nox itself was found; what i
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 EXTRAS = tuple(sorted(nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]))
 ALL = tuple(extra for extra in EXTRAS if extra not in ("all", "testing"))  # what `all` has, by one name or another
-CLUSTERS = "redis-cluster valkey-cluster mongodb-replicaset"
-SERVERS = f"redis valkey memcached mongodb dynamodb elasticsearch keyring vault {CLUSTERS}"
 CONTRACTS = ["tests/stores/test_contract.py", "tests/stores/test_backends.py"]
-EMBEDDED = [
-    f"tests/stores/test_{name}.py" for name in ("contract", "memory", "simple", "files", "disk", "multi_disk", "filetree", "rocksdb")
-]
+STORES = ("contract", "memory", "simple", "files", "disk", "multi_disk", "filetree", "rocksdb")
+WITHOUT_SERVERS = ["tests/core", *(f"tests/stores/test_{name}.py" for name in STORES)]
 
 T = TypeVar("T")
 
@@ -54,7 +51,7 @@ def _groups(*names: str) -> list[str]:
     return list(nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *names))
 
 
-def _at_once(function: Callable[[T], object], items: Iterable[T]) -> None:
+def _run_concurrently(function: Callable[[T], object], items: Iterable[T]) -> None:
     """Call a function of each item, two at a time; most tools here use one core."""
     with ThreadPoolExecutor(2) as pool:
         for _ in pool.map(function, items):  # which raises what a call raised
@@ -78,7 +75,7 @@ def quick(session: nox.Session) -> None:
     """What to run while you work, in under a minute: ruff, the core, and the embedded stores. Needs nothing that pip can't install."""
     session.install("-e", ".[disk,filetree,memory,rocksdb]", *_groups("lint", "harness"), "pytest-xdist>=3.6")
     _ruff(session)
-    _pytest(session, *(session.posargs or ["tests/core", *EMBEDDED]), without=f"wrappers {SERVERS}")
+    _pytest(session, *(session.posargs or WITHOUT_SERVERS), without="wrappers servers")
 
 
 @nox.session
@@ -96,12 +93,12 @@ def types(session: nox.Session) -> None:
     # An environment of the contributor's own, `.venv`, may lack some of what is checked.
     check = ["basedpyright", "--pythonpath", str(Path(session.bin, "python"))]
     commands = [[*check, *session.posargs], ["mypy", "tests/typing"], ["basedpyright", "--verifytypes", "keyvalue", "--ignoreexternal"]]
-    _at_once(lambda command: session.run(*command), commands[:1] if session.posargs else commands)
+    _run_concurrently(lambda command: session.run(*command), commands[:1] if session.posargs else commands)
 
 
 @nox.session(python=INTERPRETERS)
 def tests(session: nox.Session) -> None:
-    """The tests: all on the newest Python, with coverage; the contracts on the oldest, with the lowest versions; else without servers."""
+    """The tests: all on the newest Python, with coverage; the contracts on the oldest, with the lowest versions; the quick set else."""
     oldest = session.python == OLDEST != NEWEST
     session.install("-e", ".[all]", *_groups("test", "predecessor"), *(["--resolution=lowest-direct"] if oldest else []))
     if os.environ.get("CI"):
@@ -116,16 +113,17 @@ def tests(session: nox.Session) -> None:
         # Only CI is sure to have all servers.
         session.run("coverage", "report", "--skip-covered", "--fail-under", "95" if os.environ.get("CI") else "0")
     elif oldest:  # the package with the server of Valkey is for later ones
-        _pytest(session, *CONTRACTS, "-k", "asyncio or direct", without=f"{CLUSTERS} valkey")
+        _pytest(session, *CONTRACTS, "-k", "not trio and not portal", without="redis-cluster valkey valkey-cluster mongodb-replicaset")
     else:
-        _pytest(session, "tests/core", *EMBEDDED, without=f"wrappers {SERVERS}")
+        _pytest(session, *WITHOUT_SERVERS, without="wrappers servers")
 
 
 @nox.session(python=NEWEST)
 def long(session: nox.Session) -> None:
     """Everything at full length on the newest Python: hundreds of kills, property tests with all their examples."""
     session.install("-e", ".[all]", *_groups("test", "predecessor"))
-    session.run("python", "-m", "tests.servers")
+    if os.environ.get("CI"):
+        session.run("python", "-m", "tests.servers")
     _pytest(session, *session.posargs, KEYVALUE_TEST_LONG="1")
 
 
@@ -136,7 +134,7 @@ def interop(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ["-n", "auto", "tests/interop"]))
 
 
-def _built(session: nox.Session) -> Path:
+def _build(session: nox.Session) -> Path:
     """Build the sdist, and from it the wheel, and return the directory that holds the two."""
     distribution = Path(session.create_tmp()).resolve() / "dist"
     shutil.rmtree(distribution, ignore_errors=True)
@@ -148,7 +146,7 @@ def _built(session: nox.Session) -> Path:
 @nox.session
 def extras(session: nox.Session) -> None:
     """The built wheel with each extra alone, at the highest versions, and with all of them at the lowest: what they promise can be used."""
-    (built,) = _built(session).glob("*.whl")
+    (built,) = _build(session).glob("*.whl")
     project = nox.project.load_toml("pyproject.toml")["project"]
     required, optional = project["dependencies"], project["optional-dependencies"]
     program, temporary = Path("tests", "extras.py").resolve(), Path(session.create_tmp()).resolve()
@@ -167,13 +165,13 @@ def extras(session: nox.Session) -> None:
         session.run("uv", "pip", "install", "--quiet", "--python", inside, f"--resolution={resolution}", *wanted)
         session.run(inside, "-I", str(program), extra, external=True)
 
-    _at_once(check, [*((extra, "highest") for extra in session.posargs or ["", *EXTRAS]), ("all", "lowest-direct")])
+    _run_concurrently(check, [*((extra, "highest") for extra in session.posargs or ["", *EXTRAS]), ("all", "lowest-direct")])
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The built sdist, and the wheel that is built from it: complete; the quickstart and the tests of memory run from the wheel."""
-    distribution = _built(session)
+    distribution = _build(session)
     session.install("twine")
     session.run("twine", "check", "--strict", *map(str, distribution.iterdir()))
     (built,) = distribution.glob("*.whl")

@@ -15,7 +15,9 @@ from tests import backends, makers, runtimes
 from tests.servers import case_insensitive
 from tests.servers.registry import SERVERS
 
-WITHOUT = os.environ.get("KEYVALUE_TEST_WITHOUT", "").split()
+GROUPS = {"wrappers": list(backends.WRAPPERS), "servers": list(SERVERS)}
+"""Names for several backends in `KEYVALUE_TEST_WITHOUT`."""
+WITHOUT = [backend for name in os.environ.get("KEYVALUE_TEST_WITHOUT", "").split() for backend in GROUPS.get(name, [name])]
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 # Nothing in this process, or in what it starts, may find the keyring of whoever runs it. `tests.servers.keyring` has one of its own.
@@ -130,6 +132,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if unknown := {*WITHOUT} - {*backends.MAKERS}:
+        known = ", ".join([*GROUPS, *backends.MAKERS])
+        raise pytest.UsageError(f"KEYVALUE_TEST_WITHOUT names {', '.join(sorted(unknown))}, which is not among {known}")
     if not config.pluginmanager.hasplugin("timeout"):
         config.addinivalue_line("markers", "timeout(seconds): ignored: pytest-timeout is not installed")
 
@@ -164,16 +169,15 @@ def backend_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what `KEYVALUE_TEST_WITHOUT` names: backends, and "wrappers" for the contract of the ready-made wrappers."""
-    without = {*WITHOUT, *(backends.WRAPPERS if "wrappers" in WITHOUT else ())}
-    items[:] = [item for item in items if backend_of(item) not in without]
+    """Leave out the backends that `KEYVALUE_TEST_WITHOUT` names."""
+    items[:] = [item for item in items if backend_of(item) not in WITHOUT]
     for item in items:
         item.user_properties.append(("backend", backend_of(item)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Have one worker run all tests of a server, so that each server starts once, the servers with most tests first."""
+    """Have one worker run all tests of a server, so that few servers start more than once, the servers with most tests first."""
     from xdist.scheduler import LoadScopeScheduling
 
     servers = "|".join(sorted(SERVERS, key=len, reverse=True))
@@ -205,14 +209,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which backends were tested, and why the others were not."""
 
-    def reports(outcome: str) -> Iterator[tuple[str, str]]:
+    def iter_reports(outcome: str) -> Iterator[tuple[str, str]]:
         for report in terminalreporter.getreports(outcome):
             backend = dict(getattr(report, "user_properties", ())).get("backend")  # a module skipped while it is collected has none
             if backend is not None:
                 yield backend, str(report.longrepr[2] if isinstance(report.longrepr, tuple) else "")
 
-    tested = {backend for outcome in ("passed", "failed") for backend, _ in reports(outcome)}
-    reasons = {**dict(reports("skipped")), **dict.fromkeys(WITHOUT, "left out by KEYVALUE_TEST_WITHOUT")}
+    tested = {backend for outcome in ("passed", "failed") for backend, _ in iter_reports(outcome)}
+    failed_to_start = dict.fromkeys((backend for backend, _ in iter_reports("error")), "could not be set up: see the errors")
+    reasons = {**dict(iter_reports("skipped")), **failed_to_start, **dict.fromkeys(WITHOUT, "left out by KEYVALUE_TEST_WITHOUT")}
     if not tested and not reasons:
         return
     untested: dict[str, list[str]] = {}

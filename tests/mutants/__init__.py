@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["FAULTS", "FORMER", "Fault"]
+__all__ = ["FAULTS", "Fault"]
 
 # Where the tests are.
 CODEC = "tests/core/test_codec.py"
@@ -28,14 +28,6 @@ OBSERVING = "tests/wrappers/test_observing.py"
 RETRY_TIMEOUT = "tests/wrappers/test_retry_timeout.py"
 ADAPTERS = "tests/adapters/test_adapters.py"
 SANITIZATION = "tests/legacy/test_sanitization.py"
-
-FORMER = {
-    **dict.fromkeys((CODEC, ENTRY), "tests/test_core.py"),
-    BASE: "tests/test_wrappers.py",
-    **dict.fromkeys((CACHE, FALLBACK, RETRY_TIMEOUT), "tests/test_faults.py"),
-    **dict.fromkeys((COMPRESSION, ENCRYPTION, LIMITS, NAMES, OBSERVING), "tests/test_purposes.py"),
-}
-"""Where the tests were in trees that have them all directly in `tests`, if not under the same name."""
 
 _CORE, _STORES, _WRAPPERS = "src/keyvalue/_core", "src/keyvalue/stores", "src/keyvalue/wrappers"
 
@@ -64,12 +56,12 @@ def _contract(words: str) -> tuple[str, ...]:
 
 
 def _store(name: str, words: str = "") -> tuple[str, ...]:
-    """Return the tests of a store's own, or those that have one of some words."""
+    """Return a store's own tests, or those whose names have one of some words."""
     return (f"tests/stores/test_{name}.py", *(("-k", words) if words else ()))
 
 
 def _server(name: str, words: str = "") -> tuple[str, ...]:
-    """Likewise of a store over a network: with the themes that all of them share."""
+    """Return the tests of a store with a server: its own, and the themes that all of these share."""
     own = f"(test_{name} or {name} and not cluster and not replicaset)"
     return (f"tests/stores/test_{name}.py", BACKENDS, "-k", f"{own} and ({words})" if words else own)
 
@@ -153,6 +145,20 @@ _OF_THE_CORE = (
         (COMPRESSION,),
     ),
     Fault(
+        "clock-of-the-machine",
+        f"{_CORE}/clock.py",
+        "from time import time as now",
+        "from time import monotonic as now",
+        _server("dynamodb", "time_to_live or expir"),
+    ),
+    Fault(
+        "extras-name-no-command",
+        f"{_CORE}/extras.py",
+        "{error}. Install what is missing with: pip install 'keyvalue[{extra}]'",
+        "{error}. Install what is missing",
+        ("tests/core/test_imports.py",),
+    ),
+    Fault(
         "joined-unescapes-in-the-wrong-order",
         f"{_CORE}/joined.py",
         "for plain, escaped in reversed(self._escapes):",
@@ -171,6 +177,13 @@ _OF_THE_CORE = (
         f"{_CORE}/typed.py",
         "put_many(keys, rows, collection=self._named(collection), ttl=ttl)",
         "put_many(keys, rows, collection=self._named(collection))",
+        (ADAPTERS,),
+    ),
+    Fault(
+        "raise-on-missing-ignores-bulk-reads",
+        "src/keyvalue/adapters/raise_on_missing.py",
+        '_require("ttl_many", collection, keys, [value is not None for value, _ in pairs])',
+        '_require("ttl_many", collection, keys, [True for value, _ in pairs])',
         (ADAPTERS,),
     ),
     Fault(
@@ -320,6 +333,20 @@ _OF_SERVERS = (
         _contract("memcached"),
     ),
     Fault(
+        "memcached-driver-keeps-a-lost-connection",
+        f"{_STORES}/_memcached.py",
+        "if connection is None or connection.is_lost:",
+        "if connection is None:",
+        _server("memcached"),
+    ),
+    Fault(
+        "mongodb-driver-rounds-expiry-down",
+        f"{_STORES}/_mongodb.py",
+        'dates["expires_at"] = DatetimeMS(_millis(expires_at))',
+        'dates["expires_at"] = DatetimeMS(floor(expires_at * 1000))',
+        _server("mongodb", "expir"),
+    ),
+    Fault(
         "mongodb-delete-counts-expired",
         f"{_STORES}/mongodb.py",
         'delete_many({**theirs, "$nor": gone})',
@@ -346,6 +373,13 @@ _OF_SERVERS = (
         'item["ttl"] = {"N": str(ceil(entry.expires_at))}',
         'item["ttl"] = {"N": str(int(entry.expires_at))}',
         _server("dynamodb", "time_to_live or expir"),
+    ),
+    Fault(
+        "elasticsearch-driver-reads-no-json",
+        f"{_STORES}/_elasticsearch.py",
+        'value = held["json"] if type(held.get("json")) is str else held.get("flattened")',
+        'value = held.get("flattened")',
+        _contract("elasticsearch and values_come_back"),
     ),
     Fault(
         "elasticsearch-exchange-compares-nothing",
@@ -468,6 +502,13 @@ _OF_WRAPPERS = (
         "for attempt in range(self.max_retries):",
         "for attempt in range(self.max_retries - 1):",
         (RETRY_TIMEOUT,),
+    ),
+    Fault(
+        "routing-takes-any-limit",
+        f"{_WRAPPERS}/routing.py",
+        "limit = arguments.limit_of(limit)",
+        "limit = limit or None",
+        _contract("routing and limits"),
     ),
     Fault(
         "routing-lists-what-is-routed-elsewhere",

@@ -1,10 +1,11 @@
-"""The contract, point by point, on every runtime: section by section what `docs/contract.md` says."""
+"""The contract of what a store keeps in its backend, section by section as `docs/contract.md` says it."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,10 @@ class StoreContract(ArgumentContract):
     The tests are plain functions, so they need no plugin for coroutines and get on with any. They use pytest's fixture `tmp_path` and the
     fixtures of this class, which a subclass may override. In the subclass, a fixture with `autouse=True` does what is to be done around
     each test, such as emptying a server.
-
-    Attributes:
-        persistent: Whether a store that is made in the same directory after the first one was closed has its entries. Default True.
     """
 
     persistent: bool = True
+    """Whether a store that is made in the same directory after the first one was closed has its entries. Default True."""
 
     def damage(self, directory: Path, collection: str, key: str) -> None:
         """Overwrite, in the backend, what a store keeps of an entry, by bytes that are no entry. Optional.
@@ -56,8 +55,6 @@ class StoreContract(ArgumentContract):
             collection: The collection of the entry, a short word.
             key: Its key, a short word.
         """
-
-    # Methods
 
     # Names
 
@@ -112,11 +109,13 @@ class StoreContract(ArgumentContract):
         """What is read equals what was put: the same types, keys in the same order, integers of any size and floats exactly."""
         keys = labels(VALUES)
         await kv.put_many(keys, VALUES)
+        wrong: dict[str, list[Any]] = {}
         for key, value, many in zip(keys, VALUES, await kv.get_many(keys), strict=True):
-            assert same(many, value)
-            assert same((await kv.ttl(key))[0], value)
             await kv.put("k", value)
-            assert same(await kv.get("k"), value)
+            found = [many, (await kv.ttl(key))[0], await kv.get("k")]
+            if not all(same(one, value) for one in found):
+                wrong[key] = [value, *found]
+        assert wrong == {}  # by the value's label: what was put, and what get_many, ttl and get returned
 
     @on_the_runtime
     async def test_values_are_never_shared(self, kv: Any) -> None:
@@ -309,14 +308,42 @@ class StoreContract(ArgumentContract):
     @on_the_runtime
     async def test_bulk_of_many(self, kv: Any) -> None:
         """A bulk call takes any number of keys, in any sequence."""
-        number = 30 if self.slow else 1201
-        keys = [f"key-{index}" for index in range(number)]
-        await kv.put_many(tuple(keys), tuple({"n": index} for index in range(number)), ttl=60)
-        assert await kv.get_many(keys) == [{"n": index} for index in range(number)]
-        await assert_keys(kv, keys)
-        assert await kv.delete_many([*keys, *keys]) == number
+        for number in (1, 30) if self.slow else (1, 100, 1201):
+            keys = [f"key-{index}" for index in range(number)]
+            await kv.put_many(tuple(keys), tuple({"n": index} for index in range(number)), ttl=60)
+            assert await kv.get_many(keys) == [{"n": index} for index in range(number)]
+            await assert_keys(kv, keys)
+            assert await kv.delete_many([*keys, *keys]) == number
 
     # Lifetime
+
+    @on_the_runtime
+    async def test_closing(self, kv: Any) -> None:
+        """Closing twice is fine. Every call after it raises StoreClosedError."""
+        await kv.put("k", {})
+        await kv.close()
+        await kv.close()
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: kv.get("k"),
+            lambda: kv.ttl("k"),
+            lambda: kv.put("k", {}),
+            lambda: kv.delete("k"),
+            lambda: kv.get_many([]),
+            lambda: kv.ttl_many(["k"]),
+            lambda: kv.put_many([], []),
+            lambda: kv.delete_many(["k"]),
+            lambda: kv.setup(),
+        ]
+        optional: dict[str, Callable[[], Awaitable[object]]] = {
+            "keys": lambda: kv.keys(),
+            "collections": lambda: kv.collections(),
+            "destroy": lambda: kv.destroy(),
+            "destroy_collection": lambda: kv.destroy_collection("c"),
+            "cull": lambda: kv.cull(),
+        }
+        for call in [*calls, *(call for method, call in optional.items() if offers(kv, method))]:
+            with pytest.raises(StoreClosedError, match="closed"):
+                await call()
 
     @on_the_runtime
     async def test_closing_before_use(self, runtime: Runtime, tmp_path: Path) -> None:
@@ -386,6 +413,29 @@ class StoreContract(ArgumentContract):
         await assert_keys(kv, [*keys, "shared"], "c")
 
     # Optional capabilities
+
+    @on_the_runtime
+    async def test_limits_of_listing(self, kv: Any) -> None:
+        """A `limit` caps a listing, which is complete without one. A negative one raises ValueError, one that is no int TypeError."""
+        await kv.put_many([f"k{index}" for index in range(5)], [{}] * 5)
+        await kv.put("k", {}, collection="other")
+        if offers(kv, "keys"):
+            assert await kv.keys(limit=0) == []
+            assert len(await kv.keys(limit=3)) == 3
+            assert len(set(await kv.keys(limit=100))) == 5
+            with pytest.raises(InvalidKeyError):
+                await kv.keys("")
+        if offers(kv, "collections"):
+            assert await kv.collections(limit=0) == []
+            assert len(await kv.collections(limit=1)) == 1
+            assert sorted(await kv.collections(limit=2)) == sorted([self.default_collection, "other"])
+        for method in ("keys", "collections"):
+            if offers(kv, method):
+                with pytest.raises(ValueError, match="negative"):
+                    await getattr(kv, method)(limit=-1)
+                for bad in ("1", 1.0, True):
+                    with pytest.raises(TypeError, match="limit"):
+                        await getattr(kv, method)(limit=bad)
 
     @on_the_runtime
     async def test_what_a_store_can_do_is_what_it_says(self, kv: Any) -> None:

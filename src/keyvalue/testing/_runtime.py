@@ -158,7 +158,7 @@ class Runtime:
     def guard(self) -> AbstractContextManager[object]:
         """Return what an event loop runs inside of; nothing by default.
 
-        It is there to be overridden, for example to have blocking calls raise. See the fixture `StoreContract.runtime`.
+        It is there to be overridden, for example to have blocking calls raise. See the fixture `ArgumentContract.runtime`.
         """
         return nullcontext()
 
