@@ -31,12 +31,7 @@ _IMPORTED = [__name__, "keyvalue.stores.disk", "keyvalue.stores.filetree", "keyv
 def child(work: Callable[..., None], *arguments: object) -> Generator[tuple[BaseProcess, Any], None, None]:
     """Run a function of this module in a process of its own, which is killed at the end of the block.
 
-    Args:
-        work: The function. Its first argument is the connection that it sends on.
-        arguments: Its other arguments.
-
-    Yields:
-        The process, and the connection to receive on.
+    Its first argument is the connection that it sends on. Yields the process, and the connection to receive on.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)

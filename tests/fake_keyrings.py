@@ -4,58 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from keyring.backend import KeyringBackend
 from keyring.backends.chainer import ChainerBackend
 from keyring.backends.Windows import DecodingCredential, WinVaultKeyring
 from keyring.errors import PasswordDeleteError
 
-__all__ = [
-    "LAST",
-    "PATIENCE",
-    "FakeCaseIgnoringKeyring",
-    "FakeChain",
-    "FakeKeyring",
-    "FakeReadOnlyKeyring",
-    "FakeWinVaultKeyring",
-    "FakeWindowsError",
-]
-
+T = TypeVar("T")
 
 PATIENCE = 20  # seconds after which a call that is held goes on, so that what waits for it wrongly does not wait for ever
 LAST: Any = -2  # the priority; a chain takes none below 1, and keyring's own that refuses everything has 0
 
 
 class FakeKeyring(KeyringBackend):
-    """A keyring in memory.
-
-    Attributes:
-        passwords: The passwords by service and user.
-        delay: Seconds that each call takes.
-        error: What each call raises.
-        is_held: Set when a call waits because of `holding`.
-        at_once: How many calls are under way.
-        most_at_once: How many there were at the same time, at most.
-        threads: The threads that calls were made in.
-    """
+    """A keyring in memory."""
 
     priority = LAST
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
-        self.passwords: dict[tuple[str, str], str] = {}
-        self.delay = 0.0
-        self.error: Exception | None = None
-        self.is_held = threading.Event()
-        self.at_once = 0
-        self.most_at_once = 0
-        self.threads: set[int] = set()
+        self.error = error  # what each call raises
+        self.passwords: dict[tuple[str, str], str] = {}  # by service and user
+        self.delay = 0.0  # seconds that each call takes
+        self.at_once = self.most_at_once = 0  # how many calls are under way, and how many there were at the same time
+        self.is_held, self._let_go = threading.Event(), threading.Event()  # the first is set when a call waits because of `holding`
         self._until_held = 0
-        self._let_go = threading.Event()
         self._lock = threading.Lock()
+
+    @property
+    def users(self) -> set[str]:
+        """The users that there are passwords of."""
+        return {user for _, user in self.passwords}
 
     @contextmanager
     def holding(self, after: int = 0) -> Generator[None, None, None]:
@@ -68,14 +50,12 @@ class FakeKeyring(KeyringBackend):
         finally:
             self._let_go.set()
 
-    @contextmanager
-    def _call(self) -> Generator[None, None, None]:
+    def _call(self, function: Callable[[tuple[str, str]], T], service: str, username: str) -> T:
         with self._lock:
             self._until_held -= 1
             is_held = self._until_held == 0
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
-            self.threads.add(threading.get_ident())
         try:
             time.sleep(self.delay)
             if is_held:
@@ -83,44 +63,31 @@ class FakeKeyring(KeyringBackend):
                 self._let_go.wait(PATIENCE)
             if self.error is not None:
                 raise self.error
-            yield
+            return function((service, username))
         finally:
             with self._lock:
                 self.at_once -= 1
 
     def get_password(self, service: str, username: str) -> str | None:
-        with self._call():
-            return self.passwords.get((service, username))
+        return self._call(self.passwords.get, service, username)
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        with self._call():
-            self.passwords[service, username] = password
+        self._call(lambda user: self.passwords.update({user: password}), service, username)
 
     def delete_password(self, service: str, username: str) -> None:
-        with self._call():
-            if self.passwords.pop((service, username), None) is None:
-                raise PasswordDeleteError("not found")
+        if self._call(lambda user: self.passwords.pop(user, None), service, username) is None:
+            raise PasswordDeleteError("not found")
 
 
 class FakeCaseIgnoringKeyring(FakeKeyring):
     """One that takes users whose names differ in case for one, as keyrings.alt's in files do."""
 
-    priority = LAST
-
-    def get_password(self, service: str, username: str) -> str | None:
-        return super().get_password(service, username.lower())
-
-    def set_password(self, service: str, username: str, password: str) -> None:
-        super().set_password(service, username.lower(), password)
-
-    def delete_password(self, service: str, username: str) -> None:
-        super().delete_password(service, username.lower())
+    def _call(self, function: Callable[[tuple[str, str]], T], service: str, username: str) -> T:
+        return super()._call(function, service, username.lower())
 
 
 class FakeReadOnlyKeyring(FakeKeyring):
     """One that can only be read, which is how those for package indexes are."""
-
-    priority = LAST
 
     def set_password(self, service: str, username: str, password: str) -> None:
         raise NotImplementedError
@@ -157,6 +124,10 @@ class FakeWinVaultKeyring(WinVaultKeyring):
     def __init__(self) -> None:
         super().__init__()
         self.vault: dict[str, DecodingCredential] = {}
+
+    @property
+    def users(self) -> set[str | None]:
+        return {credential["UserName"] for credential in self.vault.values()}
 
     def _read_credential(self, target: str) -> DecodingCredential | None:
         return self.vault.get(target.upper())

@@ -10,36 +10,30 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
-KEY_QUERY_VALUE, KEY_SET_VALUE, KEY_CREATE_SUB_KEY, KEY_ENUMERATE_SUB_KEYS, KEY_NOTIFY = 1, 2, 4, 8, 16
-KEY_READ = 0x20019
-KEY_WRITE = 0x20006
-KEY_ALL_ACCESS = 0xF003F
+T = TypeVar("T")
+
+KEY_QUERY_VALUE, KEY_SET_VALUE, KEY_CREATE_SUB_KEY, KEY_ENUMERATE_SUB_KEYS = 1, 2, 4, 8
+KEY_READ, KEY_WRITE, KEY_ALL_ACCESS = 0x20019, 0x20006, 0xF003F
 HKEY_CURRENT_USER = 0xFFFF_FFFF_8000_0001  # where Windows has 64 bits
 HKEY_LOCAL_MACHINE = 0xFFFF_FFFF_8000_0002
 REG_NONE, REG_SZ, REG_EXPAND_SZ, REG_BINARY, REG_DWORD, REG_MULTI_SZ, REG_QWORD = 0, 1, 2, 3, 4, 7, 11
 
 _LONGEST_KEY = 255
 _LONGEST_VALUE_NAME = 16_383
-_ERRORS: dict[int, tuple[type[OSError], int, str]] = {
-    2: (FileNotFoundError, 2, "The system cannot find the file specified"),
-    5: (PermissionError, 13, "Access is denied"),
-    6: (OSError, 9, "The handle is invalid"),
-    87: (OSError, 22, "The parameter is incorrect"),
-    161: (FileNotFoundError, 2, "The specified path is invalid"),
-    259: (OSError, 22, "No more data is available"),
-    1018: (OSError, 22, "Illegal operation attempted on a registry key that has been marked for deletion"),
-}
+_ERRNO = {2: 2, 5: 13, 6: 9, 161: 2}  # by Windows' number; 22 for others
+_TEXT, _NUMBER = (str, ""), (int, 0)
+_DATA = {REG_SZ: _TEXT, REG_EXPAND_SZ: _TEXT, REG_DWORD: _NUMBER, REG_QWORD: _NUMBER, REG_MULTI_SZ: (list, [])}
+"""The class of data by type, and what stands for none."""
 
 _everything = threading.RLock()
 _moments = count(133_000_000_000_000_000)
-_unclosed = 0
 
 
 @dataclass(eq=False)
@@ -55,28 +49,22 @@ class _Key:
         self.modified = next(_moments)
 
 
-_HIVES = {HKEY_CURRENT_USER: _Key("HKEY_CURRENT_USER"), HKEY_LOCAL_MACHINE: _Key("HKEY_LOCAL_MACHINE")}
-for _hive in _HIVES.values():
-    _hive.keys["SOFTWARE"] = _Key("Software")
+_HIVES = {hive: _Key("", {"SOFTWARE": _Key("Software")}) for hive in (HKEY_CURRENT_USER, HKEY_LOCAL_MACHINE)}
 
 
 class PyHKEY:
     """A handle."""
 
     def __init__(self, key: _Key, access: int) -> None:
-        global _unclosed  # noqa: PLW0603 # all handles of the process
+        if access & key.denied:
+            raise failure(5)
         self._key: _Key | None = key
         self._access = access
-        _unclosed += 1
+        _unclosed.add(self)
 
     def Close(self) -> None:
-        global _unclosed  # noqa: PLW0603 # likewise
-        with _everything:
-            _unclosed -= self._key is not None
-            self._key = None
-
-    def __bool__(self) -> bool:
-        return self._key is not None
+        self._key = None
+        _unclosed.discard(self)
 
     def __enter__(self) -> PyHKEY:
         return self
@@ -94,13 +82,15 @@ class PyHKEY:
         return self._key
 
 
+_unclosed: set[PyHKEY] = set()
+
+
 # What only the fake has.
 
 
 def failure(number: int) -> OSError:
     """Return the error that winreg raises for an error number of Windows."""
-    kind, errno, text = _ERRORS.get(number, (OSError, 22, "An error"))
-    error: Any = kind(errno, text)
+    error: Any = OSError(_ERRNO.get(number, 22), f"Windows' error {number}")
     error.winerror = number
     return error
 
@@ -118,8 +108,8 @@ def denying(hive: int, path: str, access: int) -> Generator[None, None, None]:
 
 
 def unclosed() -> int:
-    """Return how many handles nobody has closed, also of those that have been collected as garbage."""
-    return _unclosed
+    """Return how many handles nobody has closed, also of those that nobody has any more."""
+    return len(_unclosed)
 
 
 @contextmanager
@@ -139,27 +129,26 @@ def installed() -> Generator[None, None, None]:
 
 
 def OpenKey(key: Any, sub_key: str | None, reserved: int = 0, access: int = KEY_READ) -> PyHKEY:
-    with _everything:
-        found = _found(_key(key), _checked(sub_key))
+    with _alone_with(key) as here:
+        found = _found(here, _checked(sub_key))
         if found is None:
             raise failure(2)
-        return _opened(found, access)
+        return PyHKEY(found, access)
 
 
 def CreateKeyEx(key: Any, sub_key: str | None, reserved: int = 0, access: int = KEY_WRITE) -> PyHKEY:
-    with _everything:
-        here = _key(key)
+    with _alone_with(key) as place:
+        here = place
         for part in _parts(_checked(sub_key)):
             if _units(part) > _LONGEST_KEY:
                 raise failure(87)
-            below = here.keys.get(folded(part))
-            if below is None:
+            if folded(part) not in here.keys:
                 if here.denied & KEY_CREATE_SUB_KEY:
                     raise failure(5)
-                below = here.keys[folded(part)] = _Key(part)
+                here.keys[folded(part)] = _Key(part)
                 here.touch()
-            here = below
-        return _opened(here, access)
+            here = here.keys[folded(part)]
+        return PyHKEY(here, access)
 
 
 def CreateKey(key: Any, sub_key: str | None) -> PyHKEY:
@@ -167,9 +156,9 @@ def CreateKey(key: Any, sub_key: str | None) -> PyHKEY:
 
 
 def DeleteKey(key: Any, sub_key: str) -> None:
-    with _everything:
+    with _alone_with(key) as here:
         *above, last = _parts(_checked(sub_key))
-        parent = _found(_key(key), "\\".join(above))
+        parent = _found(here, "\\".join(above))
         found = parent and parent.keys.get(folded(last))
         if parent is None or found is None:
             raise failure(2)
@@ -181,81 +170,71 @@ def DeleteKey(key: Any, sub_key: str) -> None:
 
 
 def DeleteValue(key: Any, value: str | None) -> None:
-    with _everything:
-        here = _key(key, KEY_SET_VALUE)
+    with _alone_with(key, KEY_SET_VALUE) as here:
         if here.values.pop(folded(_checked(value)), None) is None:
             raise failure(2)
         here.touch()
 
 
 def EnumKey(key: Any, index: int) -> str:
-    with _everything:
-        keys = sorted(_key(key, KEY_ENUMERATE_SUB_KEYS).keys.items())
-        if not 0 <= index < len(keys):
-            raise failure(259)
-        return keys[index][1].name
+    with _alone_with(key, KEY_ENUMERATE_SUB_KEYS) as here:
+        return _at(index, [here.keys[name].name for name in sorted(here.keys)])
 
 
 def EnumValue(key: Any, index: int) -> tuple[str, Any, int]:
-    with _everything:
-        values = list(_key(key, KEY_QUERY_VALUE).values.values())
-        if not 0 <= index < len(values):
-            raise failure(259)
-        return values[index]
+    with _alone_with(key, KEY_QUERY_VALUE) as here:
+        return _at(index, list(here.values.values()))
 
 
 def QueryInfoKey(key: Any) -> tuple[int, int, int]:
-    with _everything:
-        here = _key(key, KEY_QUERY_VALUE)
+    with _alone_with(key, KEY_QUERY_VALUE) as here:
         return len(here.keys), len(here.values), here.modified
 
 
 def QueryValueEx(key: Any, name: str | None) -> tuple[Any, int]:
-    with _everything:
-        found = _key(key, KEY_QUERY_VALUE).values.get(folded(_checked(name)))
+    with _alone_with(key, KEY_QUERY_VALUE) as here:
+        found = here.values.get(folded(_checked(name)))
         if found is None:
             raise failure(2)
         return found[1:]
 
 
 def SetValueEx(key: Any, value_name: str | None, reserved: Any, type: int, value: Any) -> None:  # noqa: A002 # as in winreg
-    with _everything:
-        here = _key(key, KEY_SET_VALUE)
+    with _alone_with(key, KEY_SET_VALUE) as here:
         name = _checked(value_name)
         if _units(name) > _LONGEST_VALUE_NAME:
             raise failure(87)
-        was = here.values.get(folded(name))
-        here.values[folded(name)] = (was[0] if was else name, _converted(type, value), type)
+        first, *_ = here.values.get(folded(name), (name,))
+        here.values[folded(name)] = (first, _converted(type, value), type)
         here.touch()
 
 
-def _key(key: Any, access: int = 0) -> _Key:
-    if isinstance(key, PyHKEY):
-        return key.key_for(access)
-    if key not in _HIVES:
-        raise failure(6)
-    return _HIVES[key]
-
-
-def _opened(key: _Key, access: int) -> PyHKEY:
-    if access & key.denied:
-        raise failure(5)
-    return PyHKEY(key, access)
+@contextmanager
+def _alone_with(key: Any, access: int = 0) -> Generator[_Key, None, None]:
+    """Yield the key of a handle or a hive, while no other call goes on."""
+    with _everything:
+        if not isinstance(key, PyHKEY) and key not in _HIVES:
+            raise failure(6)
+        yield key.key_for(access) if isinstance(key, PyHKEY) else _HIVES[key]
 
 
 def _found(key: _Key, path: str) -> _Key | None:
+    found: _Key | None = key
     for part in _parts(path):
-        below = key.keys.get(folded(part))
-        if below is None:
-            return None
-        key = below
-    return key
+        found = found and found.keys.get(folded(part))
+    return found
 
 
 def _parts(path: str) -> Iterator[str]:
     if path.startswith("\\"):
         raise failure(161)
     return filter(None, path.split("\\"))
+
+
+def _at(index: int, things: Sequence[T]) -> T:
+    if not 0 <= index < len(things):
+        raise failure(259)
+    return things[index]
 
 
 def _checked(name: str | None) -> str:
@@ -282,16 +261,9 @@ def _units(name: str) -> int:
 
 
 def _converted(kind: int, value: Any) -> Any:
-    wanted: dict[int, tuple[type, ...]] = {
-        REG_SZ: (str,),
-        REG_EXPAND_SZ: (str,),
-        REG_DWORD: (int,),
-        REG_QWORD: (int,),
-        REG_MULTI_SZ: (list,),
-    }
-    types = wanted.get(kind, (bytes,))
+    wanted, nothing = _DATA.get(kind, (bytes, None))
     if value is None:
-        return {str: "", int: 0, list: [], bytes: None}[types[0]]
-    if not isinstance(value, types):
-        raise (TypeError if bytes in types else ValueError)("Could not convert the data to the specified type.")
-    return value.partition("\0")[0] if isinstance(value, str) else value or None if isinstance(value, bytes) else value
+        return nothing
+    if not isinstance(value, wanted):
+        raise (TypeError if wanted is bytes else ValueError)("Could not convert the data to the specified type.")
+    return value.partition("\0")[0] if isinstance(value, str) else value or nothing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -22,129 +21,71 @@ with fake_winreg.installed():
 Factory = Callable[..., AsyncKeyValue]
 
 
-def _disk(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.disk import DiskStore
-
-    return DiskStore(directory=where / "disk", **kwargs)
-
-
-def _multi_disk(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.disk import MultiDiskStore
-
-    return MultiDiskStore(base_directory=where / "multi-disk", **kwargs)
-
-
-def _filetree(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.filetree import FileTreeStore
-
-    return FileTreeStore(data_directory=where / "filetree", **kwargs)
-
-
-def _filetree_v1(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
-
-    strategies = {
-        "key_sanitization_strategy": FileTreeV1KeySanitizationStrategy(where),
-        "collection_sanitization_strategy": FileTreeV1CollectionSanitizationStrategy(where),
-    }
-    return FileTreeStore(data_directory=where / "filetree-v1", metadata_directory=where / "info", **strategies, **kwargs)
-
-
-def _rocksdb(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.rocksdb import RocksDBStore
-
-    return RocksDBStore(path=where / "rocksdb", **kwargs)
-
-
 def registry_path(where: Path) -> str:
     """Return the path in the registry that stands for a directory."""
     return f"Software\\keyvalue-tests\\{sha256(str(where).encode()).hexdigest()[:16]}"
 
 
-def _windows_registry(where: Path, _: str, **kwargs: Any) -> AsyncKeyValue:
-    return WindowsRegistryStore(registry_path=registry_path(where), **kwargs)
+def _maker(module: str, name: str, arguments: Callable[[Path, str], Mapping[str, Any]]) -> Factory:
+    """Return what makes stores of a class, with arguments that depend on the directory and the URL."""
+
+    def make(where: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
+        return getattr(import_module(f"keyvalue.stores.{module}"), name)(**arguments(where, url), **kwargs)
+
+    return make
 
 
-def _redis(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.redis import RedisStore
+def _filetree_v1(where: Path, _: str) -> Mapping[str, Any]:
+    from keyvalue.stores.filetree import FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
 
-    return RedisStore(url=url, **kwargs)
+    return {
+        "data_directory": where / "filetree-v1",
+        "metadata_directory": where / "info",
+        "key_sanitization_strategy": FileTreeV1KeySanitizationStrategy(where),
+        "collection_sanitization_strategy": FileTreeV1CollectionSanitizationStrategy(where),
+    }
 
 
-def _redis_cluster(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.redis import RedisStore
-
-    return RedisStore(url=url, cluster=True, **kwargs)
-
-
-def _valkey(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.valkey import ValkeyStore
-
+def _at_host_and_port(_: Path, url: str) -> Mapping[str, Any]:
     address = urlsplit(url)
-    return ValkeyStore(host=address.hostname or "", port=address.port or 0, **kwargs)
+    return {"host": address.hostname or "", "port": address.port or 0}
 
 
-def _dynamodb(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.dynamodb import DynamoDBStore
+def _dynamodb(_: Path, url: str) -> Mapping[str, Any]:
     from tests.servers.dynamodb import CREDENTIALS, TABLE
 
-    return DynamoDBStore(table_name=TABLE, endpoint_url=url, **CREDENTIALS, **kwargs)
+    return {"table_name": TABLE, "endpoint_url": url, **CREDENTIALS}
 
 
-def _memcached(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.memcached import MemcachedStore
-
-    address = urlsplit(url)
-    return MemcachedStore(host=address.hostname or "", port=address.port or 0, **kwargs)
-
-
-def _mongodb(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.mongodb import MongoDBStore
-
-    return MongoDBStore(url=url, **kwargs)
-
-
-def _elasticsearch(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.elasticsearch import ElasticsearchStore
-
-    return ElasticsearchStore(url=url, index_prefix="tests", **kwargs)
-
-
-def _keyring(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.keyring import KeyringStore
+def _keyring(_: Path, url: str) -> Mapping[str, Any]:
     from tests.servers.keyring import session_bus
 
     session_bus(url)
-    return KeyringStore(**kwargs)
+    return {}
 
 
-def _vault(_: Path, url: str, **kwargs: Any) -> AsyncKeyValue:
-    from keyvalue.stores.vault import VaultStore
-    from tests.servers.vault import TOKEN
-
-    return VaultStore(url=url, token=TOKEN, **kwargs)
-
+_mongodb = _maker("mongodb", "MongoDBStore", lambda _, url: {"url": url})
 
 MAKERS: Mapping[str, Factory] = {
     "memory": lambda *_, **kwargs: MemoryStore(**kwargs),
     "simple": lambda *_, **kwargs: SimpleStore(**kwargs),
-    "disk": _disk,
-    "multi-disk": _multi_disk,
-    "filetree": _filetree,
-    "filetree-v1": _filetree_v1,
-    "rocksdb": _rocksdb,
-    "windows-registry": _windows_registry,
-    "redis": _redis,
-    "redis-cluster": _redis_cluster,
-    "valkey": _valkey,
-    "valkey-cluster": partial(_valkey, cluster=True),
-    "dynamodb": _dynamodb,
-    "memcached": _memcached,
+    "disk": _maker("disk", "DiskStore", lambda where, _: {"directory": where / "disk"}),
+    "multi-disk": _maker("disk", "MultiDiskStore", lambda where, _: {"base_directory": where / "multi-disk"}),
+    "filetree": _maker("filetree", "FileTreeStore", lambda where, _: {"data_directory": where / "filetree"}),
+    "filetree-v1": _maker("filetree", "FileTreeStore", _filetree_v1),
+    "rocksdb": _maker("rocksdb", "RocksDBStore", lambda where, _: {"path": where / "rocksdb"}),
+    "windows-registry": lambda where, _, **kwargs: WindowsRegistryStore(registry_path=registry_path(where), **kwargs),
+    "redis": _maker("redis", "RedisStore", lambda _, url: {"url": url}),
+    "redis-cluster": _maker("redis", "RedisStore", lambda _, url: {"url": url, "cluster": True}),
+    "valkey": _maker("valkey", "ValkeyStore", _at_host_and_port),
+    "valkey-cluster": _maker("valkey", "ValkeyStore", lambda _, url: {**_at_host_and_port(_, url), "cluster": True}),
+    "dynamodb": _maker("dynamodb", "DynamoDBStore", _dynamodb),
+    "memcached": _maker("memcached", "MemcachedStore", _at_host_and_port),
     "mongodb": _mongodb,
     "mongodb-replicaset": _mongodb,
-    "elasticsearch": _elasticsearch,
-    "keyring": _keyring,
-    "vault": _vault,
+    "elasticsearch": _maker("elasticsearch", "ElasticsearchStore", lambda _, url: {"url": url, "index_prefix": "tests"}),
+    "keyring": _maker("keyring", "KeyringStore", _keyring),
+    "vault": _maker("vault", "VaultStore", lambda _, url: {"url": url, "token": import_module("tests.servers.vault").TOKEN}),
 }
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sqlite3
 import warnings
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, closing, contextmanager
-from datetime import datetime
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from tests import fake_winreg, makers
+from tests.stores.hooks import hooks_of
 
 Strategies = Literal["own", "its"]
 """The sanitization strategies of both stores: each library's own, or the predecessor's in both."""
@@ -27,35 +26,23 @@ class Data(NamedTuple):
         old: The predecessor's store.
         new: Ours.
         names: Returns the names that the backend has.
-        plant: Stores a document under the name that the predecessor gives to a collection and key joined by `::`.
+        plant: Stores the text of a document as that of a collection and key, where the predecessor puts it. Not on every backend.
     """
 
     old: Any
     new: Any
-    names: Callable[[], set[str]]
-    plant: Callable[[str, str], object]
+    names: Callable[[], set[Any]]
+    plant: Any = None
 
 
 class Both(NamedTuple):
-    """Makes two stores alike.
-
-    Attributes:
-        strategies: The strategies for names that they get, if any.
-        default_collection: Their default collection.
-    """
+    """Makes two stores alike: with strategies for names, if any, and with a default collection."""
 
     strategies: Strategies | None = None
     default_collection: str | None = None
 
     def __call__(self, module: str, name: str, *directory: Path, **kwargs: Any) -> tuple[Any, Any]:
-        """Return the predecessor's store and ours of the same name.
-
-        Args:
-            module: Where the store is, below `stores`.
-            name: The class.
-            directory: What its strategies are made with.
-            kwargs: What the stores are made with.
-        """
+        """Return the predecessor's store and ours of the same name. Their strategies, if any, are made with the directory."""
         with fake_winreg.installed(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the predecessor says that some stores are unstable
             ours = importlib.import_module(f"keyvalue.stores.{module}")
@@ -77,62 +64,49 @@ def _keys_in(directory: Path) -> set[str]:
         return {key for (key,) in connection.execute("SELECT key FROM Cache")}
 
 
-def _plant_in(directory: Path, name: str, text: str) -> None:
+def _disk(_: AsyncExitStack, both: Both, where: Path, __: str) -> Data:
     import diskcache
 
-    with diskcache.Cache(directory) as cache:
-        cache.set(name, text)
-
-
-@contextmanager
-def _disk(where: Path, _: str, both: Both) -> Generator[Data, None, None]:
     directory = where / "disk"
-    yield Data(*both("disk", "DiskStore", directory=directory), lambda: _keys_in(directory), partial(_plant_in, directory))
+
+    def plant(collection: str, key: str, text: str) -> None:
+        with diskcache.Cache(directory) as cache:
+            cache.set(f"{collection}::{key}", text)
+
+    return Data(*both("disk", "DiskStore", directory=directory), lambda: _keys_in(directory), plant)
 
 
-@contextmanager
-def _multi_disk(where: Path, _: str, both: Both) -> Generator[Data, None, None]:
+def _multi_disk(_: AsyncExitStack, both: Both, where: Path, __: str) -> Data:
     base = where / "multi-disk"
 
     def names() -> set[str]:
         return {f"{found.parent.name}/{key}" for found in base.glob("*/cache.db") for key in _keys_in(found.parent)}
 
-    def plant(name: str, text: str) -> None:
-        collection, _, key = name.partition("::")
-        _plant_in(base / collection, key, text)
-
-    yield Data(*both("disk", "MultiDiskStore", base_directory=base), names, plant)
+    return Data(*both("disk", "MultiDiskStore", base_directory=base), names)
 
 
-@contextmanager
-def _filetree(where: Path, _: str, both: Both) -> Generator[Data, None, None]:
+def _filetree(_: AsyncExitStack, both: Both, where: Path, __: str) -> Data:
     base = where / "filetree"
     base.mkdir()
 
     def names() -> set[str]:
         return {str(path.relative_to(base)) for path in base.glob("*/**/*.json") if not path.name.endswith("-info.json")}
 
-    def plant(name: str, text: str) -> None:
-        collection, _, key = name.partition("::")
-        (base / collection).mkdir(exist_ok=True)
-        (base / collection / f"{key}.json").write_text(text)
-
     metadata = where / "info" if both.strategies else None
-    yield Data(*both("filetree", "FileTreeStore", where, data_directory=base, metadata_directory=metadata), names, plant)
+    return Data(*both("filetree", "FileTreeStore", where, data_directory=base, metadata_directory=metadata), names)
 
 
-@contextmanager
-def _rocksdb(where: Path, _: str, both: Both) -> Generator[Data, None, None]:
+def _rocksdb(stack: AsyncExitStack, both: Both, where: Path, _: str) -> Data:
     from rocksdict import Rdict
 
     db = Rdict(str(where / "rocksdb"))
+    stack.callback(db.close)
     names = lambda: {str(name) for name in db.keys()}  # noqa: E731, SIM118 # an Rdict is no dict
-    yield Data(*both("rocksdb", "RocksDBStore", db=db), names, lambda name, text: db.put(name, text.encode()))
-    db.close()
+    stores = both("rocksdb", "RocksDBStore", db=db)
+    return Data(*stores, names, lambda collection, key, text: db.put(f"{collection}::{key}", text.encode()))
 
 
-@contextmanager
-def _windows_registry(where: Path, _: str, both: Both) -> Generator[Data, None, None]:
+def _windows_registry(_: AsyncExitStack, both: Both, where: Path, __: str) -> Data:
     path = makers.registry_path(where)
     stores = both("windows_registry", "WindowsRegistryStore", registry_path=path)
     winreg: Any = importlib.import_module("keyvalue.stores.windows_registry").winreg
@@ -145,123 +119,98 @@ def _windows_registry(where: Path, _: str, both: Both) -> Generator[Data, None, 
             found = [winreg.EnumValue(key, index)[0] for index in range(count)]
         return found + [f"{name}/{value}" for name in below for value in values(f"{path}\\{name}")]
 
-    def plant(name: str, text: str) -> None:
-        collection, _, key = name.partition("::")
+    def plant(collection: str, key: str, text: str) -> None:
         with winreg.CreateKeyEx(winreg.HKEY_CURRENT_USER, f"{path}\\{collection}") as opened:
             winreg.SetValueEx(opened, key, 0, winreg.REG_SZ, text)
 
-    yield Data(*stores, lambda: set(values(path)), plant)
+    return Data(*stores, lambda: set(values(path)), plant)
 
 
-@contextmanager
-def _redis(_: Path, url: str, both: Both) -> Generator[Data, None, None]:
+def _resp(stores: tuple[Any, Any], client: Any) -> Data:
+    names = lambda: {name.decode() for name in client.scan_iter("*")}  # noqa: E731
+    return Data(*stores, names, lambda collection, key, text: client.set(f"{collection}::{key}", text))
+
+
+def _redis(stack: AsyncExitStack, both: Both, _: Path, url: str) -> Data:
     import redis
 
-    with redis.Redis.from_url(url) as client:
-        yield Data(*both("redis", "RedisStore", url=url), lambda: _names_in(client), client.set)
+    return _resp(both("redis", "RedisStore", url=url), stack.enter_context(redis.Redis.from_url(url)))
 
 
-def _names_in(client: Any) -> set[str]:
-    return {name.decode() for name in client.scan_iter("*")}
+def _valkey(stack: AsyncExitStack, both: Both, _: Path, url: str, *, cluster: bool = False) -> Data:
+    import glide
+    import redis
+
+    where: Any = urlsplit(url)
+    kind: Any = glide.GlideClusterClientConfiguration if cluster else glide.GlideClientConfiguration
+    config = kind([glide.NodeAddress(where.hostname, where.port)], request_timeout=5000)
+    client: Any = (redis.RedisCluster if cluster else redis.Redis).from_url(url)
+    return _resp(both("valkey", "ValkeyStore", config=config), stack.enter_context(client))
 
 
-def _valkey(cluster: bool) -> Callable[[Path, str, Both], AbstractContextManager[Data]]:
-    @contextmanager
-    def opener(_: Path, url: str, both: Both) -> Generator[Data, None, None]:
-        import glide
-        import redis
-
-        where: Any = urlsplit(url)
-        kind: Any = glide.GlideClusterClientConfiguration if cluster else glide.GlideClientConfiguration
-        config = kind([glide.NodeAddress(where.hostname, where.port)], request_timeout=5000)
-        with (redis.RedisCluster if cluster else redis.Redis).from_url(url) as client:
-            yield Data(*both("valkey", "ValkeyStore", config=config), lambda: _names_in(client), client.set)
-
-    return opener
-
-
-@contextmanager
-def _memcached(_: Path, url: str, both: Both) -> Generator[Data, None, None]:
+def _memcached(_: AsyncExitStack, both: Both, __: Path, url: str) -> Data:
     from tests.servers.memcached import command, items
 
-    def plant(name: str, text: str) -> None:
-        command(url, f"set {name} 0 0 {len(text)}\r\n{text}".encode())
+    def plant(collection: str, key: str, text: str) -> None:
+        command(url, f"set {collection}::{key} 0 0 {len(text)}\r\n{text}".encode())
 
     where = urlsplit(url)
-    yield Data(*both("memcached", "MemcachedStore", host=where.hostname, port=where.port), lambda: set(items(url)), plant)
+    return Data(*both("memcached", "MemcachedStore", host=where.hostname, port=where.port), lambda: set(items(url)), plant)
 
 
-@contextmanager
-def _dynamodb(_: Path, url: str, both: Both) -> Generator[Data, None, None]:
-    from tests.servers.dynamodb import CREDENTIALS, TABLE, client
+def _dynamodb(_: AsyncExitStack, both: Both, __: Path, url: str) -> Data:
+    from tests.servers.dynamodb import CREDENTIALS, TABLE, shared_client
 
-    def names() -> set[str]:
-        items = there.scan(TableName=TABLE, ConsistentRead=True)["Items"]
-        return {f"{item['collection']['S']}::{item['key']['S']}" for item in items}
+    names = lambda: {f"{collection}::{key}" for _, collection, key in hooks_of("dynamodb").contents(url)}  # noqa: E731
 
-    def plant(name: str, text: str) -> None:
-        collection, _, key = name.partition("::")
-        there.put_item(TableName=TABLE, Item={"collection": {"S": collection}, "key": {"S": key}, "value": {"S": text}})
+    def plant(collection: str, key: str, text: str) -> None:
+        item = {"collection": {"S": collection}, "key": {"S": key}, "value": {"S": text}}
+        shared_client(url).put_item(TableName=TABLE, Item=item)
 
-    with closing(client(url)) as there:
-        yield Data(*both("dynamodb", "DynamoDBStore", table_name=TABLE, endpoint_url=url, **CREDENTIALS), names, plant)
+    return Data(*both("dynamodb", "DynamoDBStore", table_name=TABLE, endpoint_url=url, **CREDENTIALS), names, plant)
 
 
-@contextmanager
-def _mongodb(_: Path, url: str, both: Both) -> Generator[Data, None, None]:
+def _mongodb(stack: AsyncExitStack, both: Both, _: Path, url: str) -> Data:
     from pymongo import MongoClient
+
+    client: Any = stack.enter_context(MongoClient(url))
+    database = client["kv-store-adapter"]
 
     def names() -> set[str]:
         rows = [row for name in database.list_collection_names() for row in database[name].find()]
         return {f"{row['collection']}::{row['key']}" for row in rows}
 
-    def plant(name: str, text: str) -> None:
-        collection, _, key = name.partition("::")
-        fields = {field: value for field, value in json.loads(text).items() if value != ""}
-        dates = {field: datetime.fromisoformat(fields[field]) for field in ("created_at", "expires_at") if field in fields}
-        database[collection].insert_one({**fields, **dates, "collection": collection, "key": key, "value": {"object": fields["value"]}})
-
-    client: Any = MongoClient(url)
-    database = client["kv-store-adapter"]
-    with client:
-        yield Data(*both("mongodb", "MongoDBStore", url=url), names, plant)
+    return Data(*both("mongodb", "MongoDBStore", url=url), names)
 
 
-@contextmanager
-def _elasticsearch(_: Path, url: str, both: Both) -> Generator[Data, None, None]:
-    from elasticsearch import Elasticsearch
-
-    def names() -> set[str]:
-        client.indices.refresh(index="*")
-        return {f"{hit['_index']}/{hit['_id']}" for hit in client.search(index="*", size=1000)["hits"]["hits"]}
-
-    def plant(name: str, text: str) -> None:
-        raise NotImplementedError  # it takes no documents but those of its mapping
-
-    with Elasticsearch(url) as client:
-        yield Data(*both("elasticsearch", "ElasticsearchStore", url=url, index_prefix="KV"), names, plant)
+def _elasticsearch(_: AsyncExitStack, both: Both, __: Path, url: str) -> Data:
+    stores = both("elasticsearch", "ElasticsearchStore", url=url, index_prefix="KV")
+    return Data(*stores, lambda: {*hooks_of("elasticsearch").contents(url)})
 
 
-@contextmanager
-def _keyring(_: Path, url: str, both: Both) -> Generator[Data, None, None]:
+def _keyring(_: AsyncExitStack, both: Both, __: Path, url: str) -> Data:
     from tests.servers import keyring
 
     keyring.session_bus(url)
     stores = both("keyring", "KeyringStore")
-    yield Data(*stores, lambda: keyring.names(url), lambda name, text: keyring.plant(url, name, text.encode()))
+    return Data(
+        *stores, lambda: keyring.names(url), lambda collection, key, text: keyring.plant(url, f"{collection}::{key}", text.encode())
+    )
 
 
-@contextmanager
-def _vault(_: Path, url: str, both: Both) -> Generator[Data, None, None]:
+def _vault(stack: AsyncExitStack, both: Both, _: Path, url: str) -> Data:
     from tests.servers import vault
 
     client = vault.client(url)
-    plant = lambda name, text: client.secrets.kv.v2.create_or_update_secret(name, {"value": text})  # noqa: E731
-    yield Data(*both("vault", "VaultStore", url=url, token=vault.TOKEN), lambda: vault.names(client), plant)
-    client.adapter.close()
+    stack.callback(client.adapter.close)
+
+    def plant(collection: str, key: str, text: str) -> None:
+        client.secrets.kv.v2.create_or_update_secret(f"{collection}::{key}", {"value": text})
+
+    return Data(*both("vault", "VaultStore", url=url, token=vault.TOKEN), lambda: vault.names(client), plant)
 
 
-OPENERS: Mapping[str, Callable[[Path, str, Both], AbstractContextManager[Data]]] = {
+OPENERS: Mapping[str, Callable[[AsyncExitStack, Both, Path, str], Data]] = {
     "disk": _disk,
     "multi-disk": _multi_disk,
     "filetree": _filetree,
@@ -269,8 +218,8 @@ OPENERS: Mapping[str, Callable[[Path, str, Both], AbstractContextManager[Data]]]
     "rocksdb": _rocksdb,
     "windows-registry": _windows_registry,
     "redis": _redis,
-    "valkey": _valkey(cluster=False),
-    "valkey-cluster": _valkey(cluster=True),
+    "valkey": _valkey,
+    "valkey-cluster": partial(_valkey, cluster=True),
     "memcached": _memcached,
     "dynamodb": _dynamodb,
     "mongodb": _mongodb,
@@ -289,7 +238,7 @@ async def opened(
     """Open both libraries on a backend, in a directory or on a server without data."""
     both = Both(strategies or ("own" if backend == "filetree-v1" else None), default_collection)
     async with AsyncExitStack() as stack:
-        data = stack.enter_context(OPENERS[backend](where, url, both))
+        data = OPENERS[backend](stack, both, where, url)
         for store in (data.old, data.new):
             if hasattr(store, "__aenter__"):  # some of the predecessor's have nothing to close
                 await stack.enter_async_context(store)

@@ -18,23 +18,15 @@ _ABSTRACT = "unix:abstract="
 
 
 class Proxy:
-    """Forwards connections to a server, and can refuse them, drop them, hang, hold back what is sent and cut answers.
-
-    Attributes:
-        url: The server's URL, by way of the proxy.
-        delay: Seconds to hold back what a client sends next, once.
-        cuts: How many of the next answers to cut: the connection ends instead.
-        cut_after: How many bytes of such an answer come through.
-        bytewise: Whether answers come through byte by byte.
-        accepted: How many connections there have been.
-    """
+    """Forwards connections to a server, and can refuse them, drop them, hang, hold back what is sent and cut answers."""
 
     def __init__(self, url: str) -> None:
-        self.delay = 0.0
-        self.cuts = 0
-        self.cut_after = 0
-        self.bytewise = False
-        self.accepted = 0
+        self.url: str  # the server's URL, by way of the proxy
+        self.delay = 0.0  # seconds to hold back what a client sends next, once
+        self.cuts = 0  # how many of the next answers to cut: the connection ends instead
+        self.cut_after = 0  # how many bytes of such an answer come through
+        self.bytewise = False  # answers come through byte by byte
+        self.accepted = 0  # how many connections there have been
         self._target: Any
         self._address: Any
         if url.startswith(_ABSTRACT):

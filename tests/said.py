@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 __all__ = ["everything_said"]
 
@@ -14,8 +14,13 @@ def everything_said(error: BaseException) -> list[str]:
     return [*traceback.format_exception(error), *parts]
 
 
-def _chain_of(error: BaseException | None) -> Iterator[BaseException]:
-    if error is not None:
-        yield error
-        yield from _chain_of(error.__cause__)
-        yield from _chain_of(error.__context__)
+def _chain_of(error: BaseException) -> Iterable[BaseException]:
+    """Return an error and all causes and contexts behind it, each once: most are reached in several ways."""
+    found: dict[int, BaseException] = {}
+    left = [error]
+    while left:
+        one = left.pop()
+        if id(one) not in found:
+            found[id(one)] = one
+            left += [behind for behind in (one.__cause__, one.__context__) if behind is not None]
+    return found.values()

@@ -15,6 +15,24 @@ from keyvalue.protocols import AsyncKeyValue
 from keyvalue.wrappers.base import BaseWrapper, Operation
 
 DOWN = StoreConnectionError("The server is away")
+OLD, NEW = {"v": "old"}, {"v": "new"}
+
+CALLS: dict[str, Callable[[Any], Awaitable[object]]] = {
+    "put": lambda kv: kv.put("k", NEW),
+    "get": lambda kv: kv.get("k"),
+    "ttl": lambda kv: kv.ttl("k"),
+    "put_many": lambda kv: kv.put_many(["k", "l"], [NEW] * 2),
+    "get_many": lambda kv: kv.get_many(["k", "l"]),
+    "ttl_many": lambda kv: kv.ttl_many(["k", "l"]),
+    "delete_many": lambda kv: kv.delete_many(["k", "l"]),
+    "delete": lambda kv: kv.delete("k"),
+    "keys": lambda kv: kv.keys(),
+    "collections": lambda kv: kv.collections(),
+    "destroy_collection": lambda kv: kv.destroy_collection("default_collection"),
+    "destroy": lambda kv: kv.destroy(),
+    "cull": lambda kv: kv.cull(),
+}
+"""A call of each method, by its name."""
 
 
 class Hang(NamedTuple):
@@ -87,8 +105,7 @@ class ScriptedStore(BaseWrapper):
     async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         self.calls.append(operation.name)
         self.before()
-        takes_step = self.script and self.on in (None, operation.name)
-        step = self.script.pop(0) if takes_step else None
+        step = self.script.pop(0) if self.script and self.on in (None, operation.name) else None
         if isinstance(step, Exception):
             raise step
         if isinstance(step, Hang):

@@ -19,9 +19,9 @@ from keyvalue.protocols import AsyncEnumerateKeysProtocol
 from keyvalue.stores.base import BaseStore
 from tests.programs import PAGES, PROGRAMS
 from tests.servers.registry import SERVERS
+from tests.site import public_modules
 
 ROOT = Path(__file__).parent.parent
-
 
 RUNNER = """
 import gc, os, runpy, sys, traceback
@@ -102,12 +102,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @cache
 def stores() -> dict[str, type[BaseStore]]:
-    found: dict[str, type[BaseStore]] = {}
-    for path in sorted((ROOT / "src" / "keyvalue" / "stores").glob("*.py")):
-        if path.stem != "base" and not path.stem.startswith("_"):
-            module = importlib.import_module(f"keyvalue.stores.{path.stem}")
-            found.update({name: getattr(module, name) for name in module.__all__ if name.endswith("Store")})
-    return found
+    modules = [importlib.import_module(name) for name in sorted(public_modules()) if re.fullmatch(r"keyvalue\.stores\.(?!base)\w+", name)]
+    return {name: getattr(module, name) for module in modules for name in module.__all__ if name.endswith("Store")}
 
 
 def test_the_table_of_stores_says_what_the_classes_say() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from keyvalue import __version__
 from tests import extras, fake_winreg
+from tests.interpreter import run_fresh
 from tests.site import public_modules
 
 if sys.version_info >= (3, 11):
@@ -48,22 +48,20 @@ def test_every_extra_that_installs_something_is_named_by_the_error_of_what_needs
 
 def test_every_client_is_imported_inside_needs() -> None:
     """What `import keyvalue` installs is all that a module may import outside of it."""
-    program = (
-        "import sys, importlib\n"
-        "from keyvalue._core import extras\n"
-        "own = {'keyvalue', 'anyio', 'beartype', 'orjson', 'typing_extensions', 'sniffio', 'idna', 'exceptiongroup'}\n"
-        "class Refuses:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] not in own | sys.stdlib_module_names: raise ModuleNotFoundError(f'no {name}', name=name)\n"
-        "for module in sys.argv[1:]:\n"
-        "    sys.meta_path.insert(0, Refuses())\n"
-        "    try: importlib.import_module(module)\n"
-        "    except ImportError as error: print(module, error, sep=': ')\n"
-        "    del sys.meta_path[0]\n"
-    )
-    command = [sys.executable, "-c", program, *sorted(public_modules())]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "src").stdout.splitlines()
-    refused = dict(line.split(": ", 1) for line in lines)
+    program = f"""
+import sys, importlib
+from keyvalue._core import extras
+own = {{"keyvalue", "anyio", "beartype", "orjson", "typing_extensions", "sniffio", "idna", "exceptiongroup"}}
+class Refuses:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in own | sys.stdlib_module_names: raise ModuleNotFoundError(f"no {{name}}", name=name)
+for module in {sorted(public_modules())}:
+    sys.meta_path.insert(0, Refuses())
+    try: importlib.import_module(module)
+    except ImportError as error: print(module, error, sep=": ")
+    del sys.meta_path[0]
+"""
+    refused = dict(line.split(": ", 1) for line in run_fresh(program).splitlines())
     if sys.platform != "win32":
         assert "for Windows only" in refused.pop("keyvalue.stores.windows_registry")
     for module, message in refused.items():
@@ -73,10 +71,6 @@ def test_every_client_is_imported_inside_needs() -> None:
     assert stores <= set(refused)
     for module in stores:
         assert f"pip install 'keyvalue[{module.rpartition('.')[2]}]'" in refused[module], refused[module]
-
-
-def test_every_store_that_the_extras_session_knows_has_an_extra() -> None:
-    assert set(extras.STORES) <= set(EXTRAS)
 
 
 @pytest.mark.parametrize("name", sorted(public_modules()))

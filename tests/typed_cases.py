@@ -11,30 +11,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import pydantic.dataclasses
-from pydantic import (
-    AliasChoices,
-    AliasPath,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    HttpUrl,
-    Json,
-    PlainSerializer,
-    RootModel,
-    Secret,
-    SecretBytes,
-    SecretStr,
-    StringConstraints,
-    Tag,
-    TypeAdapter,
-    computed_field,
-    model_serializer,
-)
+from pydantic import BaseModel, ConfigDict, Field, RootModel, Secret, SecretBytes, SecretStr
 from typing_extensions import TypedDict
 
 T = TypeVar("T")
+Numbers = RootModel[list[int]]
+Root = RootModel[dict[str, Any]]
 
 
 class User(BaseModel):
@@ -52,7 +34,7 @@ class Area(BaseModel):
     width: int
     height: int
 
-    @computed_field
+    @pydantic.computed_field
     @property
     def area(self) -> int:
         return self.width * self.height
@@ -71,16 +53,13 @@ class Login(BaseModel):
     others: dict[str, SecretStr] = {}
 
 
-class Numbers(RootModel[list[int]]):
-    pass
-
-
-class Root(RootModel[dict[str, Any]]):
-    pass
-
-
 class Box(BaseModel, Generic[T]):
     content: T
+
+
+Hexed = Box[Annotated[int, pydantic.PlainSerializer(hex), pydantic.BeforeValidator(lambda value: int(str(value), 0))]]
+Doubled = Box[Annotated[str, pydantic.PlainSerializer(lambda text: text * 2)]]
+Excluded = Box[Annotated[int, Field(exclude=True)]]
 
 
 class Node(BaseModel):
@@ -98,16 +77,7 @@ class Dog(BaseModel):
     age: int = 1
 
 
-class Owner(BaseModel):
-    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
-    either: Cat | Dog | None = None
-
-
 class Small(BaseModel):
-    x: int = 0
-
-
-class Twin(BaseModel):
     x: int = 0
 
 
@@ -125,7 +95,7 @@ class Blob(BaseModel):
 class Written(BaseModel):
     point: tuple[int, int]
 
-    @model_serializer
+    @pydantic.model_serializer
     def text(self) -> str:
         return f"{self.point[0]},{self.point[1]}"
 
@@ -135,22 +105,9 @@ class Base64(BaseModel):
     data: bytes
 
 
-class Hexed(BaseModel):
-    number: Annotated[int, PlainSerializer(hex), BeforeValidator(lambda value: int(value, 16) if isinstance(value, str) else value)]
-
-
-class Doubled(BaseModel):
-    text: Annotated[str, PlainSerializer(lambda text: text * 2)]
-
-
 class Extras(BaseModel):
     model_config = ConfigDict(extra="allow")
     a: int
-
-
-class Excluded(BaseModel):
-    a: int
-    b: int = Field(exclude=True)
 
 
 class Swapped(BaseModel):
@@ -161,7 +118,7 @@ class Swapped(BaseModel):
 class Crossed(BaseModel):
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
     a: int = Field(alias="A")
-    b: dict[str, int] = Field(validation_alias=AliasChoices("B", AliasPath("a", 0)))
+    b: dict[str, int] = Field(validation_alias=pydantic.AliasChoices("B", pydantic.AliasPath("a", 0)))
 
 
 class CrossedDict(TypedDict):
@@ -181,7 +138,7 @@ def tag(value: Any) -> str:
     return "large" if isinstance(value, Large) or (isinstance(value, dict) and value.get("y")) else "small"  # pyright: ignore[reportUnknownMemberType]
 
 
-Tagged = Annotated[Annotated[Small, Tag("small")] | Annotated[Large, Tag("large")], Discriminator(tag)]
+Tagged = Annotated[Annotated[Small, pydantic.Tag("small")] | Annotated[Large, pydantic.Tag("large")], pydantic.Discriminator(tag)]
 
 
 class Colour(enum.Enum):
@@ -235,7 +192,6 @@ INNER = Inner(NOW, NOT_UTF8)
 
 KEPT: dict[str, tuple[Any, Any]] = {
     "model": (User, User(name="Ada", age=36)),
-    "list of models": (list[User], [User(name="Ada"), User(name="é 😀")]),
     "aliases": (Aliased, Aliased.model_validate({"userName": "Ada", "userAge": 36})),
     "computed field, no extras": (Area, Area(width=2, height=3)),
     "nested computed fields": (Areas, Areas(of=[Area(width=2, height=3)], by_name={"area": Area(width=1, height=1), "b": 5})),
@@ -251,20 +207,15 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "Optional model, None": (User | None, None),
     "None": (type(None), None),
     "root model": (Numbers, Numbers([1, 2])),
-    "root model of a dict": (Root, Root({"a": 1})),
     "generic": (Box[int], Box[int](content=1)),
-    "generic of a model": (Box[User], Box[User](content=User(name="Ada"))),
     "generic of bytes": (Box[bytes], Box[bytes](content=NOT_UTF8)),
     "generic dataclass": (Pair[datetime.date], Pair(NOW.date(), NOW.date())),
     "recursive": (Node, Node(name="a", children=[Node(name="b", children=[Node(name="c")])])),
     "union of scalars": (int | str, "3"),
-    "union of scalars, the other": (int | str, 3),
     "union of numbers": (int | float, 1.0),
     "union of models": (Small | Large, Large(x=1, y=2)),
-    "union of models, the smaller": (Small | Large, Small(x=1)),
     "union of dates": (datetime.date | datetime.datetime, NOW),
     "discriminated union": (Annotated[Cat | Dog, Field(discriminator="kind")], Dog(age=3)),
-    "fields with unions": (Owner, Owner(pet=Dog(), either=Cat(lives=1))),
     "dataclass": (Checked, Checked(1, NOT_UTF8)),
     "nested dataclasses": (Outer, Outer(INNER, [INNER, Inner(NOW, b"text")], {"a", "b"})),
     "dataclass that completes itself": (Started, Started(3)),
@@ -280,15 +231,14 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "naive time": (datetime.datetime, NOW.replace(tzinfo=None)),
     "decimal": (decimal.Decimal, decimal.Decimal("1.10")),
     "large integer": (int, 2**200),
-    "float": (float, 0.1 + 0.2),
     "UUID": (uuid.UUID, uuid.UUID(int=7)),
     "path": (pathlib.PurePosixPath, pathlib.PurePosixPath("/a/b")),
-    "URL": (HttpUrl, HttpUrl("https://example.org/a")),
+    "URL": (pydantic.HttpUrl, pydantic.HttpUrl("https://example.org/a")),
     "enum": (Colour, Colour.NUMBER),
     "named tuple": (Place, Place(1, 2)),
     "tuple": (tuple[int, str], (1, "a")),
     "dict with integer keys": (dict[int, Colour], {1: Colour.RED}),
-    "JSON": (Json[list[int]], [1]),
+    "JSON": (pydantic.Json[list[int]], [1]),
     "anything": (Any, {"a": [1, None, 1.5, {"b": True}]}),
     "a dict like an envelope": (dict[str, Any], {"items": [1]}),
     "a dict like marked bytes": (dict[str, Any], {"__keyvalue_bytes__": "YQ=="}),
@@ -299,8 +249,8 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "a dict of such aliases": (CrossedDict, {"a": 1, "b": 2}),
     "a discriminator of its own": (list[Tagged], [Large(x=1, y=2), Small(x=1)]),
     "a float that is whole": (list[float], [2**53]),
-    "a serializer and its validator": (Hexed, Hexed(number=255)),
-    "extras": (Extras, TypeAdapter(Extras).validate_python({"a": 1, "b": [1, "c"]})),
+    "a serializer and its validator": (Hexed, Hexed(content=255)),
+    "extras": (Extras, Extras.model_validate({"a": 1, "b": [1, "c"]})),
 }
 
 REFUSED: dict[str, tuple[Any, Any]] = {
@@ -308,7 +258,6 @@ REFUSED: dict[str, tuple[Any, Any]] = {
     "another model": (User, Small()),
     "a wrong scalar": (int, "1"),
     "another model within": (Box[User], Box[User].model_construct(content=Small())),
-    "another model of the same shape": (Small, Twin(x=1)),
     "a model in anything": (Any, Small()),
     "a model that was changed to hold anything": (User, User.model_construct(name=5)),
     "text or bytes": (str | bytes, b"a"),
@@ -316,10 +265,10 @@ REFUSED: dict[str, tuple[Any, Any]] = {
     "keys that JSON has not": (dict[tuple[int, int], str], {(1, 2): "a"}),
     "keys of bytes": (dict[bytes, int], {NOT_UTF8: 1}),
     "a serializer without a validator": (Written, Written(point=(1, 2))),
-    "a serializer that changes the value": (Doubled, Doubled(text="a")),
-    "a field that is excluded": (Excluded, Excluded(a=1, b=2)),
+    "a serializer that changes the value": (Doubled, Doubled(content="a")),
+    "a field that is excluded": (Excluded, Excluded(content=1)),
     "what a constructor changes": (Initialized, Initialized(n=1)),
-    "what a validation changes": (list[Annotated[str, StringConstraints(strip_whitespace=True)]], [" a "]),
+    "what a validation changes": (list[Annotated[str, pydantic.StringConstraints(strip_whitespace=True)]], [" a "]),
     "a discriminator that JSON misleads": (list[Tagged], [Large(x=1, y=0)]),
     "keys that a typed dict has not": (list[CrossedDict], [{"a": 1, "b": 2, "more": 1}]),
     "an integer that no float is": (list[float], [2**60 + 1]),

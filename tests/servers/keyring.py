@@ -82,14 +82,13 @@ def _connect_and_greet() -> Any:
 @contextmanager
 def private_bus(address: str) -> Generator[None, None, None]:
     """Run a bus, without any service on it."""
-    environment = {"PATH": os.environ["PATH"]}
 
     def command(where: str) -> list[str]:
         config = Path(where, "bus.conf")
         config.write_text(CONFIG.format(address=address))
         return ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile"]
 
-    with process(command, partial(_answers, address), environment=environment, quiet=True):
+    with process(command, partial(_answers, address), environment={"PATH": os.environ["PATH"]}, quiet=True):
         yield
 
 
@@ -97,12 +96,12 @@ def private_bus(address: str) -> Generator[None, None, None]:
 def daemon(address: str, directory: str) -> Generator[Running, None, None]:
     """Run a keyring on a bus, which keeps what it holds in a directory."""
     Path(directory).chmod(0o700)  # as its runtime directory must be
-
     command = ["gnome-keyring-daemon", "--foreground", "--unlock", "--components=secrets"]
     environment = {"PATH": os.environ["PATH"], "HOME": directory, "XDG_RUNTIME_DIR": directory, "DBUS_SESSION_BUS_ADDRESS": address}
     environment |= {f"XDG_{kind}_HOME": os.path.join(directory, kind.lower()) for kind in ("DATA", "CONFIG", "CACHE")}
-    options: Any = {"directory": directory, "environment": environment, "standard_input": PASSWORD, "quiet": True}
-    with process(lambda _: command, partial(_is_unlocked, address), **options) as running:
+    with process(
+        lambda _: command, partial(_is_unlocked, address), directory=directory, environment=environment, standard_input=PASSWORD, quiet=True
+    ) as running:
         yield Running(address, running)
 
 
@@ -116,10 +115,7 @@ def _private(port: int, directory: str) -> Generator[Running, None, None]:
 @contextmanager
 def _start() -> Generator[str, None, None]:
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a put writes all of the keyring to the disk
-    with (
-        tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True) as directory,
-        _private(free_port(), directory) as running,
-    ):
+    with tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True) as directory, _private(free_port(), directory) as running:
         yield running.url
 
 

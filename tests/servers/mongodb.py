@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 
 from tests.servers import Running, Server, await_answer, free_port, process
 
-__all__ = ["MONGODB", "MONGODB_REPLICA_SET", "mongod", "private_server", "replica_set"]
+__all__ = ["MONGODB", "MONGODB_REPLICASET", "mongod", "private_server", "replica_set"]
 
 
 def mongod() -> str | None:
@@ -99,4 +99,4 @@ def _empty(url: str) -> None:
 
 
 MONGODB = Server("mongodb", _absent, _start, _empty, lambda port, directory: private_server(port=port, directory=directory))
-MONGODB_REPLICA_SET = Server("mongodb-replicaset", _absent, lambda: _start(replica_set), _empty, replica_set)
+MONGODB_REPLICASET = Server("mongodb-replicaset", _absent, lambda: _start(replica_set), _empty, replica_set)

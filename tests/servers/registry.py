@@ -30,8 +30,7 @@ class _Servers(Mapping[str, Server]):
         self._modules = modules
 
     def __getitem__(self, name: str) -> Server:
-        constant = name.upper().replace("-", "_").replace("REPLICASET", "REPLICA_SET")
-        return getattr(import_module(f"tests.servers.{self._modules[name]}"), constant)
+        return getattr(import_module(f"tests.servers.{self._modules[name]}"), name.upper().replace("-", "_"))
 
     def __contains__(self, name: object) -> bool:
         return name in self._modules

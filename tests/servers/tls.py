@@ -14,28 +14,11 @@ from cryptography.x509.oid import NameOID
 
 __all__ = ["Files", "write_files"]
 
-
-_KEY_USAGE = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
+_SIGNS = x509.KeyUsage(False, False, False, False, False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False)
 
 
 class Files(NamedTuple):
-    """What a server that speaks TLS needs, and its clients too.
-
-    Attributes:
-        authority: Who vouches for the certificate.
-        certificate: A certificate for 127.0.0.1.
-        key: Its key.
-    """
+    """What a server that speaks TLS needs, and its clients too: who vouches for its certificate, this, for 127.0.0.1, and its key."""
 
     authority: Path
     certificate: Path
@@ -47,7 +30,7 @@ def write_files(directory: Path) -> Files:
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer, subject = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("tests", "server"))
     authority = _builder(issuer, issuer, authority_key).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    authority = authority.add_extension(_KEY_USAGE, critical=True)
+    authority = authority.add_extension(_SIGNS, critical=True)
     vouched = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))])
     certificate = _builder(subject, issuer, key).add_extension(address, critical=False).add_extension(vouched, critical=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from hvac.exceptions import InvalidPath, InvalidRequest, VaultError
 from tests.servers import Running, Server, await_answer, free_port, process
 from tests.servers.tls import Files
 
-__all__ = ["TOKEN", "VAULT", "client", "mounted", "names", "private_server"]
+__all__ = ["TOKEN", "VAULT", "client", "mounted", "names", "opened", "plant", "private_server"]
 
 TOKEN = "root"
 """The token of the tests, which may do everything."""
@@ -33,10 +33,23 @@ def client(url: str, token: str | None = TOKEN, **options: Any) -> Any:
     return hvac.Client(url, token=token, timeout=60, **options)
 
 
-def mounted(there: Any, path: str = "secret", **options: Any) -> None:
-    """Mount a KV engine, of version 2 if nothing else is said, and wait until it can be used."""
-    version = options.pop("version", "2")
-    there.sys.enable_secrets_engine("kv", path=path, options={"version": version}, config=options)
+@contextmanager
+def opened(url: str, token: str | None = TOKEN, **options: Any) -> Generator[Any, None, None]:
+    """Yield a client of a server, and close its connections."""
+    there = client(url, token, **options)
+    with closing(there.adapter):
+        yield there
+
+
+def plant(url: str, name: str, data: Mapping[str, Any]) -> None:
+    """Store a secret of any form."""
+    with opened(url) as there:
+        there.secrets.kv.v2.create_or_update_secret(name, data)
+
+
+def mounted(there: Any, path: str = "secret", version: str = "2") -> None:
+    """Mount a KV engine, and wait until it can be used."""
+    there.sys.enable_secrets_engine("kv", path=path, options={"version": version})
 
     def answers() -> bool:
         try:
@@ -80,20 +93,19 @@ def private_server(
 
     def command(where: str) -> list[str]:
         listeners: list[Any] = []
+        options = [f"-config={where}/configuration.json", "-log-level=error"]
         if tls is not None:
             listeners.append(listener(tls[0], tls_cert_file=str(tls[1].certificate), tls_key_file=str(tls[1].key)))
         if directory is None:
-            options = ["-dev", f"-dev-listen-address=127.0.0.1:{port}", f"-dev-root-token-id={TOKEN}", "-dev-no-store-token"]
-            content: dict[str, Any] = {}
+            options += ["-dev", f"-dev-listen-address=127.0.0.1:{port}", f"-dev-root-token-id={TOKEN}", "-dev-no-store-token"]
+            configuration: dict[str, Any] = {"listener": listeners} if listeners else {}
         else:
-            options = []
-            content = {**_CONFIGURATION, "api_addr": url, "cluster_addr": f"http://127.0.0.1:{free_port()}"}
             listeners.append(listener(port, tls_disable=True))
-        configuration = Path(where, "configuration.json")
-        configuration.write_text(json.dumps({**content, **({"listener": listeners} if listeners else {})}))
-        return [_program() or "", "server", *options, f"-config={configuration}", "-log-level=error"]
+            configuration = {**_CONFIGURATION, "api_addr": url, "cluster_addr": f"http://127.0.0.1:{free_port()}", "listener": listeners}
+        Path(where, "configuration.json").write_text(json.dumps(configuration))
+        return [_program() or "", "server", *options]
 
-    with process(command, lambda: _is_up(url), directory=directory) as running, closing(client(url).adapter):
+    with process(command, lambda: _is_up(url), directory=directory) as running:
         if directory is not None and not _health(url)["initialized"]:
             _initialize(url)
         await_answer(lambda: _is_active(url), url)
@@ -101,12 +113,10 @@ def private_server(
 
 
 def _initialize(url: str) -> None:
-    with closing(client(url, token="").adapter) as adapter:
-        adapter.token = adapter.put("/v1/sys/init", json={"recovery_shares": 1, "recovery_threshold": 1})["root_token"]
+    with opened(url, token="") as there:
+        there.token = there.adapter.put("/v1/sys/init", json={"recovery_shares": 1, "recovery_threshold": 1})["root_token"]
         await_answer(lambda: _is_active(url), url)
-        adapter.post("/v1/auth/token/create", json={"id": TOKEN, "policies": ["root"]})
-    there = client(url)
-    with closing(there.adapter):
+        there.auth.token.create(id=TOKEN, policies=["root"])
         mounted(there)
 
 
@@ -140,8 +150,7 @@ def _absent() -> str | None:
 
 
 def _empty(url: str) -> None:
-    there = client(url)
-    with closing(there.adapter):
+    with opened(url) as there:
         mounts = there.sys.list_mounted_secrets_engines()["data"]
         for path, mount in mounts.items():
             if mount["type"] == "kv" and path != "secret/":

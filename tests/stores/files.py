@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-__all__ = ["EXPLODED", "Bomb", "open_files", "plant", "row_count", "side_files", "sql"]
+from keyvalue.blocking import BlockingKeyValue
+from tests import backends
+
+__all__ = ["EXPLODED", "Bomb", "open_files", "opened", "plant", "row_count", "side_files", "sql"]
 
 
 EXPLODED: list[bool] = []
@@ -26,6 +29,11 @@ class Bomb:
 
     def __reduce__(self) -> Any:
         return _explode, ()
+
+
+def opened(backend: str, where: Path) -> Any:
+    """Return a façade over a new store of a backend, to be entered."""
+    return BlockingKeyValue(backends.MAKERS[backend](where, ""))
 
 
 def open_files(directory: Path) -> list[str]:

@@ -9,8 +9,7 @@ import gc
 import json
 import os
 import sqlite3
-from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,10 +31,8 @@ ADVICE = "is the directory writable, and what lies in it a database of diskcache
 MIB = 2**20
 
 
-@contextmanager
-def opened(directory: Path, **kwargs: Any) -> Generator[Any, None, None]:
-    with BlockingKeyValue(DiskStore(directory=directory, **kwargs)) as kv:
-        yield kv
+def opened(directory: Path, **kwargs: Any) -> Any:
+    return BlockingKeyValue(DiskStore(directory=directory, **kwargs))
 
 
 # Directories and databases that can't be used

@@ -17,20 +17,16 @@ import orjson
 import pytest
 
 from keyvalue._core import codec
-from keyvalue.blocking import BlockingKeyValue
 from keyvalue.testing._suite import at_once
 from tests import backends
 from tests.budget import scaled
 from tests.children import FULL, child, fill_the_disk, put_until_step, write_until_killed
 from tests.runtimes import Runtime
+from tests.stores.files import opened
 
 KILLS = scaled(10, 50)
 ALWAYS_WHOLE = ("disk", "multi-disk", "filetree", "rocksdb")
 """The backends that have the old entry or the new one, whatever happens."""
-
-
-def opened(backend: str, where: Path) -> Any:
-    return BlockingKeyValue(backends.MAKERS[backend](where, ""))
 
 
 # Kills

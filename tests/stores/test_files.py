@@ -11,7 +11,7 @@ import pickle
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,12 @@ from keyvalue.testing._runtime import Awaited, step
 from tests import backends
 from tests.budget import scaled
 from tests.runtimes import Runtime
-from tests.stores.files import EXPLODED, Bomb, open_files, side_files, sql
+from tests.stores.files import EXPLODED, Bomb, open_files, opened, side_files, sql
 
 LARGE = {"text": "secret" + os.urandom(50_000).hex()}  # diskcache puts it into a file of its own, compressed or not
 
 SHARED = ("disk", "multi-disk", "filetree")
 """Those of which two stores can be open on the same directory."""
-
-
-def opened(backend: str, where: Path, **options: Any) -> Any:
-    return BlockingKeyValue(backends.MAKERS[backend](where, "", **options))
 
 
 # The directory
@@ -56,14 +52,9 @@ KINDS: Mapping[str, tuple[Callable[..., Any], str, str]] = {
 """The class, its directory, and what may be given instead."""
 
 
-@contextmanager
-def given(backend: str, where: Path, **options: Any) -> Generator[Any, None, None]:
-    """Yield what may be given instead of a directory; for MultiDiskStore a class."""
-    client: Any = {"disk": diskcache.Cache, "rocksdb": Rdict}[backend](str(where), **options)
-    try:
-        yield client
-    finally:
-        client.close()
+def given(backend: str, where: Path, **options: Any) -> closing[Any]:
+    """Return what may be given instead of a directory, to be closed."""
+    return closing({"disk": diskcache.Cache, "rocksdb": Rdict}[backend](str(where), **options))
 
 
 @pytest.mark.backends(*KINDS)

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,10 +25,8 @@ DOCUMENT = {"value": {"theirs": True}, "created_at": "2026-01-01T00:00:00+00:00"
 AN_HOUR = 3600
 
 
-@contextmanager
-def opened(directory: Path, **kwargs: Any) -> Generator[Any, None, None]:
-    with BlockingKeyValue(FileTreeStore(data_directory=directory, **kwargs)) as kv:
-        yield kv
+def opened(directory: Path, **kwargs: Any) -> Any:
+    return BlockingKeyValue(FileTreeStore(data_directory=directory, **kwargs))
 
 
 def v1(directory: Path) -> dict[str, Any]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
-import anyio
 import pytest
-from bson.codec_options import CodecOptions
 from dns import asyncresolver, resolver
 from pymongo import AsyncMongoClient, MongoClient, errors, monitoring
 from pymongo.collection import Collection
@@ -26,32 +24,22 @@ from keyvalue.stores import mongodb as module
 from keyvalue.stores.mongodb import MongoDBStore, MongoDBV1CollectionSanitizationStrategy
 from keyvalue.testing import Clock
 from keyvalue.testing._samples import nested, same
-from keyvalue.testing._suite import assert_collections, assert_keys
+from keyvalue.testing._suite import assert_collections, assert_keys, at_once
 from tests.budget import scaled
+from tests.conftest import unavailable
 from tests.runtimes import Runtime
-from tests.said import everything_said
 from tests.servers import free_port
 from tests.servers import mongodb as servers
+from tests.stores.hooks import PASSWORD, SECRET, assert_raised
+from tests.stores.hooks.mongodb import DATABASE
 
-pytestmark = pytest.mark.runtimes("asyncio")
-SECRET = "hunter" + "2" * 5  # put together, so that no line of source in a traceback holds it
-
-
-@pytest.fixture
-def url(empty_server: Any) -> str:
-    return empty_server("mongodb")
+pytestmark = [pytest.mark.backends("mongodb"), pytest.mark.runtimes("asyncio")]
 
 
 @pytest.fixture
-def raw(url: str) -> Generator[Any, None, None]:
+def raw(raw: Any) -> Any:
     """The database, to look behind the store's back."""
-    with MongoClient[Any](url) as client:
-        yield client.get_database("kv-store-adapter", CodecOptions(tz_aware=True))
-
-
-@pytest.fixture
-def kv(runtime: Runtime, url: str) -> Any:
-    return runtime.adapt(MongoDBStore(url=url))
+    return raw[DATABASE]
 
 
 # Connecting
@@ -65,17 +53,8 @@ async def test_a_name_that_can_not_be_looked_up(runtime: Runtime, monkeypatch: p
     monkeypatch.setattr(resolver, "resolve", resolve)
     monkeypatch.setattr(asyncresolver, "resolve", resolve)
     kv = runtime.adapt(MongoDBStore(url=f"mongodb+srv://u:{SECRET}@nowhere.example.com"))
-    for call in (lambda: kv.get("k"), lambda: kv.put("k", {})):
-        with pytest.raises(StoreConnectionError, match="could not look up the server; is the name right") as caught:
-            await call()
-        assert SECRET not in "".join(everything_said(caught.value))
-
-
-def test_what_is_missing_is_named() -> None:
-    program = "import sys; sys.modules.update(pymongo=None, bson=None); import keyvalue.stores.mongodb"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
-    assert "ImportError: import of pymongo halted" in ended.stderr
-    assert "keyvalue[mongodb]" in ended.stderr
+    message = "could not look up the server; is the name right"
+    await assert_raised(StoreConnectionError, message, lambda: kv.get("k"), lambda: kv.put("k", {}))
 
 
 async def test_the_options_of_a_url_count_more(runtime: Runtime, url: str) -> None:
@@ -89,19 +68,16 @@ async def test_the_options_of_a_url_count_more(runtime: Runtime, url: str) -> No
     assert await runtime.eventually(lambda: kv.get("k")) == {"a": 1}
 
 
-PASSWORD = "p@s/" + "wo%rd:#" + SECRET
-
-
 @pytest.fixture(scope="module")
 def guarded() -> Generator[str, None, None]:
     """A server that wants a password: its host and port."""
-    if servers.mongod() is None:
-        pytest.skip("no mongod")
+    if why := servers.MONGODB.absent():
+        unavailable("mongodb", why)
     with servers.private_server("--auth") as running:
         with MongoClient[Any](running.url) as client:
             client.admin.command("createUser", "me", pwd=PASSWORD, roles=["root"])
         with MongoClient[Any](running.url, username="me", password=PASSWORD) as client:
-            client["kv-store-adapter"].command("createUser", "reader", pwd=PASSWORD, roles=["read"])
+            client[DATABASE].command("createUser", "reader", pwd=PASSWORD, roles=["read"])
         yield running.url.removeprefix("mongodb://").rstrip("/")
 
 
@@ -109,15 +85,13 @@ def guarded() -> Generator[str, None, None]:
 async def test_credentials(runtime: Runtime, guarded: str) -> None:
     kv = runtime.adapt(MongoDBStore(url=f"mongodb://me:{quote(PASSWORD, safe='')}@{guarded}"))
     await kv.put("k", {"a": 1})
-    reading = runtime.adapt(MongoDBStore(url=f"mongodb://reader:{quote(PASSWORD, safe='')}@{guarded}/kv-store-adapter"))
+    reading = runtime.adapt(MongoDBStore(url=f"mongodb://reader:{quote(PASSWORD, safe='')}@{guarded}/{DATABASE}"))
     assert await reading.get("k") == {"a": 1}
     # Once a password was refused, a client looks for another server as long as it may.
     urls = (f"mongodb://{guarded}", f"mongodb://me:{SECRET}@{guarded}/?serverSelectionTimeoutMS=1000")
     for refused in (reading, *(runtime.adapt(MongoDBStore(url=url)) for url in urls)):
-        for call in (lambda kv=refused: kv.put("k", {"a": SECRET}), lambda kv=refused: kv.put_many(["k", "l"], [{"a": SECRET}] * 2)):
-            with pytest.raises(StoreRefusedError, match="check username, password and rights") as caught:
-                await call()
-            assert SECRET not in "".join(everything_said(caught.value))
+        calls = [lambda kv=refused: kv.put("k", {"a": SECRET}), lambda kv=refused: kv.put_many(["k", "l"], [{"a": SECRET}] * 2)]
+        await assert_raised(StoreRefusedError, "check username, password and rights", *calls)
     assert await kv.get("k") == {"a": 1}
 
 
@@ -145,12 +119,11 @@ async def test_the_document(kv: Any, raw: Any) -> None:
     assert k["expires_at"].timestamp() - k["value"].pop("deadline") < 0.0011
     assert list(k["value"]["object"]) == ["b", "a"]
     for document, key in zip((k, *others), "klm", strict=True):
-        assert document["_id"].startswith("~")
-        assert document["created_at"] <= datetime.now(timezone.utc)
-        names = {"_id", "collection", "created_at", "key", "value", "version", *(["expires_at"] if key == "k" else [])}
-        assert set(document) == names
-        assert (document["collection"], document["key"], document["version"]) == ("users", key, 1)
-        assert document["value"] == {"object": value}
+        assert document.pop("_id").startswith("~")
+        assert document.pop("created_at") <= datetime.now(timezone.utc)
+        assert ("expires_at" in document) is (key == "k")
+        document.pop("expires_at", None)
+        assert document == {"collection": "users", "key": key, "value": {"object": value}, "version": 1}
     indexes = raw["users"].index_information()
     assert indexes["key_1"]["key"] == [("key", 1)]
     expiring = indexes["keyvalue_expires_at"]
@@ -197,15 +170,14 @@ async def test_text_full_of_dollars_takes_no_longer_than_other_text(kv: Any) -> 
 async def test_large_values_are_decoded_aside(kv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     value = {"items": [{"n": number, "text": "x" * 50, "none": None} for number in range(20_000)]}
     await kv.put_many(["large", "small"], [value, {}])
-    aside: list[object] = []
-    real = module.runtime.aside
-    monkeypatch.setattr(module.runtime, "aside", lambda function: (aside.append(function), real(function))[1])
+    aside = Mock(wraps=module.runtime.aside)
+    monkeypatch.setattr(module.runtime, "aside", aside)
     assert await kv.get("small") == {}
-    assert not aside
+    assert aside.call_count == 0
     assert await kv.get("large") == value
-    assert len(aside) == 1
+    assert aside.call_count == 1
     assert await kv.get_many(["large", "small"]) == [value, {}]
-    assert len(aside) == 2
+    assert aside.call_count == 2
 
 
 def theirs(key: Any, value: Any, **more: Any) -> dict[str, Any]:
@@ -223,10 +195,9 @@ async def test_values_that_only_py_key_value_aio_writes(kv: Any, raw: Any) -> No
         {"$set": {"a.b": 1}},
     ]
     raw["c"].insert_many([theirs(f"k{number}", value) for number, value in enumerate(values)])
-    keys = [f"k{number}" for number in range(len(values))]
-    for key, value in zip(keys, values, strict=True):
-        assert same(await kv.get(key, collection="c"), value)
-    assert await kv.get_many([*keys, *keys], collection="c") == values * 2
+    for number, value in enumerate(values):
+        assert same(await kv.get(f"k{number}", collection="c"), value)
+    assert await kv.get_many([f"k{number}" for number in range(len(values))] * 2, collection="c") == values * 2
     raw["c"].insert_one(theirs("nan", {"nan": float("nan"), "none": None}))
     found = await kv.get_many(["nan", "nan"], collection="c")
     assert [str(value["nan"]) for value in found] == ["nan", "nan"]
@@ -271,16 +242,13 @@ async def test_the_last_millisecond(kv: Any, clock: Clock) -> None:
 # Several documents of one pair
 
 
-async def test_concurrent_first_puts_leave_one_document(url: str, raw: Any) -> None:
-    async with MongoDBStore(url=url) as one, MongoDBStore(url=url) as other:
-        for turn in range(scaled(3, 10)):
-            async with anyio.create_task_group() as group:
-                for number in range(40):
-                    group.start_soon((one, other)[number % 2].put, f"k{turn}", {"n": number})
-                for number in range(10):
-                    group.start_soon((one, other)[number % 2].put, f"l{turn}", {"n": number})
-                    group.start_soon((one, other)[number % 2].put_many, [f"l{turn}", "x"], [{"n": number}, {}])
-        assert raw["default_collection"].count_documents({}) == 2 * scaled(3, 10) + 1
+async def test_concurrent_first_puts_leave_one_document(make: Any, raw: Any, runtime: Runtime) -> None:
+    stores = list(enumerate([make(), make()] * 20))
+    for turn in range(scaled(3, 10)):
+        puts = [partial(kv.put, f"k{turn}", {"n": number}) for number, kv in stores]
+        puts += [partial(kv.put, f"l{turn}", {"n": number}) for number, kv in stores[:10]]
+        await at_once(runtime, [*puts, *(partial(kv.put_many, [f"l{turn}", "x"], [{"n": n}, {}]) for n, kv in stores[:10])])
+    assert raw["default_collection"].count_documents({}) == 2 * scaled(3, 10) + 1
 
 
 async def put(kv: Any, many: bool, value: Any, **ttl: float) -> None:
@@ -334,32 +302,17 @@ async def test_all_processes_see_the_same_of_several_documents(kv: Any, url: str
         await see({"n": 3})
 
 
-class Commands(monitoring.CommandListener):
-    """The names of the commands that were sent."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def started(self, event: Any) -> None:
-        self.names.append(event.command_name)
-
-    def succeeded(self, event: Any) -> None:
-        pass
-
-    failed = succeeded
-
-
 async def test_the_commands_of_a_call(runtime: Runtime, url: str, raw: Any) -> None:
     raw["c"].insert_many([theirs("k", {"n": 1}), theirs("l", {"n": 2})])
-    commands = Commands()
+    commands = Mock(spec=monitoring.CommandListener)
     with MongoClient[Any](url, event_listeners=[commands]) as client:
         kv = runtime.adapt(MongoDBStore(client=client))
         await kv.put("first", {}, collection="c")
 
         async def sent(call: Awaitable[Any]) -> list[str]:
-            commands.names.clear()
+            commands.reset_mock()
             await call
-            return commands.names
+            return [told.args[0].command_name for told in commands.started.call_args_list]
 
         both = ["k", "l", "new"]
         # What is new may have been written by py-key-value-aio: its documents give way to the entries' own.
@@ -421,9 +374,7 @@ def test_what_was_sent_twice_leaves_no_other_document(entries: BlockingKeyValue,
     assert sorted(document["key"] for document in raw["c"].find()) == ["k", "l", "other"]
 
 
-def test_what_was_sent_twice_loses_nothing_beside_a_unique_index(
-    entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_sent_twice_beside_a_unique_index(entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     raw["c"].drop_index("key_1")
     raw["c"].create_index("key", unique=True)
     lose(monkeypatch, "bulk_write", sent=2, unheard=1)
@@ -433,9 +384,7 @@ def test_what_was_sent_twice_loses_nothing_beside_a_unique_index(
     assert entries.get_many(["k", "l"], collection="c") == [{"n": 1}, {"n": 3}]
 
 
-def test_a_put_that_failed_in_the_middle_is_made_good_by_the_next(
-    entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_put_that_failed_in_the_middle(entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         lose(patched, "delete_many", sent=0)
         with pytest.raises(StoreConnectionError):
@@ -474,12 +423,11 @@ async def test_an_index_of_the_users_own_serves(kv: Any, raw: Any) -> None:
         assert "keyvalue_expires_at" in raw[name].index_information()
 
 
-async def test_auto_create_false(runtime: Runtime, url: str, raw: Any) -> None:
-    kv = runtime.adapt(MongoDBStore(url=url, auto_create=False))
+async def test_auto_create_false(make: Any, raw: Any) -> None:
+    kv = make(auto_create=False)
     assert await kv.get("k", collection="c") is None
-    for call in (lambda: kv.put("k", {}, collection="c"), lambda: kv.put_many(["k", "l"], [{}, {}], collection="c")):
-        with pytest.raises(StoreSetupError, match="does not exist"):
-            await call()
+    calls = [lambda: kv.put("k", {}, collection="c"), lambda: kv.put_many(["k", "l"], [{}, {}], collection="c")]
+    await assert_raised(StoreSetupError, "does not exist", *calls)
     assert raw.list_collection_names() == []
     raw.create_collection("c")
     await kv.put("k", {"a": 1}, collection="c")
@@ -503,8 +451,10 @@ async def test_a_database_that_is_dropped(kv: Any, raw: Any, monkeypatch: pytest
 @pytest.mark.runtimes("asyncio", "direct")
 async def test_a_refused_write_shows_no_value(kv: Any, raw: Any) -> None:
     raw.create_collection("c", validator={"never": {"$exists": True}})
-    for call in (lambda: kv.put("k", {"a": SECRET}, collection="c"), lambda: kv.put_many(["k", "l"], [{"a": SECRET}] * 2, collection="c")):
-        with pytest.raises(StoreRefusedError) as caught:
+    value = {"a": SECRET}
+    calls = [lambda: kv.put("k", value, collection="c"), lambda: kv.put_many(["k", "l"], [value, value], collection="c")]
+    for call in calls:
+        with pytest.raises(StoreRefusedError, match="the server refused the command") as caught:
             await call()
         error: BaseException | None = caught.value
         while error is not None:
@@ -516,25 +466,11 @@ async def test_a_refused_write_shows_no_value(kv: Any, raw: Any) -> None:
 # Names
 
 HARD = ["a$b", "nul\0", "system.x", "a.system.b", ".a", "a.", "a..b", "é" * 200, "x" * 250, "~" + "0" * 64, "$"]
-LONGEST = "x" * (255 - len("kv-store-adapter."))
+LONGEST = "x" * (255 - len(f"{DATABASE}."))
 
 
-async def test_names_that_no_collection_can_have(kv: Any, raw: Any) -> None:
-    names = [*HARD, LONGEST]
-    for name in names:
-        await kv.put(name, {"of": name}, collection=name)
-    for name in names:
-        assert await kv.get(name, collection=name) == {"of": name}
-    await assert_collections(kv, names)
-    held = set(raw.list_collection_names())
-    assert len(held) == len(names)
-    assert LONGEST in held
-    assert all(name.startswith("~") and len(name) == 65 for name in held - {LONGEST})
-
-
-async def test_sanitized_names_never_mix(runtime: Runtime, url: str, raw: Any) -> None:  # H-8, H-9
-    kv = runtime.adapt(MongoDBStore(url=url, collection_sanitization_strategy=MongoDBV1CollectionSanitizationStrategy()))
-    names = ["a/b", "a" * 300 + "1", "a" * 300 + "2", "仦乇", "佅举", "é", "plain"]
+async def assert_apart(kv: Any, names: Sequence[str]) -> None:
+    """Fail if collections are not kept apart."""
     for name in names:
         await kv.put("k", {"of": name}, collection=name)
         await kv.put_many(["k", "l"], [{"of": name}, {}], collection=name)
@@ -542,6 +478,20 @@ async def test_sanitized_names_never_mix(runtime: Runtime, url: str, raw: Any) -
         assert await kv.get_many(["k", "l"], collection=name) == [{"of": name}, {}]
         await assert_keys(kv, ["k", "l"], name)
     await assert_collections(kv, names)
+
+
+async def test_names_that_no_collection_can_have(kv: Any, raw: Any) -> None:
+    await assert_apart(kv, [*HARD, LONGEST])
+    held = raw.list_collection_names()
+    assert len(held) == len(HARD) + 1
+    held.remove(LONGEST)
+    assert all(name.startswith("~") and len(name) == 65 for name in held)
+
+
+async def test_sanitized_names_never_mix(make: Any, raw: Any) -> None:  # H-8, H-9
+    kv = make(collection_sanitization_strategy=MongoDBV1CollectionSanitizationStrategy())
+    names = ["a/b", "a" * 300 + "1", "a" * 300 + "2", "仦乇", "佅举", "é", "plain"]
+    await assert_apart(kv, names)
     assert {"plain", "S_a_b-c14cddc0", "S_" + "a" * 198} < set(raw.list_collection_names())
     assert await kv.destroy_collection(names[1]) is True
     assert await kv.get("k", collection=names[2]) == {"of": names[2]}
@@ -552,12 +502,10 @@ async def test_sanitized_names_never_mix(runtime: Runtime, url: str, raw: Any) -
 
 async def test_a_value_that_is_too_large_leaves_the_old_one(kv: Any) -> None:
     await kv.put_many(["k", "l"], [{"a": 1}, {"a": 2}])
-    large = {"text": "x" * 2**24}
-    with pytest.raises(ValueTooLargeError) as caught:
-        await kv.put("k", large)
-    assert "xxx" not in str(caught.value)
-    with pytest.raises(ValueTooLargeError):
-        await kv.put_many(["l", "k"], [{}, large])
+    large = {"password": SECRET, "text": "x" * 2**24}
+    await assert_raised(
+        ValueTooLargeError, "larger than the backend takes", lambda: kv.put("k", large), lambda: kv.put_many(["l", "k"], [{}, large])
+    )
     assert await kv.get_many(["k", "l"]) == [{"a": 1}, {"a": 2}]
     fits = {"text": "x" * (2**24 - 2000)}
     await kv.put("k", fits)

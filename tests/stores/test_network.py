@@ -7,14 +7,13 @@ import gc
 import os
 import random
 import re
-import subprocess
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,11 +26,14 @@ from keyvalue.errors import StoreConnectionError
 from keyvalue.testing._runtime import Awaited, step
 from keyvalue.testing._suite import offers
 from keyvalue.wrappers.timeout import TimeoutWrapper
-from tests import backends
+from tests import backends, makers
 from tests.budget import scaled
+from tests.conftest import unavailable
+from tests.interpreter import run_fresh
 from tests.runtimes import Runtime
 from tests.servers import Running, free_port
 from tests.servers.registry import SERVERS
+from tests.stores.hooks import assert_raised
 
 BACKENDS = [name for name in SERVERS if name != "mongodb-replicaset"]  # to whose client it is all one, but for a kill
 SYNCHRONOUS = {"vault"}
@@ -41,7 +43,7 @@ ON_TRIO = {"redis", "vault"}
 
 pytestmark = pytest.mark.backends(*BACKENDS)
 
-Empty = Callable[[str], str]
+Make = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -51,6 +53,11 @@ def _passed_over() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] #
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _loaded(backend: str) -> None:  # pyright: ignore[reportUnusedFunction] # likewise
+    makers.load(backend)
 
 
 def loops_of(backend: str) -> Sequence[str]:
@@ -64,18 +71,12 @@ def connections(url: str) -> int:
     port = urlsplit(url).port
     if port is None:
         return 0
-    inodes: set[str] = set()
-    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[2].endswith(f":{port:04X}"):
-                inodes.add(fields[9])
+    lines = [line.split() for table in ("tcp", "tcp6") for line in Path("/proc/self/net", table).read_text().splitlines()]
+    inodes = {fields[9] for fields in lines if fields[2].endswith(f":{port:04X}")}
     held: list[str] = []
     for descriptor in os.listdir("/proc/self/fd"):
-        try:
+        with suppress(OSError):
             held += re.findall(r"socket:\[(\d+)\]", os.readlink(f"/proc/self/fd/{descriptor}"))
-        except OSError:
-            continue
     return len(inodes.intersection(held))
 
 
@@ -145,9 +146,9 @@ class Cancelled:
         assert await self.kv.get_many(self.keys) == [None, *self.values[1:]]
 
 
-def test_answers_are_right_after_cancellations(backend: str, empty_server: Empty, tmp_path: Path) -> None:
+def test_answers_are_right_after_cancellations(backend: str, url: str, make_raw: Make) -> None:
     async def main() -> None:
-        async with backends.MAKERS[backend](tmp_path, url) as kv:  # pyright: ignore[reportGeneralTypeIssues] # stores are context managers
+        async with make_raw() as kv:
             test = Cancelled(kv)
             with anyio.fail_after(60):
                 await test.fill()
@@ -160,17 +161,15 @@ def test_answers_are_right_after_cancellations(backend: str, empty_server: Empty
             await test.check()
 
     for loop in loops_of(backend):
-        url = empty_server(backend)
         before = connections(url)
         anyio.run(main, backend=loop)
         await_connections(url, before)
 
 
 @pytest.mark.backends("redis", "vault")
-def test_answers_are_right_after_timeouts_in_synchronous_code(backend: str, empty_server: Empty, tmp_path: Path) -> None:
-    url = empty_server(backend)
+def test_answers_are_right_after_timeouts_in_synchronous_code(backend: str, url: str, make_raw: Make) -> None:
     before = connections(url)
-    wrapper = TimeoutWrapper(backends.MAKERS[backend](tmp_path, url), 60)
+    wrapper = TimeoutWrapper(make_raw(), 60)
 
     async def main(kv: Any) -> None:
         test = Cancelled(kv)
@@ -191,35 +190,14 @@ def test_answers_are_right_after_timeouts_in_synchronous_code(backend: str, empt
     await_connections(url, before)
 
 
-def test_many_tasks_at_once(backend: str, empty_server: Empty, tmp_path: Path) -> None:
-    async def work(kv: Any, number: int) -> None:
-        key = f"k{number}"
-        for turn in range(scaled(1, 3)):
-            await kv.put(key, {"n": number, "turn": turn})
-            assert await kv.get(key) == {"n": number, "turn": turn}
-            assert await kv.get_many([key, "missing"]) == [{"n": number, "turn": turn}, None]
-        assert await kv.delete(key) is True
-
-    async def main() -> None:
-        async with (
-            backends.MAKERS[backend](tmp_path, empty_server(backend)) as kv,  # pyright: ignore[reportGeneralTypeIssues] # likewise
-            anyio.create_task_group() as group,
-        ):
-            for number in range(20 if backend in backends.SLOW else 50):  # more than a pool has connections or threads
-                group.start_soon(work, kv, number)
-
-    for loop in loops_of(backend):
-        anyio.run(main, backend=loop)
-
-
 # Servers that die
 
 
 def private(backend: str, directory: Path, port: int | None = None) -> AbstractContextManager[Running]:
-    """Run a server of the test's own, or skip the test."""
+    """Run a server of the test's own, if there can be one."""
     server = SERVERS[backend]
-    if server.absent() is not None:
-        pytest.skip(f"{server.absent()}")
+    if why := server.absent():
+        unavailable(backend, why)
     assert server.private is not None
     return server.private(port or free_port(), str(directory))
 
@@ -231,9 +209,8 @@ async def test_a_cluster_that_is_gone(backend: str, runtime: Runtime, tmp_path: 
         await kv.put_many(["k", "l", "m"], [{}, {}, {}])
     late = runtime.adapt(backends.MAKERS[backend](tmp_path, running.url, timeout=1.0))
     for store in (kv, late):
-        for call in (lambda store=store: store.get("k"), lambda store=store: store.put_many(["k", "l", "m"], [{}, {}, {}], ttl=5)):
-            with pytest.raises(StoreConnectionError):
-                await call()
+        calls = [partial(store.get, "k"), partial(store.put_many, ["k", "l", "m"], [{}, {}, {}], ttl=5)]
+        await assert_raised(StoreConnectionError, "Store", *calls)
 
 
 class Worker:
@@ -301,16 +278,23 @@ async def test_a_server_killed_under_load_keeps_what_it_acknowledged(backend: st
 # Loops and threads
 
 
-def test_one_loop_after_another(backend: str, empty_server: Empty, tmp_path: Path) -> None:  # H-48
-    store: Any = backends.MAKERS[backend](tmp_path, empty_server(backend))
+def test_one_loop_after_another_runs_many_tasks(backend: str, make_raw: Make) -> None:  # H-48
+    store: Any = make_raw()
+
+    async def work(number: int) -> None:
+        value = {"n": number}
+        await store.put(f"k{number}", value)
+        assert await store.get(f"k{number}") == value
+        assert await store.get_many([f"k{number}", "missing"]) == [value, None]
+        assert await store.delete(f"k{number}") is True
 
     async def main(turn: int) -> None:
         if turn:
             assert await store.get("k") == {"turn": turn - 1}
         await store.put("k", {"turn": turn})
         async with anyio.create_task_group() as group:
-            for _ in range(20):
-                group.start_soon(store.get, "k")
+            for number in range(20 if backend in backends.SLOW else 50):  # more than a pool has connections or threads
+                group.start_soon(work, number)
 
     for turn in range(5):
         anyio.run(main, turn, backend="trio" if turn == 2 else "asyncio")
@@ -318,8 +302,8 @@ def test_one_loop_after_another(backend: str, empty_server: Empty, tmp_path: Pat
         assert kv.get("k") == {"turn": 4}
 
 
-def test_loops_in_threads_at_once(backend: str, empty_server: Empty, tmp_path: Path) -> None:
-    store: Any = backends.MAKERS[backend](tmp_path, empty_server(backend))
+def test_loops_in_threads_at_once(make_raw: Make) -> None:
+    store: Any = make_raw()
     barrier = threading.Barrier(4)
 
     async def work(number: int) -> None:
@@ -335,8 +319,8 @@ def test_loops_in_threads_at_once(backend: str, empty_server: Empty, tmp_path: P
     asyncio.run(store.close())
 
 
-def test_threads_on_one_facade(backend: str, empty_server: Empty, tmp_path: Path) -> None:
-    with BlockingKeyValue(backends.MAKERS[backend](tmp_path, empty_server(backend))) as kv:
+def test_threads_on_one_facade(make_raw: Make) -> None:
+    with BlockingKeyValue(make_raw()) as kv:
 
         def work(number: int) -> None:
             for turn in range(scaled(10, 25)):
@@ -347,12 +331,11 @@ def test_threads_on_one_facade(backend: str, empty_server: Empty, tmp_path: Path
             list(pool.map(work, range(8)))
 
 
-def test_a_loop_that_ends_without_close_leaves_nothing_open(backend: str, empty_server: Empty, tmp_path: Path) -> None:
-    url = empty_server(backend)
+def test_a_loop_that_ends_without_close_leaves_nothing_open(backend: str, url: str, make_raw: Make) -> None:
     before = connections(url)
 
     def run(loop: str) -> None:
-        store: Any = backends.MAKERS[backend](tmp_path, url)
+        store: Any = make_raw()
 
         async def main() -> None:
             async with anyio.create_task_group() as group:
@@ -370,20 +353,19 @@ def test_a_loop_that_ends_without_close_leaves_nothing_open(backend: str, empty_
         await_connections(url, before)
 
 
-def test_a_store_that_is_dropped_leaves_nothing_open(backend: str, empty_server: Empty, tmp_path: Path) -> None:
-    url = empty_server(backend)
+def test_a_store_that_is_dropped_leaves_nothing_open(backend: str, url: str, make_raw: Make) -> None:
     before = connections(url)
 
     async def main() -> None:
         for _ in range(3):
-            store = backends.MAKERS[backend](tmp_path, url)
+            store = make_raw()
             await store.put("k", {})
             del store
             gc.collect()
             await asyncio.sleep(0.1)  # closing may tell the server
 
     def inline() -> None:
-        BlockingKeyValue(backends.MAKERS[backend](tmp_path, url)).put("k", {})
+        BlockingKeyValue(make_raw()).put("k", {})
 
     with no_warnings():
         asyncio.run(main())
@@ -394,11 +376,11 @@ def test_a_store_that_is_dropped_leaves_nothing_open(backend: str, empty_server:
 
 
 END = """
-import asyncio, pathlib, sys, warnings
+import asyncio, os, pathlib, warnings
 from keyvalue.blocking import BlockingKeyValue
 from tests.makers import MAKERS
 warnings.simplefilter("error")
-backend, url = sys.argv[1:]
+backend, url = os.environ["BACKEND"], os.environ["URL"]
 stores = [MAKERS[backend](pathlib.Path(), url) for _ in range(2)]
 async def main(store, raises):
     await store.put("k", {})
@@ -413,7 +395,5 @@ assert [BlockingKeyValue(store).get("k") for store in stores] == [{}, {}]
 """
 
 
-def test_a_process_that_ends_without_close_says_nothing(backend: str, empty_server: Empty) -> None:
-    command = [sys.executable, "-c", END, backend, empty_server(backend)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (ended.returncode, ended.stderr) == (0, "")
+def test_a_process_that_ends_without_close_says_nothing(backend: str, url: str) -> None:
+    assert run_fresh(END, BACKEND=backend, URL=url) == ""

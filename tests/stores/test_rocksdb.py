@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,12 @@ from tests.runtimes import Runtime
 from tests.stores.files import EXPLODED, Bomb
 
 
-@contextmanager
-def opened(path: Path, **kwargs: Any) -> Generator[Any, None, None]:
-    with BlockingKeyValue(RocksDBStore(path=path, **kwargs)) as kv:
-        yield kv
+def opened(path: Path, **kwargs: Any) -> Any:
+    return BlockingKeyValue(RocksDBStore(path=path, **kwargs))
 
 
-@contextmanager
-def database(path: Path, **kwargs: Any) -> Generator[Rdict, None, None]:
-    db = Rdict(str(path), **kwargs)
-    try:
-        yield db
-    finally:
-        db.close()
+def database(path: Path, **kwargs: Any) -> closing[Rdict]:
+    return closing(Rdict(str(path), **kwargs))
 
 
 # Opening

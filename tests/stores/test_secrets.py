@@ -1,4 +1,4 @@
-"""Whatever goes wrong in a store for secrets, none gets out: not in a log record, an error, its causes, a traceback or a repr."""
+"""The stores for secrets: whatever goes wrong, none gets out, not in a log record, an error, its causes, a traceback or a repr."""
 
 from __future__ import annotations
 
@@ -6,89 +6,125 @@ import base64
 import json
 import logging
 import math
+import socket
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import hvac
 import pytest
 from keyring import errors as keyring_errors
 from keyring.backend import KeyringBackend
 from keyring.backends import fail, null
 
 from keyvalue.blocking import BlockingKeyValue
+from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.keyring import KeyringStore
+from keyvalue.stores.vault import VaultStore
+from keyvalue.testing._suite import offers
 from keyvalue.wrappers.logging import LoggingWrapper
+from tests import backends
+from tests.answering import Reply, Request, answering
 from tests.fake_keyrings import FakeKeyring, FakeWindowsError, FakeWinVaultKeyring
+from tests.interpreter import forks, returns_true_in_a_fork
+from tests.proxy import proxied
 from tests.runtimes import Runtime
 from tests.said import everything_said
-from tests.servers import free_port, keyring
+from tests.servers import free_port, keyring, vault
 
 SECRET = "hunter2-é-0123456789"  # what the tests look for
 VALUE = {"secret": SECRET}
+TOKEN = "hunter2-0123456789"  # Vault's; also what is before an @ in a URL
 
-SERVICE = ("locked", "stopped")
-"""What happens to a real Secret Service."""
-DAMAGED: Mapping[str, bytes] = {
-    "cut short": json.dumps({"value": VALUE}, ensure_ascii=False).encode()[:-2],
+SERVICE: Mapping[str, bytes] = {
+    **dict.fromkeys(("locked", "stopped"), json.dumps({"value": VALUE}).encode()),
     "no JSON": SECRET.encode(),
     "no text": json.dumps({"value": VALUE}, ensure_ascii=False).encode("latin-1"),
-    "no object": json.dumps([SECRET]).encode(),
-    "another version": json.dumps({"version": 2, "value": VALUE}).encode(),
     "no date": json.dumps({"value": VALUE, "expires_at": SECRET}).encode(),
     "value is no JSON": json.dumps({"value": SECRET}).encode(),
-    "key is no text": json.dumps({"value": VALUE, "key": [SECRET]}).encode(),
 }
-"""What is in the Secret Service instead of an entry."""
-BACKENDS: Mapping[str, Callable[[], KeyringBackend]] = {"null": null.Keyring, "fail": fail.Keyring, "too large": FakeWinVaultKeyring}
-ERRORS: Mapping[str, Exception] = {
-    type(error).__name__: error
-    for error in (
-        keyring_errors.KeyringLocked("text"),
-        keyring_errors.InitError("text"),
-        keyring_errors.PasswordSetError("text"),
-        keyring_errors.PasswordDeleteError("text"),
-        FakeWindowsError(5, "CredRead", "text"),
-        NotImplementedError("text"),
-        OSError("text"),
-    )
+"""What is in a real Secret Service."""
+ERRORS = [keyring_errors.KeyringLocked("text"), keyring_errors.PasswordSetError("text"), FakeWindowsError(5, "CredRead", "text")]
+BACKENDS: Mapping[str, Callable[[], KeyringBackend]] = {
+    "null": null.Keyring,
+    "fail": fail.Keyring,
+    "too large": FakeWinVaultKeyring,
+    **{type(error).__name__: partial(FakeKeyring, error) for error in (*ERRORS, NotImplementedError("text"), OSError("text"))},
 }
-"""What a backend of keyring raises."""
+
+HTML = {"Content-Type": "text/html"}
+REPLIES = [Reply(400), Reply(403), Reply(500), Reply(502, "", HTML), Reply(200, "", HTML)]
 
 
-def _put(store: KeyringStore) -> None:
-    with BlockingKeyValue(store) as kv:
-        kv.put("k", VALUE)
+def echo(reply: Reply, knows_token: bool, request: Request) -> Reply:
+    """Answer with what was sent, as some proxies do, the token among it or not."""
+    sent = f"what is {request.headers.get('X-Vault-Token') if knows_token else 'check-and-set'} {request.text}?"
+    return reply._replace(text=sent if reply.headers else json.dumps({"errors": [sent]}))
 
 
-@pytest.fixture(params=[*SERVICE, *DAMAGED, *BACKENDS, *ERRORS, "closed"])
-def faulty(request: pytest.FixtureRequest, empty_server: Callable[[str], str], tmp_path: Path) -> Generator[KeyringStore, None, None]:
+def without_rights(url: str, _: ExitStack) -> VaultStore:
+    with vault.opened(url) as there:
+        created = there.auth.token.create(id=f"{TOKEN}-{free_port()}", policies=["default"])
+    return VaultStore(url=url, token=created["auth"]["client_token"])
+
+
+def silent(_: str, stack: ExitStack) -> VaultStore:
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=100))
+    return VaultStore(url=f"http://127.0.0.1:{listener.getsockname()[1]}", token=TOKEN, timeout=0.05)
+
+
+def echoing(reply: Reply, knows_token: bool, _: str, stack: ExitStack) -> VaultStore:
+    url = stack.enter_context(answering(partial(echo, reply, knows_token)))
+    return VaultStore(url=url.replace("//", f"//user:{TOKEN}@"), token=TOKEN)
+
+
+def damaged(url: str, _: ExitStack) -> VaultStore:
+    vault.plant(url, "default_collection::k", {"value": f'{{"value": "{SECRET}"'})
+    return VaultStore(url=url, token=vault.TOKEN)
+
+
+VAULTS: Mapping[str, Callable[[str, ExitStack], VaultStore]] = {
+    "vault-damaged": damaged,
+    "vault-no rights": without_rights,
+    "vault-silent": silent,
+    "vault-not there": lambda *_: VaultStore(url=f"http://127.0.0.1:{free_port()}", token=TOKEN),
+    "vault-no TLS": lambda url, _: VaultStore(url=url.replace("http:", "https:"), token=TOKEN),
+    "vault-no such host": lambda *_: VaultStore(url=f"http://user:{TOKEN}@no-such-host.invalid", token=TOKEN),
+    "vault-line break": lambda url, _: VaultStore(client=hvac.Client(url, token=f"{TOKEN}\n")),
+    "vault-no such port": lambda *_: VaultStore(client=hvac.Client(f"http://user:{TOKEN}@localhost:99999", token=TOKEN)),
+    **{f"vault-{reply.status} token": partial(echoing, reply, True) for reply in REPLIES},
+    **{f"vault-{reply.status} text": partial(echoing, reply, False) for reply in REPLIES},
+}
+"""Make stores by the URL of a server."""
+PARTIAL = {*SERVICE, "too large", "vault-damaged"} - {"locked", "stopped"}
+"""Faults that some calls don't come across."""
+
+
+@pytest.fixture
+def faulty(fault: str, empty_server: Callable[[str], str]) -> Generator[AsyncKeyValue, None, None]:
     """A store whose calls fail, where the key "k" of the default collection held VALUE, if it could."""
-    fault: str = request.param
     with ExitStack() as stack:
-        backend = FakeKeyring()
-        if fault in SERVICE:
-            empty_server("keyring")  # or skip
-            assert keyring.KEYRING.private is not None
-            running = stack.enter_context(keyring.KEYRING.private(free_port(), str(tmp_path)))
-            keyring.session_bus(running.url)
-            _put(KeyringStore())
+        if fault in VAULTS:
+            yield VAULTS[fault](empty_server("vault"), stack)
+        elif fault in SERVICE:
+            url = empty_server("keyring")
+            keyring.plant(url, "default_collection::k", SERVICE[fault])
             if fault == "locked":
-                keyring.lock(running.url)
-            else:
-                stack.close()
-            yield KeyringStore()
-        elif fault in DAMAGED:
-            keyring.plant(empty_server("keyring"), "default_collection::k", DAMAGED[fault])
+                keyring.lock(url)
+                stack.callback(keyring.unlock, url)
+            elif fault == "stopped":
+                keyring.session_bus("unix:path=/nonexistent")
             yield KeyringStore()
         elif fault in BACKENDS:
             yield KeyringStore(backend=BACKENDS[fault]())
         else:
-            store = KeyringStore(backend=backend)
-            _put(store)
-            backend.error = ERRORS.get(fault)
-            yield store if fault == "closed" else KeyringStore(backend=backend)
+            store = KeyringStore(backend=FakeKeyring())
+            with BlockingKeyValue(store) as kv:
+                kv.put("k", VALUE)
+            yield store
 
 
 def calls_on(kv: Any) -> list[Callable[[], Awaitable[object]]]:
@@ -110,6 +146,7 @@ def calls_on(kv: Any) -> list[Callable[[], Awaitable[object]]]:
         lambda: kv.put_many(["l", "m"], [VALUE]),
         lambda: kv.delete_many(["l", "m"]),
         lambda: kv.delete("k"),
+        *(getattr(kv, method) for method in ("keys", "collections", "cull", "destroy") if offers(kv, method)),
     ]
 
 
@@ -124,18 +161,20 @@ def shows_secret(text: str) -> bool:
     return any(form in text for form in FORMS)
 
 
+@pytest.mark.parametrize("fault", [*SERVICE, *BACKENDS, "closed", *VAULTS])
 async def test_no_secret_gets_out(
-    faulty: KeyringStore, runtime: Runtime, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    fault: str, faulty: AsyncKeyValue, runtime: Runtime, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     errors: list[Exception] = []
     kv = runtime.adapt(LoggingWrapper(faulty))
-    for call in calls_on(kv):
+    calls = calls_on(kv)
+    for call in calls:
         try:
             await call()
         except Exception as error:  # noqa: BLE001 # of any kind: that is what is looked at
             errors.append(error)
-    assert len(errors) > 8, "half of the calls fail whatever the backend does"
+    assert len(errors) > 8 if fault in PARTIAL else len(errors) == len(calls)
     texts = [repr(faulty), str(faulty), *(said for error in errors for said in everything_said(error)), *capfd.readouterr()]
     for record in caplog.records:
         texts += [record.getMessage(), repr(vars(record))]
@@ -144,4 +183,17 @@ async def test_no_secret_gets_out(
 
 def test_the_secret_would_be_found() -> None:
     encoded = base64.b64encode(json.dumps(VALUE, ensure_ascii=False).encode()).decode()
-    assert all(map(shows_secret, (f"a {SECRET} b", repr(VALUE), json.dumps(VALUE), encoded)))
+    assert all(map(shows_secret, (f"a {SECRET} b", repr(VALUE), json.dumps(VALUE), encoded, TOKEN)))
+
+
+@forks
+@pytest.mark.backends("keyring", "vault")
+def test_a_forked_child_has_a_connection_of_its_own(backend: str, empty_server: Callable[[str], str], tmp_path: Path) -> None:
+    with proxied(empty_server(backend)) as proxy:
+        store = backends.MAKERS[backend](tmp_path, proxy.url)
+        with BlockingKeyValue(store) as kv:
+            kv.put("k", {"a": 1})
+            assert proxy.accepted == 1
+            assert returns_true_in_a_fork(lambda: BlockingKeyValue(store).get("k") == {"a": 1})
+            assert kv.get("k") == {"a": 1}
+            assert proxy.accepted == 2

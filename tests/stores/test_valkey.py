@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from unittest.mock import AsyncMock
 
 import anyio
 import glide
@@ -14,42 +15,39 @@ import pytest
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 from keyvalue.stores.redis import RedisStore
 from keyvalue.stores.valkey import ValkeyStore
+from tests.conftest import unavailable
 from tests.runtimes import Runtime
-from tests.said import everything_said
 from tests.servers.redis import REDIS, VALKEY, private_server, valkey_server, with_tls
-from tests.stores.hooks import SECRET, use
+from tests.stores.hooks import SECRET, address, assert_raised, use
+from tests.stores.hooks.valkey import configuration
 
-own_server = pytest.mark.skipif(VALKEY.absent() is not None, reason="no valkey-server")
-Empty = Callable[[str], str]
-
-
-def address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    assert parts.hostname
-    assert parts.port
-    return parts.hostname, parts.port
-
-
-@own_server
-async def test_wrong_credentials(runtime: Runtime) -> None:
-    with private_server("--requirepass", SECRET, program=valkey_server()) as url:
-        host, port = address(url)
-        wrong: list[Any] = [{}, {"password": SECRET + "x"}, {"username": "nobody", "password": SECRET}]
-        for given in wrong:
-            kv = runtime.adapt(ValkeyStore(host=host, port=port, **given))
-            with pytest.raises(StoreRefusedError, match="credentials") as caught:
-                await kv.get("k")
-            assert SECRET not in "".join(everything_said(caught.value))
-        kv = runtime.adapt(ValkeyStore(host=host, port=port, password=SECRET))
-        await kv.put("k", {"a": 1})
-        assert await kv.get("k") == {"a": 1}
+pytestmark = pytest.mark.backends("valkey")
 
 
 @pytest.fixture
-def tls(tmp_path: Path) -> Generator[tuple[int, Path], None, None]:
+def guarded() -> Iterator[dict[str, Any]]:
+    """A server that wants a password: its host and port."""
+    if why := VALKEY.absent():
+        unavailable("valkey", why)
+    with private_server("--requirepass", SECRET, program=valkey_server()) as url:
+        yield address(url)
+
+
+async def test_wrong_credentials(runtime: Runtime, guarded: dict[str, Any]) -> None:
+    wrong: list[Any] = [{}, {"password": SECRET + "x"}, {"username": "nobody", "password": SECRET}]
+    for given in wrong:
+        kv = runtime.adapt(ValkeyStore(**guarded, **given))
+        await assert_raised(StoreRefusedError, "credentials", partial(kv.get, "k"))
+    kv = runtime.adapt(ValkeyStore(**guarded, password=SECRET))
+    await kv.put("k", {"a": 1})
+    assert await kv.get("k") == {"a": 1}
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """A server that speaks TLS: its port, and who vouches for it. The packaged valkey-server does not."""
-    if REDIS.absent() is not None:
-        pytest.skip(str(REDIS.absent()))
+    if why := REDIS.absent():
+        unavailable("redis", why)
     with with_tls(tmp_path, "--tls-auth-clients", "no") as (port, files):
         yield port, files.authority
 
@@ -69,14 +67,13 @@ async def test_tls(runtime: Runtime, tls: tuple[int, Path]) -> None:
             await runtime.adapt(ValkeyStore(host="127.0.0.1", port=port, tls=is_tls, timeout=0.5)).get("k")
 
 
-async def test_a_given_configuration_of_a_cluster(empty_server: Empty, runtime: Runtime) -> None:
-    config = glide.GlideClusterClientConfiguration([glide.NodeAddress(*address(empty_server("valkey-cluster")))], request_timeout=5000)
-    await use(runtime.adapt(ValkeyStore(config=config)))
+@pytest.mark.backends("valkey-cluster")
+async def test_a_given_configuration_of_a_cluster(url: str, runtime: Runtime) -> None:
+    await use(runtime.adapt(ValkeyStore(config=configuration(url, cluster=True))))
 
 
-async def test_another_database(empty_server: Empty, runtime: Runtime) -> None:
-    host, port = address(empty_server("valkey"))
-    one, two = (runtime.adapt(ValkeyStore(host=host, port=port, db=number)) for number in (0, 3))
+async def test_another_database(make: Callable[..., Any]) -> None:
+    one, two = make(db=0), make(db=3)
     await one.put("k", {"in": 0})
     await two.put("k", {"in": 3})
     assert await one.get("k") == {"in": 0}
@@ -85,11 +82,9 @@ async def test_another_database(empty_server: Empty, runtime: Runtime) -> None:
     assert await one.get("k") == {"in": 0}
 
 
-@pytest.mark.parametrize("name", ["valkey-cluster", "redis-cluster"])
-async def test_a_node_of_a_cluster_taken_for_a_server_alone(name: str, empty_server: Empty, runtime: Runtime) -> None:
-    url = empty_server(name)
-    host, port = address(url)
-    kv = runtime.adapt(RedisStore(url=url) if "redis" in name else ValkeyStore(host=host, port=port))
+@pytest.mark.backends("valkey-cluster", "redis-cluster")
+async def test_a_node_of_a_cluster_taken_for_a_server_alone(backend: str, url: str, runtime: Runtime) -> None:
+    kv = runtime.adapt(RedisStore(url=url) if "redis" in backend else ValkeyStore(**address(url)))
 
     async def get_one_after_the_other() -> None:
         for number in range(100):
@@ -99,30 +94,20 @@ async def test_a_node_of_a_cluster_taken_for_a_server_alone(name: str, empty_ser
         await get_one_after_the_other()
 
 
-async def test_first_calls_at_once_make_one_client(empty_server: Empty, monkeypatch: pytest.MonkeyPatch) -> None:
-    host, port = address(empty_server("valkey"))
-    made: list[Any] = []
-    create = glide.GlideClient.create
-
-    async def counted(config: Any) -> Any:
-        made.append(await create(config))
-        return made[-1]
-
-    monkeypatch.setattr(glide.GlideClient, "create", counted)
-    async with ValkeyStore(host=host, port=port) as kv:
+async def test_first_calls_at_once_make_one_client(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = AsyncMock(wraps=glide.GlideClient.create)
+    monkeypatch.setattr(glide.GlideClient, "create", create)
+    async with ValkeyStore(**address(url)) as kv:
         async with anyio.create_task_group() as group:
             for number in range(20):
                 group.start_soon(kv.get, f"k{number}")
             group.cancel_scope.deadline = anyio.current_time() + 30
-        assert len(made) == 1
+        assert create.await_count == 1
 
 
-async def test_a_cancelled_first_call_leaves_a_usable_store(empty_server: Empty) -> None:
-    host, port = address(empty_server("valkey"))
-    async with ValkeyStore(host=host, port=port) as kv:
-        pass
+async def test_a_cancelled_first_call_leaves_a_usable_store(url: str) -> None:
     for delay in (0, 1e-5, 1e-4, 1e-3):
-        kv = ValkeyStore(host=host, port=port)
+        kv = ValkeyStore(**address(url))
         with anyio.move_on_after(delay):
             await kv.get("k")
         await kv.put("k", {})

@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Generator, Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,31 +18,46 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.stores.base import clock
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.testing import Clock, Runtime, StoreContract
-from keyvalue.testing._runtime import undeclared
+from keyvalue.testing._runtime import RUNTIMES, undeclared
+from tests.programs import PROGRAMS
 
 pytestmark = pytest.mark.timeout(300)  # on a busy machine a contract takes its time
 
-DOCS = Path(__file__).parents[2] / "docs"
 TESTS = [name for name in dir(StoreContract) if name.startswith("test_")]
 
 IMPORTS = """
 from pathlib import Path
 from typing import Any
 
+import asyncio
+import time
+
 import pytest
 
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.simple import SimpleStore
 from keyvalue.testing import ArgumentContract, Clock, Runtime, StoreContract
+from keyvalue.testing._runtime import RUNTIMES
 from keyvalue.wrappers.base import BaseWrapper
 """
-RIGHT = f"""{IMPORTS}
-class TestRight(StoreContract):
-    persistent = False
 
-    def make(self, directory: Path) -> MemoryStore:
-        return MemoryStore()
+
+def class_of_tests(name: str, made: str, lines: str = "pass", contract: str = "StoreContract") -> str:
+    """Return the text of a class of tests for what an expression makes."""
+    return f"""
+
+class Test{name}({contract}):
+    persistent = False
+    runtimes = ("asyncio",)
+{indent(lines, "    ")}
+
+    def make(self, directory: Path) -> Any:
+        return {made}
 """
+
+
+RIGHT = IMPORTS + class_of_tests("Right", "MemoryStore()", "del runtimes")
+DIRECT_TOO = "runtimes = ('asyncio', 'direct')"
 CLAIMING = """
 import inspect
 
@@ -65,17 +81,11 @@ def pytest_pyfunc_call(pyfuncitem):
 
 
 class Result(NamedTuple):
-    """What came of a run.
-
-    Attributes:
-        text: What pytest printed.
-        counts: How many tests passed, failed and so on.
-        failed: The tests that failed, without their parameters, by class.
-    """
+    """What came of a run: what pytest printed, how many tests passed and so on, and by class and test, the runtimes where they failed."""
 
     text: str
     counts: Mapping[str, int]
-    failed: Mapping[str, set[str]]
+    failed: Mapping[str, Mapping[str, set[str]]]
 
 
 def outsider(directory: Path, files: Mapping[str, str], *arguments: str) -> Result:
@@ -88,9 +98,9 @@ def outsider(directory: Path, files: Mapping[str, str], *arguments: str) -> Resu
     result = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=280, check=False)
     text = result.stdout + result.stderr
     counts = {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|errors?|skipped|warnings?)", text.splitlines()[-1])}
-    failed: dict[str, set[str]] = defaultdict(set)
-    for class_name, test in re.findall(r"^(?:FAILED|ERROR) \S+::(\w+)::(\w+)", text, re.MULTILINE):
-        failed[class_name].add(test)
+    failed: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for class_name, test, runtime_name in re.findall(r"^(?:FAILED|ERROR) \S+::(\w+)::(\w+)\[(\w+)", text, re.MULTILINE):
+        failed[class_name][test].add(runtime_name)
     assert result.returncode == (1 if failed else 0), text
     return Result(text, counts, failed)
 
@@ -102,77 +112,66 @@ def test_a_right_store_passes(tmp_path: Path) -> None:
     assert result.counts["passed"] >= 4 * len(TESTS)
 
 
-@pytest.mark.parametrize("plugins", [["-p", "claiming", "-p", "anyio"], []], ids=["claiming", "none"])
-def test_it_does_not_matter_which_plugins_for_coroutines_there_are(tmp_path: Path, plugins: list[str]) -> None:
-    result = outsider(tmp_path, {"test_right.py": RIGHT, "claiming.py": CLAIMING}, *plugins, "-k", "asyncio")
+def test_it_does_not_matter_which_plugins_for_coroutines_there_are(tmp_path: Path) -> None:
+    result = outsider(tmp_path, {"test_right.py": RIGHT, "claiming.py": CLAIMING}, "-p", "claiming", "-p", "anyio", "-k", "asyncio")
     assert set(result.counts) == {"passed"}
     assert result.counts["passed"] >= len(TESTS)
 
 
-def example(page: str, name: str) -> str:
-    """Return the program of a page that has a class."""
-    (text,) = (
-        text
-        for text in re.findall(r"^```python[^\n]*\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
-        if f"class {name}(" in text
-    )
+def example(name: str) -> str:
+    """Return the program of the documentation that has a class."""
+    (text,) = (program.text for program in PROGRAMS.values() if f"class {name}(" in program.text)
     return text
 
 
 def test_the_examples_of_the_documentation_pass(tmp_path: Path) -> None:
     """`TableStore` and `ChecksumWrapper` have their tests beside them, in the documentation; `tests/test_docs.py` runs these."""
     files: dict[str, str] = {}
-    for page, name, make in (
-        ("write-a-store.md", "DictStore", "DictStore(default_collection=self.default_collection)"),
-        ("write-a-store.md", "ListedStore", "ListedStore()"),
-        ("write-a-wrapper.md", "TimingWrapper", "TimingWrapper(MemoryStore())"),
-        ("write-a-wrapper.md", "TenantWrapper", "TenantWrapper(MemoryStore(), 'blue')"),
+    for name, arguments in (
+        ("DictStore", "default_collection=self.default_collection"),
+        ("ListedStore", ""),
+        ("TimingWrapper", "MemoryStore()"),
+        ("TenantWrapper", "MemoryStore(), 'blue'"),
     ):
-        files[f"{name.lower()}.py"] = example(page, name)
-        files[f"test_{name.lower()}.py"] = f"""{IMPORTS}
-from {name.lower()} import {name}
-
-
-class Test{name}(StoreContract):
-    persistent = False
-    runtimes = ("asyncio", "direct")
-
-    def make(self, directory: Path) -> {name}:
-        return {make}
-"""
+        files[f"{name.lower()}.py"] = example(name)
+        tests = class_of_tests(name, f"{name}({arguments})", DIRECT_TOO)
+        files[f"test_{name.lower()}.py"] = f"{IMPORTS}from {name.lower()} import {name}\n{tests}"
     result = outsider(tmp_path, files)
     assert set(result.counts) == {"passed"}, result.text
 
 
 def test_the_example_over_a_network_passes(tmp_path: Path, redis_url: str) -> None:
-    program = example("write-a-store.md", "HashStore").replace("asyncio.run(main())\n", "")
-    tests = f"""{IMPORTS}
-import redis
-from example import HashStore
+    program = example("HashStore").replace("asyncio.run(main())\n", "")
+    lines = f"""{DIRECT_TOO}
+persistent = True
+url = {redis_url!r}
 
-URL = {redis_url!r}
+@pytest.fixture(autouse=True)
+def empty(self) -> None:
+    with redis.Redis.from_url(self.url) as client:
+        client.flushdb()
 
-
-class TestHashStore(StoreContract):
-    runtimes = ("asyncio", "direct")
-
-    @pytest.fixture(autouse=True)
-    def empty(self) -> None:
-        with redis.Redis.from_url(URL) as client:
-            client.flushdb()
-
-    def make(self, directory: Path) -> HashStore:
-        return HashStore(URL, default_collection=self.default_collection)
-
-    def damage(self, directory: Path, collection: str, key: str) -> None:
-        with redis.Redis.from_url(URL) as client:
-            client.hset(f"hash:{{collection}}", key, b"damaged")
+def damage(self, directory: Path, collection: str, key: str) -> None:
+    with redis.Redis.from_url(self.url) as client:
+        client.hset(f"hash:{{collection}}", key, b"damaged")
 """
+    tests = class_of_tests("HashStore", "HashStore(self.url, default_collection=self.default_collection)", lines)
+    tests = f"{IMPORTS}import redis\nfrom example import HashStore\n{tests}"
     result = outsider(tmp_path, {"example.py": program, "test_example.py": tests})
     assert set(result.counts) == {"passed"}, result.text
 
 
-# Broken stores, and all tests that they fail. Each is as `MemoryStore` but for what its methods do.
+# Stores and what runs on them, and all tests that they fail
+
+PUT = "async def put(self, key, value, *, collection=None, ttl=None):"
+PUT_MANY = "async def put_many(self, keys, values, *, collection=None, ttl=None):"
+GET, TTL, DELETE = (f"async def {name}(self, key, *, collection=None):" for name in ("get", "ttl", "delete"))
+GET_MANY, TTL_MANY, DELETE_MANY = (f"async def {name}_many(self, keys, *, collection=None):" for name in ("get", "ttl", "delete"))
+KEYS = "async def keys(self, collection=None, *, limit=None):"
+ASYNCIO_GET = f"{GET} return await asyncio.sleep(0, await super().get(key, collection=collection))"
+
+RECLAIMS = "test_the_backend_reclaims_nothing_early"
+"""The one that takes a second of waiting."""
 
 OF_TTLS = {
     "test_return_types",
@@ -183,36 +182,48 @@ OF_TTLS = {
     "test_bad_ttls_are_refused_before_anything_is_written",
     "test_a_ttl_of_a_wrong_type_is_both_errors",
 }
+OF_CLOSING = {"test_closing", "test_closing_before_use", "test_context_manager_and_setup"}
 
-BROKEN: Mapping[str, tuple[str, set[str]]] = {
-    "LosesTTL": (
-        "async def put(self, key, value, *, collection=None, ttl=None):\n    await super().put(key, value, collection=collection)\n",
-        OF_TTLS,
-    ),
-    "KeepsAnEarlierTTL": (
-        (
-            "async def put(self, key, value, *, collection=None, ttl=None):\n"
-            "    _, left = await self.ttl(key, collection=collection)\n"
-            "    await super().put(key, value, collection=collection, ttl=left if ttl is None else ttl)\n"
-        ),
+
+class Case(NamedTuple):
+    """A class of stores, and one of tests for it.
+
+    Attributes:
+        methods: What it has other than its base.
+        failed: The tests that it fails.
+        base: Its base.
+        arguments: What it is made with.
+        tests: What the class of its tests has.
+        contract: The base of that.
+    """
+
+    methods: str
+    failed: set[str]
+    base: str = "MemoryStore"
+    arguments: str = ""
+    tests: str = "pass"
+    contract: str = "StoreContract"
+
+    def source(self, name: str) -> str:
+        """Return the text of both classes."""
+        return f"""
+
+class {name}({self.base}):
+{indent(self.methods, "    ")}
+{class_of_tests(name, f"{name}({self.arguments})", self.tests, self.contract)}"""
+
+
+CASES: Mapping[str, Case] = {
+    "LosesTTL": Case(f"{PUT} await super().put(key, value, collection=collection)", OF_TTLS),
+    "ExpiresLate": Case(f"{PUT} await super().put(key, value, collection=collection, ttl=ttl and float(ttl) + 1)", OF_TTLS),
+    "KeepsAnEarlierTTL": Case(
+        f"{PUT}\n"
+        "    _, left = await self.ttl(key, collection=collection)\n"
+        "    await super().put(key, value, collection=collection, ttl=left if ttl is None else ttl)",
         {"test_put_without_ttl_clears_an_earlier_one"},
     ),
-    "ExpiresLate": (
-        (
-            "async def put(self, key, value, *, collection=None, ttl=None):\n"
-            "    await super().put(key, value, collection=collection, ttl=ttl and float(ttl) + 1)\n"
-        ),
-        OF_TTLS,
-    ),
-    "IgnoresCollection": (
-        (
-            "async def get(self, key, *, collection=None):\n"
-            "    return await super().get(key)\n"
-            "async def put(self, key, value, *, collection=None, ttl=None):\n"
-            "    await super().put(key, value, ttl=ttl)\n"
-            "async def delete(self, key, *, collection=None):\n"
-            "    return await super().delete(key)\n"
-        ),
+    "IgnoresCollection": Case(
+        f"{GET} return await super().get(key)\n{PUT} await super().put(key, value, ttl=ttl)\n{DELETE} return await super().delete(key)",
         {
             "test_bad_names_are_refused_before_anything_is_written",
             "test_neighbours_never_meet",
@@ -225,26 +236,21 @@ BROKEN: Mapping[str, tuple[str, set[str]]] = {
             "test_what_a_store_can_do_is_what_it_says",
         },
     ),
-    "SharesValues": (
-        (
-            "async def put(self, key, value, *, collection=None, ttl=None):\n"
-            "    await super().put(key, value, collection=collection, ttl=ttl)\n"
-            "    vars(self).setdefault('shared', {})[collection, key] = value\n"
-            "async def get(self, key, *, collection=None):\n"
-            "    found = await super().get(key, collection=collection)\n"
-            "    return vars(self).get('shared', {}).get((collection, key), found) if found is not None else None\n"
-        ),
+    "SharesValues": Case(
+        f"{PUT}\n"
+        "    await super().put(key, value, collection=collection, ttl=ttl)\n"
+        "    vars(self).setdefault('shared', {})[collection, key] = value\n"
+        f"{GET}\n"
+        "    found = await super().get(key, collection=collection)\n"
+        "    return vars(self).get('shared', {}).get((collection, key), found) if found is not None else None",
         {"test_values_are_never_shared", "test_values_become_their_json_round_trip", "test_any_mapping_is_a_value"},
     ),
-    "KeepsTheFirstDuplicate": (
-        (
-            "async def put_many(self, keys, values, *, collection=None, ttl=None):\n"
-            "    await super().put_many(keys[::-1], values[::-1], collection=collection, ttl=ttl)\n"
-        ),
+    "KeepsTheFirstDuplicate": Case(
+        f"{PUT_MANY} await super().put_many(keys[::-1], values[::-1], collection=collection, ttl=ttl)",
         {"test_bulk_results_are_aligned", "test_keys_must_be_a_sequence"},
     ),
-    "AnswersInItsOwnOrder": (
-        "async def get_many(self, keys, *, collection=None):\n    return await super().get_many(sorted(keys), collection=collection)\n",
+    "AnswersInItsOwnOrder": Case(
+        f"{GET_MANY} return await super().get_many(sorted(keys), collection=collection)",
         {
             "test_any_names_work_and_never_meet",
             "test_bad_names_are_refused_before_anything_is_written",
@@ -254,24 +260,18 @@ BROKEN: Mapping[str, tuple[str, set[str]]] = {
             "test_keys_must_be_a_sequence",
         },
     ),
-    "AlwaysDeleted": (
-        "async def delete(self, key, *, collection=None):\n    await super().delete(key, collection=collection)\n    return True\n",
+    "AlwaysDeleted": Case(
+        f"{DELETE} return await super().delete(key, collection=collection) or True",
         {"test_neighbours_never_meet", "test_expired_entries_are_absent_to_delete_and_listing", "test_reading_creates_nothing"},
     ),
-    "CountsDuplicates": (
-        (
-            "async def delete_many(self, keys, *, collection=None):\n"
-            "    return await super().delete_many(keys, collection=collection) and len(keys)\n"
-        ),
+    "CountsDuplicates": Case(
+        f"{DELETE_MANY} return await super().delete_many(keys, collection=collection) and len(keys)",
         {"test_expired_entries_are_absent_to_delete_and_listing", "test_bulk_results_are_aligned", "test_bulk_of_many"},
     ),
-    "RaisesAfterWriting": (
-        (
-            "async def put_many(self, keys, values, *, collection=None, ttl=None):\n"
-            "    if len(keys) != len(values): raise ValueError('There must be one value for each key')\n"
-            "    for key, value in zip(keys, values):\n"
-            "        await self.put(key, value, collection=collection, ttl=ttl)\n"
-        ),
+    "RaisesAfterWriting": Case(
+        f"{PUT_MANY}\n"
+        "    if len(keys) != len(values): raise ValueError('There must be one value for each key')\n"
+        "    for key, value in zip(keys, values): await self.put(key, value, collection=collection, ttl=ttl)",
         {
             "test_bad_names_are_refused_before_anything_is_written",
             "test_what_is_not_json_is_refused_with_its_place",
@@ -279,114 +279,149 @@ BROKEN: Mapping[str, tuple[str, set[str]]] = {
             "test_closing",
         },
     ),
-    "BlocksNames": (
-        (
-            "async def put_many(self, keys, values, *, collection=None, ttl=None):\n"
-            "    if type(keys) is list and '..' in keys: raise OSError('no such name')\n"
-            "    await super().put_many(keys, values, collection=collection, ttl=ttl)\n"
-        ),
+    "BlocksNames": Case(
+        f"{PUT_MANY}\n"
+        "    if type(keys) is list and '..' in keys: raise OSError('no such name')\n"
+        "    await super().put_many(keys, values, collection=collection, ttl=ttl)",
         {"test_any_names_work_and_never_meet"},
     ),
-    "FoldsCase": (
-        (
-            "async def get(self, key, *, collection=None):\n"
-            "    return await super().get(key, collection=collection.lower() if type(collection) is str else collection)\n"
-            "async def put(self, key, value, *, collection=None, ttl=None):\n"
-            "    await super().put(key, value, collection=collection.lower() if type(collection) is str else collection, ttl=ttl)\n"
-        ),
+    "FoldsCase": Case(
+        f"fold = staticmethod(lambda name: name.lower() if type(name) is str else name)\n"
+        f"{GET} return await super().get(key, collection=self.fold(collection))\n"
+        f"{PUT} await super().put(key, value, collection=self.fold(collection), ttl=ttl)",
         {"test_neighbours_never_meet"},
     ),
-    "SortsKeys": (
-        (
-            "async def put(self, key, value, *, collection=None, ttl=None):\n"
-            "    value = dict(sorted(value.items())) if type(value) is dict else value\n"
-            "    await super().put(key, value, collection=collection, ttl=ttl)\n"
-        ),
+    "FoldsCaseOfTTLs": Case(
+        f"{TTL} return await super().ttl(key, collection=collection and collection.lower())", {"test_neighbours_never_meet"}
+    ),
+    "SortsKeys": Case(
+        f"{PUT}\n"
+        "    value = dict(sorted(value.items())) if type(value) is dict else value\n"
+        "    await super().put(key, value, collection=collection, ttl=ttl)",
         {"test_values_come_back_exactly", "test_values_become_their_json_round_trip"},
     ),
-    "TakesNaN": (
-        (
-            "async def put(self, key, value, *, collection=None, ttl=None):\n"
-            "    if type(value) is dict and 'list' in value and ': nan' in str(value): return\n"
-            "    await super().put(key, value, collection=collection, ttl=ttl)\n"
-        ),
+    "TakesNaN": Case(
+        f"{PUT}\n"
+        "    if type(value) is dict and 'list' in value and ': nan' in str(value): return\n"
+        "    await super().put(key, value, collection=collection, ttl=ttl)",
         {"test_what_is_not_json_is_refused_with_its_place"},
     ),
-    "ForgetsWhatIsLeft": (
-        (
-            "async def ttl_many(self, keys, *, collection=None):\n"
-            "    return [(value, None) for value, _ in await super().ttl_many(keys, collection=collection)]\n"
-        ),
-        {"test_expiry"},
+    "ForgetsWhatIsLeft": Case(
+        f"{TTL_MANY} return [(value, None) for value, _ in await super().ttl_many(keys, collection=collection)]", {"test_expiry"}
     ),
-    "FoldsCaseOfTTLs": (
-        (
-            "async def ttl(self, key, *, collection=None):\n"
-            "    return await super().ttl(key, collection=collection and collection.lower())\n"
-        ),
-        {"test_neighbours_never_meet"},
-    ),
-    "CantDestroy": (
-        "async def destroy(self):\n    raise NotImplementedError\n",
+    "CantDestroy": Case(
+        "async def destroy(self): raise NotImplementedError",
         {"test_destroying_everything", "test_what_a_store_can_do_is_what_it_says", "test_closing"},
     ),
-    "ListsWhatHasExpired": (
-        (
-            "async def keys(self, collection=None, *, limit=None):\n"
-            "    with Clock() as clock:\n"
-            "        clock.advance(-1000)\n"
-            "        return await super().keys(collection, limit=limit)\n"
-        ),
+    "ListsWhatHasExpired": Case(
+        f"{KEYS}\n    with Clock() as clock:\n        clock.advance(-1000)\n        return await super().keys(collection, limit=limit)",
         {"test_a_limit_counts_live_entries_only"},  # others see it too on a store that does not remove what has expired before a call
     ),
-    "ListsOnePage": (
-        (
-            "async def keys(self, collection=None, *, limit=None):\n"
-            "    return await super().keys(collection, limit=1000 if limit is None else limit)\n"
-        ),
-        {"test_bulk_of_many"},
+    "ListsOnePage": Case(f"{KEYS} return await super().keys(collection, limit=1000 if limit is None else limit)", {"test_bulk_of_many"}),
+    "NeverCloses": Case("async def close(self): pass", OF_CLOSING),
+    "HasALength": Case("def __len__(self): return 0", {"test_an_empty_store_is_truthy"}),
+    # What is optional
+    "HasKeysOnly": Case(
+        "runs_inline = True\ndef _capabilities(self): return frozenset({'keys'})", set(), "BaseWrapper", "MemoryStore()", DIRECT_TOO
     ),
-    "NeverCloses": (
-        "async def close(self):\n    pass\n",
-        {"test_closing", "test_closing_before_use", "test_context_manager_and_setup"},
+    "ClaimsToList": Case(
+        f"def _capabilities(self): return frozenset()\n{KEYS} raise NotImplementedError",
+        {"test_what_a_store_can_do_is_what_it_says", "test_limits_of_listing"},
+        "BaseWrapper",
+        "MemoryStore()",
     ),
-    "HasALength": (
-        "def __len__(self):\n    return 0\n",
-        {"test_an_empty_store_is_truthy"},
+    "CullsNothing": Case("async def _cull(self, now): pass", {"test_cull_removes_only_what_has_expired"}, "SimpleStore"),
+    "CullsBlindly": Case(
+        "async def _cull(self, now):\n"
+        "    rows = [row for page in [page async for page in self._scan(None)] for row in page]\n"
+        "    await asyncio.sleep(0)\n"
+        "    for row in rows:\n"
+        "        if row.expires_at and row.expires_at <= now: await self._delete(row.collection, [row.key])",
+        {"test_cull_keeps_what_is_put_meanwhile"},
+        "SimpleStore",
+    ),
+    "ReclaimsEarly": Case(
+        "async def _get(self, collection, keys):\n"  # as if its TTL of 1.45 seconds had been rounded down
+        "    found = await super()._get(collection, keys)\n"
+        "    return [entry if entry is None or entry.expires_at - time.time() > 0.45 else None for entry in found]",
+        {RECLAIMS},
+        "SimpleStore",
+    ),
+    # What the class of the tests says
+    "ArgumentsAlone": Case("runs_inline = True", set(), tests=DIRECT_TOO, contract="ArgumentContract"),
+    "Undeclared": Case("pass", {*TESTS} - {RECLAIMS}, tests=DIRECT_TOO),
+    "NotDirect": Case("pass", set(), tests="runtimes = ('trio', 'portal')"),
+    "OnAsyncio": Case(ASYNCIO_GET, {*TESTS} - {RECLAIMS}, tests="runtimes = RUNTIMES"),
+    "OnAsyncioOnly": Case(ASYNCIO_GET, set(), tests="runtimes = ('asyncio', 'portal')"),
+    "SaidToKeep": Case("pass", {"test_entries_outlive_the_store"}, tests="persistent = True"),
+    "Keeps": Case(
+        "closed = False\nasync def close(self): pass",
+        {*OF_CLOSING, "test_entries_outlive_the_store"},
+        "BaseWrapper",
+        "self.here",
+        "@pytest.fixture(autouse=True)\ndef empty(self): self.here = MemoryStore()",
+    ),
+    "OfAnotherCollection": Case("pass", {"test_the_default_collection", "test_limits_of_listing"}, arguments="default_collection='mine'"),
+    "NotDamaged": Case(
+        "pass", {"test_a_damaged_entry_is_an_error_for_its_own_key_alone"}, tests="def damage(self, directory, collection, key): pass"
+    ),
+    "Mine": Case(
+        "runs_inline = True",
+        set(),
+        arguments="default_collection='mine'",
+        tests=f"{DIRECT_TOO}\n"
+        "default_collection = 'mine'\n"
+        "def test_of_my_own(self, runtime: Runtime, kv: Any, clock: Clock, tmp_path: Path) -> None:\n"
+        "    async def main() -> None:\n"
+        "        for store in (kv, runtime.adapt(self.make(tmp_path))):\n"
+        "            await store.put('k', {'a': 1}, ttl=10)\n"
+        "            await runtime.sleep(0.01)\n"
+        "            clock.advance(10)\n"
+        "            assert await store.get('k') is None\n"
+        "            assert await store.collections() == []\n"
+        "    runtime.run(main)",
     ),
 }
 
 
 @pytest.fixture(scope="module")
-def of_broken_stores(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    text = IMPORTS
-    for name, (methods, _) in BROKEN.items():
-        text += f"\n\nclass {name}(MemoryStore):\n    runs_inline = True\n\n" + re.sub(r"^", "    ", methods, flags=re.MULTILINE)
-        text += f"\n\nclass Test{name}(StoreContract):\n    persistent = False\n    runtimes = ('asyncio',)\n\n"
-        text += f"    def make(self, directory: Path) -> {name}:\n        return {name}()\n"
-    return outsider(tmp_path_factory.mktemp("broken"), {"test_broken.py": text}, "-k", "not reclaims")  # which takes a second of waiting
+def of_cases(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    text = IMPORTS + "".join(case.source(name) for name, case in CASES.items())
+    # A second of waiting once will do, and more tests list, or see what is reclaimed early, than those named here.
+    chosen = "not (reclaims or ClaimsToList) or ReclaimsEarly and nothing_early or ClaimsToList and (can_do or limits)"
+    return outsider(tmp_path_factory.mktemp("cases"), {"test_cases.py": text}, "-k", chosen)
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_store_fails_the_tests_of_what_is_broken(of_broken_stores: Result, name: str) -> None:
-    assert of_broken_stores.failed.get(f"Test{name}", set()) == BROKEN[name][1]
+@pytest.mark.parametrize("name", CASES)
+def test_those_tests_fail_that_say_what_is_broken(of_cases: Result, name: str) -> None:
+    assert {*of_cases.failed.get(f"Test{name}", ())} == CASES[name].failed
 
 
-def test_a_failure_says_what_was_compared_and_what_the_contract_says(of_broken_stores: Result) -> None:
-    text = of_broken_stores.text
-    (failure,) = re.findall(r"^_+ TestKeepsAnEarlierTTL\.test_put_without\w+\[asyncio\] _+$(.*?)^_{2,} ", text, re.MULTILINE | re.DOTALL)
-    assert re.search(r"^E +AssertionError: assert \(None, None\) == \(\{'a': 2\}, None\)$", failure, re.MULTILINE), failure
-    assert re.search(r"^E +The contract: A put without a TTL means for ever, also if an earlier value had one\.$", failure, re.MULTILINE), (
-        failure
-    )
-    assert "run_sync" not in failure  # nor what runs the coroutine
-    (refused,) = re.findall(r"^_+ TestTakesNaN\.test_\w+\[asyncio-float-0\] _+$(.*?)^_{2,} ", text, re.MULTILINE | re.DOTALL)
-    assert "bad = nan" in refused
-    assert re.search(r"^E +Failed: DID NOT RAISE .*SerializationError", refused, re.MULTILINE), refused
-    assert re.search(r"^E +The contract: What is not JSON raises SerializationError with its place", refused, re.MULTILINE), refused
-    (raised,) = re.findall(r"^_+ TestBlocksNames\.test_any_names\w+\[asyncio\] _+$(.*?)^_{2,} ", text, re.MULTILINE | re.DOTALL)
-    assert re.search(r"^E +OSError: no such name$", raised, re.MULTILINE), raised
-    assert "Any str that is not empty and encodes as UTF-8 is a key" in raised
+def test_a_store_that_does_not_say_that_it_runs_inline_has_no_direct_path(of_cases: Result) -> None:
+    assert all(runtimes == {"direct"} for runtimes in of_cases.failed["TestUndeclared"].values())
+    assert 'leave "direct" out of `runtimes`' in of_cases.text
+
+
+def test_each_runtime_is_what_it_says(of_cases: Result) -> None:
+    assert set().union(*of_cases.failed["TestOnAsyncio"].values()) == {"trio", "direct"}
+
+
+def test_a_failure_says_what_was_compared_and_what_the_contract_says(of_cases: Result) -> None:
+    def failure(test: str) -> str:
+        (found,) = re.findall(rf"^_+ Test{test} _+$(.*?)^_{{2,}} ", of_cases.text, re.MULTILINE | re.DOTALL)
+        return re.sub("^E +", "E ", found, flags=re.MULTILINE)
+
+    kept = failure(r"KeepsAnEarlierTTL\.test_put_without\w+\[asyncio\]")
+    assert "\nE AssertionError: assert (None, None) == ({'a': 2}, None)\n" in kept
+    assert "\nE The contract: A put without a TTL means for ever, also if an earlier value had one.\n" in kept
+    assert "run_sync" not in kept  # nor what runs the coroutine
+    taken = failure(r"TakesNaN\.test_\w+\[asyncio-float-0\]")
+    assert "bad = nan" in taken
+    assert re.search(r"^E Failed: DID NOT RAISE .*SerializationError", taken, re.MULTILINE), taken
+    assert "\nE The contract: What is not JSON raises SerializationError with its place" in taken
+    blocked = failure(r"BlocksNames\.test_any_names\w+\[asyncio\]")
+    assert "\nE OSError: no such name\n" in blocked
+    assert "Any str that is not empty and encodes as UTF-8 is a key" in blocked
 
 
 def test_every_test_says_what_the_contract_says() -> None:
@@ -394,247 +429,15 @@ def test_every_test_says_what_the_contract_says() -> None:
         assert re.fullmatch(r"[A-Z`].*\.", (getattr(StoreContract, name).__doc__ or "").strip(), re.DOTALL), name
 
 
-OWN = f"""{IMPORTS}
-import asyncio
-import time
-
-from keyvalue.stores.base import clock as stores_clock
-
-
-class KeysOnly(BaseWrapper):
-    runs_inline = True
-
-    def _capabilities(self):
-        return frozenset({{"keys"}})
-
-
-class TestOptional(StoreContract):
-    persistent = False
-    runtimes = ("asyncio", "direct")
-
-    def make(self, directory: Path) -> KeysOnly:
-        return KeysOnly(MemoryStore())
-
-
-class ClaimsToList(BaseWrapper):
-    runs_inline = True
-
-    def _capabilities(self):
-        return frozenset()
-
-    async def keys(self, collection=None, *, limit=None):
-        raise NotImplementedError
-
-
-class TestClaims(TestOptional):
-    runtimes = ("asyncio",)
-
-    def make(self, directory: Path) -> ClaimsToList:
-        return ClaimsToList(MemoryStore())
-
-
-class Undeclared(MemoryStore):
-    pass
-
-
-class TestUndeclared(TestOptional):
-    def make(self, directory: Path) -> Undeclared:
-        return Undeclared()
-
-
-class TestNotDirect(TestUndeclared):
-    runtimes = ("trio", "portal")
-
-
-class OnAsyncio(MemoryStore):
-    async def get(self, key, *, collection=None):
-        await asyncio.sleep(0)
-        return await super().get(key, collection=collection)
-
-
-class TestOnAsyncio(StoreContract):
-    persistent = False
-
-    def make(self, directory: Path) -> OnAsyncio:
-        return OnAsyncio()
-
-
-class TestOnAsyncioOnly(TestOnAsyncio):
-    runtimes = ("asyncio", "portal")
-
-
-class TestSaidToKeep(StoreContract):
-    runtimes = ("asyncio",)
-
-    def make(self, directory: Path) -> MemoryStore:
-        return MemoryStore()
-
-
-class TestShared(StoreContract):
-    persistent = False  # which is wrong
-    runtimes = ("asyncio",)
-
-    @pytest.fixture(autouse=True)
-    def empty(self) -> None:
-        self.here = MemoryStore()
-
-    def make(self, directory: Path) -> BaseWrapper:
-        return Open(self.here)
-
-
-class Open(BaseWrapper):
-    runs_inline = True
-    closed = False
-
-    async def close(self) -> None:
-        pass
-
-
-class TestMine(StoreContract):
-    persistent = False
-    runtimes = ("asyncio", "direct")
-    default_collection = "mine"
-
-    def make(self, directory: Path) -> MemoryStore:
-        return MemoryStore(default_collection="mine")
-
-    def test_of_my_own(self, runtime: Runtime, kv: Any, clock: Clock, tmp_path: Path) -> None:
-        async def main() -> None:
-            other = runtime.adapt(self.make(tmp_path))
-            for store in (kv, other):
-                await store.put("k", {{"a": 1}}, ttl=10)
-                await runtime.sleep(0.01)
-                clock.advance(10)
-                assert await store.get("k") is None
-                assert await store.collections() == []
-
-        runtime.run(main)
-
-
-class TestNotDamaged(TestSaidToKeep):
-    persistent = False
-
-    def damage(self, directory: Path, collection: str, key: str) -> None:
-        pass
-
-
-class CullsNothing(SimpleStore):
-    async def _cull(self, now):
-        pass
-
-
-class TestCullsNothing(TestClaims):
-    def make(self, directory: Path) -> CullsNothing:
-        return CullsNothing()
-
-
-class ReclaimsEarly(SimpleStore):
-    async def _put(self, collection, entries):
-        await super()._put(collection, entries)
-        left = {{entry.key: max(0.1, int(entry.expires_at - stores_clock.now())) for entry in entries if entry.expires_at}}
-        vars(self).setdefault("gone", {{}}).update({{key: time.monotonic() + seconds for key, seconds in left.items()}})
-
-    async def _get(self, collection, keys):
-        gone = vars(self).get("gone", {{}})
-        found = await super()._get(collection, keys)
-        return [None if time.monotonic() > gone.get(key, float("inf")) else entry for key, entry in zip(keys, found)]
-
-
-class TestReclaimsEarly(TestClaims):
-    def make(self, directory: Path) -> ReclaimsEarly:
-        return ReclaimsEarly()
-
-
-class CullsBlindly(SimpleStore):
-    async def _cull(self, now):
-        expired = [row for page in [page async for page in self._scan(None)] for row in page if row.expires_at and row.expires_at <= now]
-        await asyncio.sleep(0)
-        for row in expired:
-            await self._delete(row.collection, [row.key])
-
-
-class TestCullsBlindly(TestClaims):
-    def make(self, directory: Path) -> CullsBlindly:
-        return CullsBlindly()
-
-
-class TestArgumentsAlone(ArgumentContract):
-    def make(self, directory: Path) -> MemoryStore:
-        return MemoryStore()
-
-
-class TestAnother(StoreContract):
-    persistent = False
-    runtimes = ("asyncio",)
-
-    def make(self, directory: Path) -> MemoryStore:
-        return MemoryStore(default_collection="mine")
-"""
-
-
-@pytest.fixture(scope="module")
-def of_others(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return outsider(tmp_path_factory.mktemp("others"), {"test_others.py": OWN}, "--tb=line", "-k", "not reclaims or ReclaimsEarly")
-
-
-@pytest.mark.parametrize("name", ["Optional", "NotDirect", "OnAsyncioOnly", "Mine", "ArgumentsAlone"])
-def test_what_the_class_of_the_tests_says_counts(of_others: Result, name: str) -> None:
-    assert f"Test{name}" not in of_others.failed
-
-
-def failures(text: str, class_name: str) -> set[tuple[str, str]]:
-    return set(re.findall(rf"^(?:FAILED|ERROR) \S+::{class_name}::(\w+)\[(\w+)", text, re.MULTILINE))
-
-
-def test_an_optional_method_that_is_none_fails(of_others: Result) -> None:
-    assert {"test_what_a_store_can_do_is_what_it_says", "test_limits_of_listing"} <= of_others.failed["TestClaims"]
-
-
-def test_a_store_that_does_not_say_that_it_runs_inline_has_no_direct_path(of_others: Result) -> None:
-    failed = failures(of_others.text, "TestUndeclared")
-    assert failed == {(test, "direct") for test in TESTS if "reclaims" not in test}
-    assert 'leave "direct" out of `runtimes`' in of_others.text
-
-
-def test_each_runtime_is_what_it_says(of_others: Result) -> None:
-    runtimes = {runtime for _, runtime in failures(of_others.text, "TestOnAsyncio")}
-    assert runtimes == {"trio", "direct"}
-
-
-def test_whether_entries_outlive_the_store_is_as_the_class_says(of_others: Result) -> None:
-    assert of_others.failed["TestSaidToKeep"] == {"test_entries_outlive_the_store"}
-    assert "test_entries_outlive_the_store" in of_others.failed["TestShared"]
-
-
-def test_a_store_that_hides_what_it_should_remove_is_noticed(of_others: Result) -> None:
-    assert of_others.failed["TestCullsNothing"] == {"test_cull_removes_only_what_has_expired"}
-
-
-def test_that_what_is_damaged_is_an_error_is_tested_if_it_can_be_damaged(of_others: Result) -> None:
-    assert of_others.failed["TestNotDamaged"] == {"test_a_damaged_entry_is_an_error_for_its_own_key_alone"}
-
-
-def test_expiry_of_the_backends_that_is_too_early_is_noticed(of_others: Result) -> None:
-    assert "test_the_backend_reclaims_nothing_early" in of_others.failed["TestReclaimsEarly"]
-
-
-def test_a_cull_that_removes_what_was_put_again_is_noticed(of_others: Result) -> None:
-    assert of_others.failed["TestCullsBlindly"] == {"test_cull_keeps_what_is_put_meanwhile"}
-
-
-def test_which_collection_is_the_default_is_as_the_class_says(of_others: Result) -> None:
-    assert of_others.failed["TestAnother"] == {"test_the_default_collection", "test_limits_of_listing"}
-
-
 @pytest.mark.parametrize(
-    ("lines", "message"),
+    ("runtimes", "message"),
     [
-        ("    runtimes = ()\n", "TestRight.runtimes names no runtime to test on"),
-        ("    runtimes = ('curio',)\n", "There is no runtime 'curio', only asyncio, trio, direct, portal"),
+        ("()", "TestWrong.runtimes names no runtime to test on"),
+        ("('curio',)", "There is no runtime 'curio', only asyncio, trio, direct, portal"),
     ],
 )
-def test_a_class_of_tests_that_can_run_none_is_an_error(tmp_path: Path, lines: str, message: str) -> None:
-    (tmp_path / "test_wrong.py").write_text(RIGHT + lines)
+def test_a_class_of_tests_that_can_run_none_is_an_error(tmp_path: Path, runtimes: str, message: str) -> None:
+    (tmp_path / "test_wrong.py").write_text(IMPORTS + class_of_tests("Wrong", "MemoryStore()", f"runtimes = {runtimes}"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert result.returncode != 0
@@ -684,11 +487,11 @@ def test_stores_are_closed_also_if_the_test_fails() -> None:
         runtime.adapt(Closing())
         raise LookupError
 
-    for name in ("asyncio", "trio", "direct", "portal"):
+    for name in RUNTIMES:
         runtime = Runtime(name)
         with pytest.raises(LookupError):
             runtime.run(fails)
-    assert closed == ["asyncio", "trio", "direct", "portal"]
+    assert closed == [*RUNTIMES]
 
 
 def test_a_store_that_forgets_to_call_its_base_is_told_so() -> None:

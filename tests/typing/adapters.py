@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
 from typing_extensions import assert_type
 
 from keyvalue import blocking
@@ -14,15 +12,7 @@ from keyvalue.adapters.dataclass import DataclassAdapter
 from keyvalue.adapters.pydantic import PydanticAdapter
 from keyvalue.adapters.raise_on_missing import RaiseOnMissingAdapter
 from keyvalue.protocols import AsyncKeyValue, KeyValue
-
-
-class User(BaseModel):
-    name: str
-
-
-@dataclass
-class Point:
-    x: int
+from tests.typed_cases import Checked, User
 
 
 async def of_models(store: AsyncKeyValue, user: User) -> None:
@@ -44,16 +34,16 @@ async def of_models(store: AsyncKeyValue, user: User) -> None:
     await users.get("k", default=1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-async def of_other_types(store: AsyncKeyValue, point: Point) -> None:
+async def of_other_types(store: AsyncKeyValue, checked: Checked) -> None:
     assert_type(await PydanticAdapter(store, list[User]).get("k"), list[User] | None)
     assert_type(await PydanticAdapter(store, int).get("k", default=1), int)
     either = PydanticAdapter[int | None](store, int | None)
     assert_type(await either.get("k"), int | None)
     assert_type(await BaseModelAdapter(store, User).get("k"), User | None)
     assert_type(await BaseModelAdapter(store, list[User]).get("k"), list[User] | None)
-    assert_type(await DataclassAdapter(store, Point).get("k"), Point | None)
-    assert_type(await DataclassAdapter(store, Point).get("k", default=point), Point)
-    assert_type(await DataclassAdapter(store, list[Point]).get_many(["k"]), list[list[Point] | None])
+    assert_type(await DataclassAdapter(store, Checked).get("k"), Checked | None)
+    assert_type(await DataclassAdapter(store, Checked).get("k", default=checked), Checked)
+    assert_type(await DataclassAdapter(store, list[Checked]).get_many(["k"]), list[list[Checked] | None])
 
 
 async def of_dicts(store: AsyncKeyValue, raises: bool) -> None:
@@ -69,7 +59,7 @@ async def of_dicts(store: AsyncKeyValue, raises: bool) -> None:
     assert_type(await adapter.ttl_many(["k"], raise_on_missing=True), list[tuple[dict[str, Any], float | None]])
 
 
-def synchronous(store: KeyValue, user: User, point: Point) -> None:
+def synchronous(store: KeyValue, user: User, checked: Checked) -> None:
     users = blocking.PydanticAdapter(store, User)
     assert_type(users, blocking.PydanticAdapter[User])
     assert_type(users.get("k"), User | None)
@@ -80,7 +70,7 @@ def synchronous(store: KeyValue, user: User, point: Point) -> None:
     assert_type(users.ttl_many(["k"]), list[tuple[User | None, float | None]])
     users.put("k", "user")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     assert_type(blocking.BaseModelAdapter(store, list[User]).get("k"), list[User] | None)
-    assert_type(blocking.DataclassAdapter(store, Point).get("k", default=point), Point)
+    assert_type(blocking.DataclassAdapter(store, Checked).get("k", default=checked), Checked)
     adapter = blocking.RaiseOnMissingAdapter(store)
     assert_type(adapter.get("k"), dict[str, Any] | None)
     assert_type(adapter.get("k", raise_on_missing=True), dict[str, Any])

@@ -16,20 +16,8 @@ from typing_extensions import assert_type
 
 from keyvalue import blocking, protocols
 from keyvalue.adapters.pydantic import PydanticAdapter
-from keyvalue.stores.disk import DiskStore, MultiDiskStore
-from keyvalue.stores.dynamodb import DynamoDBStore
-from keyvalue.stores.elasticsearch import ElasticsearchStore
-from keyvalue.stores.filetree import FileTreeStore
-from keyvalue.stores.keyring import KeyringStore
-from keyvalue.stores.memcached import MemcachedStore
+from keyvalue.stores.base import BaseStore, EnumerableStore
 from keyvalue.stores.memory import MemoryStore
-from keyvalue.stores.mongodb import MongoDBStore
-from keyvalue.stores.null import NullStore
-from keyvalue.stores.redis import RedisStore
-from keyvalue.stores.rocksdb import RocksDBStore
-from keyvalue.stores.simple import SimpleStore
-from keyvalue.stores.valkey import ValkeyStore
-from keyvalue.stores.vault import VaultStore
 from keyvalue.wrappers.base import BaseWrapper
 from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
 
@@ -48,6 +36,9 @@ class TheirListing(
 ): ...
 
 
+def lists_as_theirs(kv: TheirListing) -> None: ...
+
+
 def is_ours(kv: protocols.AsyncKeyValue, base: protocols.AsyncKeyValueProtocol) -> None: ...
 
 
@@ -61,23 +52,14 @@ class OurListing(
 ): ...
 
 
-STORES: list[type[old.AsyncKeyValue]] = [KeyringStore, MemcachedStore, NullStore]
-LISTING: list[type[TheirListing]] = [
-    DiskStore,
-    DynamoDBStore,
-    ElasticsearchStore,
-    FileTreeStore,
-    MemoryStore,
-    MongoDBStore,
-    MultiDiskStore,
-    RedisStore,
-    RocksDBStore,
-    SimpleStore,
-    ValkeyStore,
-    VaultStore,
-]
-NOT_LISTING: type[TheirListing] = MemcachedStore  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
 LISTING_OF_THEIRS: type[OurListing] = OldMemoryStore
+
+
+def stores(base: BaseStore, enumerable: EnumerableStore) -> None:
+    """Every store derives from one of these two; that its own methods fit them is checked where it is defined."""
+    is_theirs(base, enumerable)
+    lists_as_theirs(enumerable)
+    lists_as_theirs(base)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 def wrappers(any_wrapper: BaseWrapper, store: MemoryStore) -> None:

@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 from typing_extensions import assert_type
 
-from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.testing import Clock, Runtime, RuntimeName, StoreContract
-
-
-class TestOfAnyType(StoreContract):
-    def make(self, directory: Path) -> AsyncKeyValue:
-        return MemoryStore(default_collection=self.default_collection)
 
 
 class WatchedRuntime(Runtime):

@@ -137,10 +137,3 @@ async def test_output_is_bounded(algorithm: Any) -> None:
         await CompressionWrapper(memory, max_size=1000).get("k")
     with pytest.raises(EntryTooLargeError):
         await CompressionWrapper(memory, max_size=1000).put("k", value)
-
-
-@pytest.mark.filterwarnings("ignore:CompressionWrapper")  # of beartype, which sees to the literal too
-@pytest.mark.parametrize("arguments", [{"min_size_to_compress": -1}, {"max_size": -1}, {"algorithm": "lzma"}])
-def test_compression_refuses_what_makes_no_sense(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="algorithm must be" if "algorithm" in arguments else "negative"):
-        CompressionWrapper(MemoryStore(), **arguments)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -16,23 +16,13 @@ pytest.importorskip("cryptography")
 
 from cryptography.fernet import Fernet, MultiFernet
 
-from keyvalue.errors import (
-    CorruptedDataError,
-    DecryptionError,
-    EncryptionError,
-    EncryptionVersionError,
-    KeyValueOperationError,
-    SerializationError,
-)
+from keyvalue.errors import CorruptedDataError, DecryptionError, EncryptionError, EncryptionVersionError, KeyValueOperationError
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.null import NullStore
 from keyvalue.testing import Clock
 from keyvalue.wrappers import encryption
 from keyvalue.wrappers.encryption import AESGCMEncryptionWrapper, BaseEncryptionWrapper, FernetEncryptionWrapper
-from keyvalue.wrappers.prefix_collections import PrefixCollectionsWrapper
-from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
-from keyvalue.wrappers.single_collection import SingleCollectionWrapper
 from tests.runtimes import Runtime
 from tests.scripted import ScriptedStore, on_loops
 
@@ -72,8 +62,6 @@ async def test_nothing_readable_is_stored(kind: str, runtime: Runtime) -> None:
         assert row["__encryption_version__"] == {"fernet": 1, "aes-gcm": 2, "base": 7}[kind]
         assert "hunter2" not in json.dumps(row)
         assert b"hunter2" not in base64.b64decode(row["__encrypted_data__"])
-    with pytest.raises(SerializationError):
-        await kv.put("k", {"a": math.nan})
 
 
 def flipped(text: str) -> str:
@@ -144,21 +132,6 @@ async def test_a_row_that_was_moved_elsewhere_is_refused() -> None:
         assert await kv.get("n", collection=default) == {"v": 2}
 
 
-@pytest.mark.parametrize("wrap", [PrefixKeysWrapper, PrefixCollectionsWrapper, SingleCollectionWrapper])
-async def test_beneath_other_names_rows_are_bound_to_the_names_that_are_stored(wrap: Callable[[AsyncKeyValue, str], Any]) -> None:
-    """That is why docs order them so: above them, the row of one tenant would be good as another's."""
-    memory = MemoryStore()
-    one, two = (wrap(aes_gcm(memory, ONE), name) for name in ("tenant-1", "tenant-2"))
-    await one.put("session", {"admin": True})
-    (collection,) = await memory.collections()
-    (key,) = await memory.keys(collection)
-    row = await memory.get(key, collection=collection) or {}
-    await memory.put(key.replace("-1", "-2"), row, collection=collection.replace("-1", "-2"))
-    with pytest.raises(DecryptionError, match="moved"):
-        await two.get("session")
-    assert await one.get("session") == {"admin": True}
-
-
 async def test_several_keys_at_once_and_rotation(clock: Clock) -> None:
     clock.freeze()
     memory = MemoryStore()
@@ -175,8 +148,7 @@ async def test_several_keys_at_once_and_rotation(clock: Clock) -> None:
     assert await both.rotate("c") == 0
     assert await memory.get("current", collection="c") == current
     assert await new.get_many(keys, collection="c") == [{"v": key} for key in keys]
-    value, left = await new.ttl("mortal", collection="c")
-    assert (value, round(left or 0, 3)) == ({"v": 1}, 60)
+    assert await new.ttl("mortal", collection="c") == ({"v": 1}, pytest.approx(60, abs=1e-3))
 
 
 async def test_rotation_keeps_deadlines_however_long_it_takes(clock: Clock) -> None:
@@ -254,41 +226,31 @@ async def test_keys_are_derived_off_the_loop_once(monkeypatch: pytest.MonkeyPatc
 
 
 FERNET, AES_GCM = FernetEncryptionWrapper, AESGCMEncryptionWrapper
+GIVE = "Give FernetEncryptionWrapper either fernet, or "
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments"),
+    ("kind", "arguments", "error", "message"),
     [
-        (FERNET, {}),
-        (FERNET, {"source_material": "x"}),
-        (FERNET, {"salt": "x"}),
-        (FERNET, {"source_material": " ", "salt": "x"}),
-        (FERNET, {"source_material": "x", "salt": ""}),
-        (FERNET, {"fernet": fernets(ONE), "salt": "x"}),
-        (FERNET, {"fernet": fernets(ONE), "source_material": "x", "salt": "x"}),
-        (AES_GCM, {"keys": {}}),
-        (AES_GCM, {"keys": {"": ONE}}),
-        (AES_GCM, {"keys": {"one": b"short"}}),
-        (BaseEncryptionWrapper, {"encryption_fn": bytes, "decryption_fn": lambda data, _: data, "encryption_version": 0}),
+        (FERNET, {"source_material": "x"}, ValueError, GIVE),
+        (FERNET, {"salt": "x"}, ValueError, GIVE),
+        (FERNET, {"source_material": " ", "salt": "x"}, ValueError, GIVE),
+        (FERNET, {"source_material": "x", "salt": ""}, ValueError, GIVE),
+        (FERNET, {"fernet": fernets(ONE), "salt": "x"}, ValueError, GIVE),
+        (FERNET, {"fernet": fernets(ONE), "source_material": "x"}, ValueError, GIVE),
+        (FERNET, {"fernet": b"k" * 32}, TypeError, r"fernet must be a Fernet or MultiFernet, not bytes; give Fernet\(key\)"),
+        (AES_GCM, {"keys": {}}, ValueError, "key"),
+        (AES_GCM, {"keys": {"": ONE}}, ValueError, "key"),
+        (AES_GCM, {"keys": {"one": b"short"}}, ValueError, "key"),
+        (AES_GCM, {"keys": {"1": "k" * 32}}, TypeError, "The key '1' must be bytes, not a str"),
+        (AES_GCM, {"keys": {1: b"k" * 32}}, TypeError, "id of a key must be a str, not an int"),
+        (AES_GCM, {"keys": b"k" * 32}, TypeError, "keys must be a mapping of ids to keys"),
+        (BaseEncryptionWrapper, {"encryption_fn": bytes, "decryption_fn": bytes, "encryption_version": 0}, ValueError, "1 or more"),
     ],
 )
-def test_each_needs_a_key_and_a_version(kind: Any, arguments: dict[str, Any]) -> None:
-    message = {FERNET: "Give FernetEncryptionWrapper", AES_GCM: "key"}.get(kind, "1 or more")
-    with pytest.raises(ValueError, match=message) as caught:
+def test_each_needs_a_key_and_a_version(kind: Any, arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    warned = pytest.warns(UserWarning, match=next(iter(arguments))) if error is TypeError else nullcontext()
+    with warned, pytest.raises(error, match=message) as caught:
         kind(MemoryStore(), **arguments)
     assert "short" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "message"),
-    [
-        (AES_GCM, {"keys": {"1": "k" * 32}}, "The key '1' must be bytes, not a str"),
-        (AES_GCM, {"keys": {1: b"k" * 32}}, "id of a key must be a str, not an int"),
-        (AES_GCM, {"keys": b"k" * 32}, "keys must be a mapping of ids to keys"),
-        (FERNET, {"fernet": b"k" * 32}, r"fernet must be a Fernet or MultiFernet, not bytes; give Fernet\(key\)"),
-    ],
-)
-def test_keys_of_a_wrong_type(kind: Any, arguments: dict[str, Any], message: str) -> None:
-    with pytest.warns(UserWarning, match=next(iter(arguments))), pytest.raises(TypeError, match=message) as caught:
-        kind(MemoryStore(), **arguments)
     assert "k" * 32 not in str(caught.value)

@@ -28,14 +28,11 @@ Wrap = Callable[..., Any]
 each_wrapper = pytest.mark.parametrize("wrap", [PrefixKeysWrapper, PrefixCollectionsWrapper, SingleCollectionWrapper])
 
 
-@pytest.mark.parametrize(
-    ("separator", "codes"),
-    [
-        *((separator, "~012") for separator in ("__", "_", "::", "aab", "/")),
-        *((separator, "^012") for separator in ("~", "~~")),
-        *((separator, "~abc") for separator in ("0", "12")),
-    ],
-)
+CODES = {**dict.fromkeys(("__", "_", "::", "aab", "/"), "~012"), **dict.fromkeys(("~", "~~"), "^012"), **dict.fromkeys(("0", "12"), "~abc")}
+"""Separators, each with the mark that begins escapes, and what follows it: for the mark, for the separator's first, between names."""
+
+
+@pytest.mark.parametrize(("separator", "codes"), CODES.items())
 def test_joined_names_are_told_apart_and_read_back(separator: str, codes: str) -> None:
     joiner = Joiner(separator)
     letters = dict.fromkeys(f"{separator}{codes}x")
@@ -77,11 +74,12 @@ async def test_neighbours_share_nothing(wrap: Wrap) -> None:
         await kv.put_many(names, [{"at": [prefix, collection, key]} for key in names], collection=collection)
     for (prefix, kv), collection in itertools.product(stores.items(), names):
         assert await kv.get_many(names, collection=collection) == [{"at": [prefix, collection, key]} for key in names]
-        assert sorted(await kv.keys(collection)) == sorted(names)
-        assert sorted(await kv.collections()) == sorted(names)
+        assert sorted(await kv.keys(collection)) == sorted(await kv.collections()) == sorted(names)
+        assert len(await kv.keys(collection, limit=2)) == len(await kv.collections(limit=2)) == 2
     await memory.put("alone", {}, collection="alone")
-    await stores["a"].destroy()
-    await stores["a__b"].destroy_collection("k")
+    assert await stores["a"].destroy() is True
+    assert await stores["a"].destroy_collection("k") is False
+    assert await stores["a__b"].destroy_collection("k") is True
     for prefix, kv in stores.items():
         left = [name for name in names if prefix != "a" and (prefix, name) != ("a__b", "k")]
         assert sorted(await kv.collections()) == sorted(left)
@@ -113,22 +111,22 @@ async def test_legacy_names_are_joined_plainly(wrap: Wrap, place: Callable[[str,
         assert await memory.keys(first) == ["alone"]
 
 
-async def test_listings_cost_no_more_than_they_must() -> None:
+@pytest.mark.parametrize(
+    ("wrap", "limited", "destroyed"),
+    [(PrefixKeysWrapper, ["collections", "keys"], None), (SingleCollectionWrapper, ["keys"], ["keys", "delete_many"])],
+)
+async def test_listings_cost_no_more_than_they_must(wrap: Wrap, limited: list[str], destroyed: list[str] | None) -> None:
     store = ScriptedStore(MemoryStore())
-    for wrap, limited, destroyed in (
-        (PrefixKeysWrapper, ["collections", "keys"], None),
-        (SingleCollectionWrapper, ["keys"], ["keys", "delete_many"]),
-    ):
-        kv: Any = wrap(store, "p")
-        for number in range(9):
-            await kv.put("k", {}, collection=f"c{number}")
-        store.calls.clear()
-        assert await kv.collections(limit=1) == ["c0"]
-        assert store.calls == limited
-        store.calls.clear()
-        await kv.destroy()
-        assert store.calls == destroyed or destroyed is None
-        assert await kv.collections() == []
+    kv = wrap(store, "p")
+    for number in range(9):
+        await kv.put("k", {}, collection=f"c{number}")
+    store.calls.clear()
+    assert await kv.collections(limit=1) == ["c0"]
+    assert store.calls == limited
+    store.calls.clear()
+    await kv.destroy()
+    assert store.calls == destroyed or destroyed is None
+    assert await kv.collections() == []
 
 
 async def test_own_defaults_of_collections() -> None:

@@ -13,6 +13,7 @@ import pytest
 from keyvalue.errors import InvalidKeyError, SerializationError
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.null import NullStore
+from keyvalue.testing._samples import nested
 from keyvalue.wrappers.base import BaseWrapper
 from keyvalue.wrappers.logging import LoggingWrapper
 from keyvalue.wrappers.statistics import LATENCY_BOUNDS, StatisticsWrapper
@@ -59,11 +60,8 @@ async def test_logs_name_collections_as_they_were_given(caplog: pytest.LogCaptur
     await kv.get("k")
     await kv.get("k", collection="c")
     await kv.collections()
-    assert [record.getMessage() for record in caplog.records[::2]] == [
-        "Start GET collection=None keys='k'",
-        "Start GET collection='c' keys='k'",
-        "Start COLLECTIONS keys=[]",
-    ]
+    started = ["GET collection=None keys='k'", "GET collection='c' keys='k'", "COLLECTIONS keys=[]"]
+    assert [record.getMessage() for record in caplog.records[::2]] == [f"Start {call}" for call in started]
     kv = LoggingWrapper(MemoryStore(), structured_logs=True)
     await kv.destroy()
     assert "collection" not in json.loads(caplog.records[-1].getMessage())
@@ -96,10 +94,7 @@ async def test_what_can_not_be_shown_changes_no_outcome(structured: bool, caplog
     kv = LoggingWrapper(MemoryStore(), log_values=True, structured_logs=structured)
     circular: dict[str, Any] = {}
     circular["a"] = circular
-    deep: dict[str, Any] = {}
-    for _ in range(50_000):
-        deep = {"a": deep}
-    for bad in ({"x": {(1, 2): 3}}, circular, deep):
+    for bad in ({"x": {(1, 2): 3}}, circular, nested(50_000)):
         with pytest.raises(SerializationError):
             await kv.put("k", bad)
     await kv.put("k", Unprintable(a=1))

@@ -32,7 +32,7 @@ from keyvalue.wrappers.timeout import TimeoutWrapper
 from tests import backends
 from tests.budget import scaled
 from tests.runtimes import Runtime
-from tests.scripted import DOWN, Hang, ScriptedStore
+from tests.scripted import CALLS, DOWN, NEW, OLD, Hang, ScriptedStore
 
 NAMES = ["a", "c", "k", "mine", "mine__c", "mi__ne", "mi", "ne__k", "_", "__", "___", "a__", "__a", "single", "~1", "default_collection"]
 VALUES: list[dict[str, Any]] = [
@@ -123,26 +123,15 @@ CANCELLABLE: dict[str, Callable[[AsyncKeyValue], AsyncKeyValue]] = {
     "retry": lambda store: RetryWrapper(ScriptedStore(store, [DOWN]), initial_delay=0),
 }
 
-NEW, BIG = {"v": "new"}, {"v": "new", "big": "x" * 200_000}  # the latter is worked on in a thread
-CALLS: dict[str, Callable[[Any], Awaitable[object]]] = {
-    "get": lambda kv: kv.get("k"),
-    "ttl": lambda kv: kv.ttl("k"),
-    "get_many": lambda kv: kv.get_many(["k", "l"]),
-    "put": lambda kv: kv.put("k", NEW),
-    "put big": lambda kv: kv.put("k", BIG),
-    "put_many": lambda kv: kv.put_many(["k", "l"], [NEW] * 2),
-    "delete": lambda kv: kv.delete("k"),
-    "delete_many": lambda kv: kv.delete_many(["k", "l"]),
-    "keys": lambda kv: kv.keys(),
-    "destroy_collection": lambda kv: kv.destroy_collection("default_collection"),
-}
+BIG = {**NEW, "big": "x" * 200_000}  # it is worked on in a thread
+CANCELLED = {**CALLS, "put big": lambda kv: kv.put("k", BIG)}
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @settings(max_examples=scaled(120, 1000), deadline=None)
 @given(
     wrappers=st.lists(st.sampled_from(sorted(CANCELLABLE)), min_size=1, max_size=4),
-    name=st.sampled_from(sorted(CALLS)),
+    name=st.sampled_from(sorted(CANCELLED)),
     other=st.sampled_from(["get", "get_many", "put", "delete"]),
     steps=st.integers(0, 25),
 )
@@ -157,18 +146,18 @@ def test_a_call_cancelled_anywhere_leaves_the_stack_usable(loop: str, wrappers: 
 
     async def main() -> None:
         for _ in wrappers:  # each fallback refuses a write once
-            await make(lambda kv: kv.put("k", {"v": "old"}), anyio.CancelScope())
-        await kv.put("k", {"v": "old"})
+            await make(CALLS["put"], anyio.CancelScope())
+        await kv.put("k", OLD)
         scope = anyio.CancelScope()
         async with anyio.create_task_group() as group:
-            group.start_soon(make, CALLS[name], scope)
+            group.start_soon(make, CANCELLED[name], scope)
             group.start_soon(make, CALLS[other], anyio.CancelScope())
             for _ in range(steps):
                 await anyio.lowlevel.checkpoint()
             scope.cancel()
         with anyio.fail_after(60):
             value = await kv.get("k")
-            assert value in [None, {"v": "old"}, NEW, BIG]
+            assert value in [None, OLD, NEW, BIG]
             assert await kv.get_many(["k"]) == [value]
             await kv.put("k", {"v": "last"})
             assert await kv.get("k") == {"v": "last"}

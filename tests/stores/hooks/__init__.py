@@ -9,20 +9,26 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
 
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.testing._suite import assert_collections, assert_keys, offers
 from tests.makers import MAKERS
+from tests.said import everything_said
 
-__all__ = ["DAMAGED_BYTES", "NEVER", "SECRET", "Hooks", "document", "hooks_of", "use"]
+__all__ = ["DAMAGED_BYTES", "NEVER", "PASSWORD", "SECRET", "Hooks", "address", "assert_raised", "document", "hooks_of", "use"]
 
 SECRET = "hunter" + "2" * 5
 """What no error may show. Put together, so that no line of source in a traceback holds it."""
+PASSWORD = "p@s/" + "wo%rd:#" + SECRET
+"""One that a URL must quote."""
 NEVER = math.inf
 """As an expiry: there is none."""
 DAMAGED_BYTES: Mapping[str, bytes] = {
@@ -47,76 +53,55 @@ def document(collection: str, key: str, **more: Any) -> str:
 
 
 class Hooks(ABC):
-    """What is a backend's own.
+    """What is a backend's own. A "pattern" is one of what an error says."""
 
-    Attributes:
-        name: The backend.
-        kind: The class of its stores.
+    kind: type[Any]  # the class of its stores
 
-        unreachable: A pattern of what an error says if the server is not there.
-        lost: Likewise, if the server was there before; "" if that makes no difference.
-        silent: A pattern of what an error says if the server does not answer.
-        causes: The exceptions of the client that are behind such an error.
-        tells_host: Whether an error tells the server's address.
-        reconnects_at_once: Whether a call succeeds as soon as the server is back, and a dropped connection goes unnoticed. Otherwise the
-            client connects again in its own time.
-        asks_again: Whether a read succeeds whose answer was lost.
+    unreachable = "is it running"  # a pattern, if the server is not there
+    lost = ""  # likewise, if the server was there before; "" if that makes no difference
+    silent = "in time"  # a pattern, if the server does not answer
+    causes: type[Exception] | tuple[type[Exception], ...] = OSError  # of the client, which are behind such an error
+    tells_host = True  # an error tells the server's address
+    reconnects_at_once = True  # a call succeeds as soon as the server is back; else the client connects again in its own time
+    asks_again = True  # a read or a put succeeds whose answer was lost
 
-        client: The name of the constructor's parameter for a client.
-        client_types: A pattern of what an error says about a client of a wrong type.
+    client = "client"  # the name of the constructor's parameter for a client
+    client_types: str  # a pattern, about a client of a wrong type
 
-        ttls: Times to live for which the server's own expiry is looked at.
-        early: Seconds by which `expiries` may be before the entry's deadline, for want of precision.
-        late: Seconds by which it may be later, for a busy machine too.
-        reclaims: Whether the server removes what has expired within seconds, without being asked.
-        offsets: How many entries the test in real time puts, spread over a second: several if the server's clock ticks once a second.
-        real_ttl: Their time to live.
+    ttls: Sequence[float] = (0.001, 0.4, 1, 1.9999, 2, 100, 10**9)  # for which the server's own expiry is looked at
+    early = 0.0  # seconds by which `expiries` may be before the entry's deadline, for want of precision
+    late = 5.0  # seconds by which it may be later, for a busy machine too
+    reclaims = False  # the server removes what has expired within seconds, without being asked
+    offsets = 1  # entries that the test in real time spreads over a second: several if the server's clock ticks once a second
+    real_ttl = 0.5  # their time to live
 
-        misnamed: Pairs of collection and key; where each would lie, `plant_foreign` puts an entry that says that it is of another pair.
-        bad_keys: Keys of the collection "c", of each kind that is stored in a way of its own.
-        damaged: What can lie in place of an entry so that it can't be read, by a name for it. Its text has `SECRET` where it can.
-        lists_damaged: Whether listing has the names of damaged entries.
-
-        shares_deletes: Whether of several stores that delete an entry at once, only one is told so. Otherwise that holds of one store.
-        counts_bulk: Whether it holds of `delete_many` too.
-    """
-
-    kind: type[Any]
-
-    unreachable = "is it running"
-    lost = ""
-    silent = "in time"
-    causes: type[Exception] | tuple[type[Exception], ...] = OSError
-    tells_host = True
-    reconnects_at_once = True
-    asks_again = True
-
-    client = "client"
-    client_types: str
-
-    ttls: Sequence[float] = (0.001, 0.4, 1, 1.9999, 2, 100, 10**9)
-    early = 0.0
-    late = 5.0
-    reclaims = False
-    offsets = 1
-    real_ttl = 0.5
-
+    # Pairs of collection and key; where each would lie, `plant_foreign` puts an entry that says that it is of another pair.
     misnamed: Sequence[tuple[str, str]] = ()
-    bad_keys: Sequence[str] = ("bad",)
-    damaged: Mapping[str, Any]
-    lists_damaged = False
+    bad_keys: Sequence[str] = ("bad",)  # keys of the collection "c", of each kind that is stored in a way of its own
+    damaged: Mapping[str, Any]  # what can lie in place of an entry and can't be read, by a name for it; with `SECRET` where it can
+    lists_damaged = False  # listing has the names of damaged entries
 
-    shares_deletes = True
-    counts_bulk = True
+    large = (30, 300_000)  # how many large values there can be, and of how many characters: more than a request or an answer holds
+
+    shares_deletes = True  # of several stores that delete an entry at once, only one is told so; else that holds of one store
+    counts_bulk = True  # it holds of `delete_many` too
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def prepare(self, patch: pytest.MonkeyPatch) -> None:
+        """Have the client not wait for what a test needs not wait for."""
+        return
 
     # Stores
 
     def store(self, url: str, **options: Any) -> AsyncKeyValue:
         """Make a store."""
         return MAKERS[self.name](Path(), url, **options)
+
+    def fresh(self, url: str) -> AsyncKeyValue:
+        """Make a store that finds nothing on an empty server, not even what it keeps its entries in."""
+        return self.store(url)
 
     def impatient(self, url: str) -> AsyncKeyValue:
         """Make a store that soon gives up a server that is not there."""
@@ -129,6 +114,10 @@ class Hooks(ABC):
     def given(self, client: Any) -> AsyncKeyValue:
         """Make a store over a client."""
         return self.kind(**{self.client: client})
+
+    def for_deletes(self, url: str) -> AbstractContextManager[str]:
+        """Return a context with the URL of the server, where of several that delete an entry at once, one is told so."""
+        return nullcontext(url)
 
     # The constructor
 
@@ -164,6 +153,10 @@ class Hooks(ABC):
 
     # Behind the store's back
 
+    def raw(self, url: str) -> AbstractContextManager[Any]:
+        """Return a context with a client of the server."""
+        raise NotImplementedError
+
     @abstractmethod
     def contents(self, url: str) -> Mapping[Any, Any]:
         """Return all that lies in the backend, by name."""
@@ -183,6 +176,23 @@ class Hooks(ABC):
     def postpone(self, url: str, key: str) -> None:
         """Have the server's own expiry keep an entry of the default collection for ever, or for much longer than its document says."""
         raise NotImplementedError
+
+
+def address(url: str) -> dict[str, Any]:
+    """Return host and port of a URL, by these names."""
+    parts = urlsplit(url)
+    return {"host": parts.hostname, "port": parts.port}
+
+
+async def assert_raised(error: type[Exception], message: str, *calls: Callable[[], Awaitable[Any]]) -> list[Any]:
+    """Fail if not each call raises an error, or if one tells a secret; return the errors."""
+    errors: list[Any] = []
+    for call in calls:
+        with pytest.raises(error, match=message) as caught:
+            await call()
+        assert SECRET not in "".join(everything_said(caught.value))
+        errors.append(caught.value)
+    return errors
 
 
 async def use(kv: Any) -> None:

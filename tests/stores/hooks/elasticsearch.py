@@ -25,6 +25,7 @@ class ElasticsearchHooks(Hooks):
     client = "elasticsearch_client"
     client_types = "an Elasticsearch or an AsyncElasticsearch"
 
+    large = (8, 3_000_000)
     misnamed = (("a", "elsewhere"),)
     damaged: Mapping[str, Mapping[str, Any]] = {
         "empty": {},
@@ -77,8 +78,11 @@ class ElasticsearchHooks(Hooks):
         assert client.transport.node_pool.get().session.closed is False
         assert await client.ping() is True
 
+    def raw(self, url: str) -> Elasticsearch:
+        return Elasticsearch(url)
+
     def contents(self, url: str) -> Mapping[str, Any]:
-        with Elasticsearch(url) as client:
+        with self.raw(url) as client:
             client.indices.refresh(index="*")
             hits: Any = client.search(index="*", size=1000, version=True)["hits"]["hits"]
         return {f"{hit['_index']}/{hit['_id']}": (hit["_source"], hit["_version"]) for hit in hits}

@@ -34,7 +34,6 @@ class MemcachedHooks(Hooks):
     counts_bulk = False  # in synchronous code, as the docs say
 
     def raw(self, url: str) -> Any:
-        """Return a context with a client to look behind the store's back."""
         return closing(pymemcache.Client(urlsplit(url).netloc, default_noreply=False, allow_unicode_keys=True))
 
     def refused(self) -> Iterator[tuple[Mapping[str, Any], type[Exception], str]]:

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import bson
+import pytest
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient, MongoClient, common, errors
@@ -19,8 +20,6 @@ from tests.stores.hooks import NEVER, SECRET, Hooks
 
 DATABASE = "kv-store-adapter"
 
-# Seconds between two tries to reach a server. Whoever gives it up waits for that long, however impatient.
-common.MIN_HEARTBEAT_INTERVAL = 0.05  # pyright: ignore[reportConstantRedefinition] # there is no option for it
 # Otherwise it takes half a second to hear that a connection was lost.
 _POLLING = "serverMonitoringMode=poll"
 
@@ -52,8 +51,11 @@ class MongoDBHooks(Hooks):
         "no date": ({"expires_at": SECRET}, False),
     }
 
+    def prepare(self, patch: pytest.MonkeyPatch) -> None:
+        # Seconds between two tries to reach a server. Whoever gives it up waits for that long, however impatient.
+        patch.setattr(common, "MIN_HEARTBEAT_INTERVAL", 0.05)
+
     def raw(self, url: str) -> MongoClient[Any]:
-        """Return a client to look behind the store's back."""
         return MongoClient(url, tz_aware=True)
 
     def impatient(self, url: str) -> AsyncKeyValue:

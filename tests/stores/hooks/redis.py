@@ -25,7 +25,6 @@ class RespHooks(Hooks):
     damaged = DAMAGED_BYTES
 
     def raw(self, url: str) -> Any:
-        """Return a client to look behind the store's back."""
         kind: Any = redis.RedisCluster if self.name.endswith("-cluster") else redis.Redis
         return kind.from_url(url)
 
@@ -95,15 +94,13 @@ class RedisHooks(RespHooks):
     def wrong_clients(self) -> Iterable[Any]:
         return "redis://localhost", object(), redis.Redis, redis.ConnectionPool()
 
-    def sync_clients(self, url: str) -> Mapping[str, AbstractContextManager[Any]]:
-        if self.name == "redis-cluster":
-            return {str(options): redis.RedisCluster.from_url(url, **options) for options in _OPTIONS[:2]}
-        return {str(options): redis.Redis.from_url(url, **options) for options in _OPTIONS}
+    def sync_clients(self, url: str, package: Any = redis) -> Mapping[str, AbstractContextManager[Any]]:
+        kind, some = (package.Redis, _OPTIONS) if self.name == "redis" else (package.RedisCluster, _OPTIONS[:2])
+        return {str(options): kind.from_url(url, **options) for options in some}
 
     def async_clients(self, url: str) -> Mapping[str, AbstractAsyncContextManager[Any]]:
-        if self.name == "redis-cluster":
-            return {str(options): redis.asyncio.RedisCluster.from_url(url, **options) for options in _OPTIONS[:2]}
-        return {str(options): redis.asyncio.Redis.from_url(url, **options) for options in _OPTIONS}
+        clients: Any = self.sync_clients(url, redis.asyncio)
+        return clients
 
     def assert_open(self, client: Any) -> None:
         if self.name == "redis":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,14 +51,8 @@ class ValkeyHooks(RespHooks):
         return "localhost", object(), glide.GlideClient, redis.Redis()
 
     def sync_clients(self, url: str) -> Mapping[str, AbstractContextManager[Any]]:
-        @contextmanager
-        def client() -> Generator[Any, None, None]:
-            kind: Any = glide_sync.GlideClient if self.name == "valkey" else glide_sync.GlideClusterClient
-            client = kind.create(configuration(url, self.name != "valkey"))
-            yield client
-            client.close()
-
-        return {"": client()}
+        kind: Any = glide_sync.GlideClient if self.name == "valkey" else glide_sync.GlideClusterClient
+        return {"": closing(kind.create(configuration(url, self.name != "valkey")))}
 
     def async_clients(self, url: str) -> Mapping[str, AbstractAsyncContextManager[Any]]:
         @asynccontextmanager
