@@ -116,6 +116,8 @@ STORING: Sequence[str] = [name for name in MAKERS if name != "null" and name not
 EMBEDDED: Sequence[str] = [name for name in STORING if name not in SERVERS]
 FILES: Sequence[str] = ["disk", "multi-disk", "filetree", "filetree-v1", "rocksdb"]
 PERSISTENT: Sequence[str] = [*FILES, "windows-registry", *SERVERS]
+SHARED: Sequence[str] = ["disk", "multi-disk", "filetree", "filetree-v1", "windows-registry", *SERVERS]
+"""Those of which two stores can be open on the same data."""
 UNLISTED: Sequence[str] = ["keyring", "memcached"]
 """Those that can't tell what they hold, and so can't be destroyed either."""
 SLOW: Sequence[str] = ["keyring", "vault"]

@@ -79,11 +79,6 @@ def empty_server(server_urls: Callable[[str], str]) -> Callable[[str], str]:
     return emptied
 
 
-@pytest.fixture(scope="session")
-def redis_server_url(server_urls: Callable[[str], str]) -> str:
-    return server_urls("redis")
-
-
 @pytest.fixture
 def redis_url(empty_server: Callable[[str], str]) -> str:
     return empty_server("redis")
@@ -155,7 +150,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("runtime", mark.args if mark else runtimes.USUAL, indirect=True)
 
 
-def named_after(path: Path) -> str:
+def name_of(path: Path) -> str:
     """Return what a file of tests is named after, as backends are spelled."""
     return path.stem.removeprefix("test_").replace("_", "-")
 
@@ -163,7 +158,7 @@ def named_after(path: Path) -> str:
 def backend_of(item: pytest.Item) -> str | None:
     """Return the backend that a test is about: its parameter, or the one that its file is named after."""
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    names = (parameters.get("backend"), named_after(item.path))
+    names = (parameters.get("backend"), name_of(item.path))
     return next((name for name in names if name in backends.MAKERS), None)
 
 
@@ -185,7 +180,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByServer(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path, _, parameters = nodeid.partition("[")
-            name = named_after(Path(path.partition("::")[0]))
+            name = name_of(Path(path.partition("::")[0]))
             if name in SERVERS or name == "testing":  # its tests share what one long run found
                 return name
             named = re.search(rf"(?:^|-)({servers})(?:-|\]$)", parameters)

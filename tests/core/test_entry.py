@@ -32,6 +32,8 @@ def test_the_document() -> None:
         ('{"value": {}}', None),
         ('{"value": "{\\"a\\": 1}"}', None),
         ('{"value": {}, "expires_at": null, "created_at": ""}', None),
+        ('{"value": {}, "expires_at": ""}', None),
+        ('{"value": {}, "expires_at": "9999-12-31T23:59:59.999999+00:00"}', 253402300799.999999),
         ('{"value": {}, "expires_at": "1970-01-02T00:00:00Z"}', 86400.0),
         ('{"value": {}, "expires_at": "1970-01-02T00:00:00"}', 86400.0),
         ('{"value": {}, "expires_at": "1970-01-02T02:00:00+02:00"}', 86400.0),

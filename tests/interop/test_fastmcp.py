@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +31,6 @@ from mcp.shared.auth import AuthorizationCodeResult
 
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
-from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.encryption import FernetEncryptionWrapper
 from tests.interop.fake_identity_provider import CLIENT_ID, CLIENT_SECRET, SCOPE, FakeIdentityProvider
 from tests.interop.serving import serving
@@ -85,12 +83,6 @@ def counter(store: AsyncKeyValue) -> FastMCP:
         await session.set("calls", calls)
         return calls
 
-    @mcp.tool
-    async def remember(text: str, context: Context) -> str | None:
-        before = await context.get_state("text")
-        await context.set_state("text", text)
-        return before
-
     return mcp
 
 
@@ -108,50 +100,6 @@ async def test_sessions_outlive_a_restart_of_the_server(make_raw: Make) -> None:
         with pytest.raises(ToolError):
             await client.call_tool("count", {"session_id": session})
         assert len(await store.keys("fastmcp_state")) == 1
-
-
-async def test_state_of_a_connection(make_raw: Make) -> None:
-    async with make_raw() as store:
-        server = counter(store)
-        async with Client(server, mode="legacy") as client:
-            assert (await client.call_tool("remember", {"text": "a"})).data is None
-            assert (await client.call_tool("remember", {"text": "b"})).data == "a"
-        async with Client(server, mode="legacy") as client:
-            assert (await client.call_tool("remember", {"text": "c"})).data is None
-        (key, _) = await store.keys("fastmcp_state")
-        value, seconds = await store.ttl(key, collection="fastmcp_state")
-        assert value["value"] in ("b", "c")
-        assert seconds > 0
-
-
-async def test_what_is_no_json_is_refused() -> None:
-    store = MemoryStore()
-    mcp: FastMCP = FastMCP("measures", middleware=[ResponseCachingMiddleware(cache_storage=store)], session_state_store=store)
-
-    @mcp.tool
-    def measure() -> dict[str, float]:
-        return {"ratio": math.nan}
-
-    @mcp.tool
-    async def measure_and_store() -> str:
-        await store.put("last", {"ratio": math.nan})
-        return "measured"
-
-    @mcp.tool
-    async def keep(context: Context) -> str:
-        try:
-            await context.set_state("object", {"of no JSON": object()})
-        except TypeError as error:
-            return str(error)
-        return "kept"
-
-    async with Client(mcp) as client:
-        with pytest.raises(ToolError, match="non-finite float"):  # by FastMCP itself
-            await client.call_tool("measure")
-        assert "not serializable" in (await client.call_tool("keep")).data
-        with pytest.raises(ToolError, match="serialize"):  # the predecessor stores it
-            await client.call_tool("measure_and_store")
-        assert await store.get("last") is None
 
 
 async def test_events_are_replayed(make_raw: Make) -> None:

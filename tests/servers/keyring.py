@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import keyring
 from keyring.backends import SecretService
 
-from tests.servers import Running, Server, free_port, process
+from tests.servers import Running, Server, process
 
 if TYPE_CHECKING or sys.platform != "win32":  # for which there is neither
     import secretstorage
@@ -106,17 +105,11 @@ def daemon(address: str, directory: str) -> Generator[Running, None, None]:
 
 
 @contextmanager
-def _private(port: int, directory: str) -> Generator[Running, None, None]:
+def _run(port: int, directory: str | None) -> Generator[Running, None, None]:
+    assert directory is not None  # where it writes the whole keyring with each put
     address = f"unix:abstract=keyvalue-tests-{port}"  # a path in a directory of pytest's would be too long for a socket
     with private_bus(address), daemon(address, directory) as running:
         yield running
-
-
-@contextmanager
-def _start() -> Generator[str, None, None]:
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a put writes all of the keyring to the disk
-    with tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True) as directory, _private(free_port(), directory) as running:
-        yield running.url
 
 
 @contextmanager
@@ -184,4 +177,4 @@ def _empty(url: str) -> None:
             item.delete()
 
 
-KEYRING = Server("keyring", _absent, _start, _empty, _private, may_be_given=False)
+KEYRING = Server("keyring", _absent, _run, _empty, may_be_given=False, needs_directory=True)

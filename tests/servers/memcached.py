@@ -11,24 +11,18 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tests.servers import Running, Server, free_port, process
+from tests.servers import Running, Server, process
 
 __all__ = ["MEMCACHED", "command", "items"]
 
 
 @contextmanager
-def _private(port: int, _: str | None) -> Generator[Running, None, None]:
+def _run(port: int, _: str | None) -> Generator[Running, None, None]:
     """Run one; it keeps nothing on a disk."""
     options = ["-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "nobody", "-m", "64", "-t", "1"]
     options += ["-o", "no_lru_maintainer"]  # which holds on to what was read more than once, and so hides it from `items`
     with process(lambda _: ["memcached", *options], partial(_answers, port)) as running:
         yield Running(f"memcached://127.0.0.1:{port}", running)
-
-
-@contextmanager
-def _shared() -> Generator[str, None, None]:
-    with _private(free_port(), None) as running:
-        yield running.url
 
 
 def command(url: str, text: bytes, end: bytes = b"\r\n") -> bytes:
@@ -63,4 +57,4 @@ def _empty(url: str) -> None:
     command(url, b"flush_all")
 
 
-MEMCACHED = Server("memcached", _absent, _shared, _empty, _private)
+MEMCACHED = Server("memcached", _absent, _run, _empty)

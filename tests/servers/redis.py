@@ -121,15 +121,7 @@ def _servers(name: str, program: Callable[[], str | None], why: str) -> tuple[Se
     def several(port: int, directory: str | None) -> AbstractContextManager[Running]:
         return cluster(program(), port, directory)
 
-    @contextmanager
-    def start(kind: Callable[[int, str | None], AbstractContextManager[Running]]) -> Generator[str, None, None]:
-        with kind(free_port(), None) as running:
-            yield running.url
-
-    return (
-        Server(name, absent, lambda: start(alone), _empty, alone),
-        Server(f"{name}-cluster", absent, lambda: start(several), _empty_cluster, several),
-    )
+    return Server(name, absent, alone, _empty), Server(f"{name}-cluster", absent, several, _empty_cluster)
 
 
 REDIS, REDIS_CLUSTER = _servers("redis", lambda: shutil.which("redis-server"), "no redis-server on the PATH")

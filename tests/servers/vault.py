@@ -105,7 +105,7 @@ def private_server(
         Path(where, "configuration.json").write_text(json.dumps(configuration))
         return [_program() or "", "server", *options]
 
-    with process(command, lambda: _is_up(url), directory=directory) as running:
+    with process(command, lambda: "initialized" in _health(url), directory=directory) as running:
         if directory is not None and not _health(url)["initialized"]:
             _initialize(url)
         await_answer(lambda: _is_active(url), url)
@@ -124,19 +124,9 @@ def _health(url: str) -> Any:
     return requests.get(f"{url}/v1/sys/health", timeout=5).json()
 
 
-def _is_up(url: str) -> bool:
-    return "initialized" in _health(url)
-
-
 def _is_active(url: str) -> bool:
     health = _health(url)
     return health["initialized"] and not health["sealed"] and not health["standby"]
-
-
-@contextmanager
-def _start() -> Generator[str, None, None]:
-    with private_server() as running:
-        yield running.url
 
 
 def _program() -> str | None:
@@ -165,4 +155,4 @@ def _empty(url: str) -> None:
             secrets.delete_metadata_and_all_versions(name)
 
 
-VAULT = Server("vault", _absent, _start, _empty, lambda port, directory: private_server(port, directory))
+VAULT = Server("vault", _absent, private_server, _empty)

@@ -21,7 +21,7 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError, StoreSetupError
 from keyvalue.testing import Clock
 from keyvalue.testing._runtime import Awaited, step
-from keyvalue.testing._suite import assert_collections, assert_keys, at_once, offers
+from keyvalue.testing._suite import assert_collections, assert_keys, at_once, has_capability
 from tests.budget import scaled
 from tests.proxy import Proxy
 from tests.runtimes import Runtime
@@ -59,7 +59,7 @@ def calls_on(kv: Any) -> Mapping[str, Callable[[], Awaitable[Any]]]:
         "destroy": lambda: kv.destroy(),
         "cull": lambda: kv.cull(),
     }
-    return {operation: call for operation, call in calls.items() if operation not in OPTIONAL or offers(kv, operation)}
+    return {operation: call for operation, call in calls.items() if operation not in OPTIONAL or has_capability(kv, operation)}
 
 
 OPTIONAL = ("keys", "collections", "destroy", "cull")
@@ -210,7 +210,7 @@ async def test_many_large_values(hooks: Hooks, url: str, runtime: Runtime) -> No
     await kv.put_many(list(values), list(values.values()))
     assert await kv.get_many(list(values)) == list(values.values())
     await assert_keys(kv, values)
-    if offers(kv, "destroy"):
+    if has_capability(kv, "destroy"):
         assert await kv.destroy_collection("default_collection") is True
         await assert_keys(kv, [])
     else:
@@ -290,7 +290,7 @@ async def test_the_document_decides_on_expiry(hooks: Hooks, url: str, runtime: R
     clock.advance(50)
     assert await kv.get("k") is None
     await assert_keys(kv, [])
-    if offers(kv, "cull"):
+    if has_capability(kv, "cull"):
         await kv.cull()
     else:
         assert await kv.delete("k") is False
@@ -324,7 +324,7 @@ async def _is_seen_to_the_end(hooks: Hooks, kv: Any, ttl: float) -> bool:
         found = [
             {key for key, value in zip(deadlines, await kv.get_many(list(deadlines)), strict=True) if value == {}},
             {key for key in deadlines if (await kv.ttl(key))[0] == {}},
-            set(await kv.keys()) - {"stays"} if offers(kv, "keys") else None,
+            set(await kv.keys()) - {"stays"} if has_capability(kv, "keys") else None,
         ]
         after = time.time()
         for there in found:
@@ -358,7 +358,7 @@ async def test_what_others_wrote_survives_and_is_not_listed(hooks: Hooks, url: s
     assert await kv.delete("k", collection="a::b") is True
     assert await kv.delete("k", collection="a::b") is False
     await kv.put("k", {}, collection="a::b")
-    if offers(kv, "destroy"):
+    if has_capability(kv, "destroy"):
         await kv.cull()
         assert await kv.destroy_collection("a") is True
         assert await kv.destroy_collection("a") is False
@@ -390,7 +390,7 @@ async def test_a_damaged_row_is_an_error_for_its_own_key_alone(hooks: Hooks, url
                 assert error.extra_info == {"collection": "c", "key": bad}, name
             assert await kv.get("good", collection="c") == {"a": 1}
             await assert_keys(kv, ["good", bad] if hooks.lists_damaged else ["good"], "c")
-            if offers(kv, "cull"):
+            if has_capability(kv, "cull"):
                 await kv.cull()
             assert await kv.delete(bad, collection="c") is True, name
             assert await kv.delete(bad, collection="c") is False, name

@@ -13,14 +13,8 @@ import pytest
 
 import keyvalue.stores
 import keyvalue.wrappers
-from keyvalue.protocols import (
-    AsyncCullProtocol,
-    AsyncDestroyCollectionProtocol,
-    AsyncDestroyStoreProtocol,
-    AsyncEnumerateCollectionsProtocol,
-    AsyncEnumerateKeysProtocol,
-    AsyncKeyValue,
-)
+from keyvalue._core.capabilities import PROTOCOLS
+from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.base import BaseStore, Entry
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.testing import ArgumentContract, RuntimeName, StoreContract
@@ -32,7 +26,7 @@ from tests.conftest import CI
 from tests.runtimes import NOTICES_BLOCKING, Runtime
 from tests.servers.registry import SERVERS
 
-CHECKING = {
+OVERRIDES_PUBLIC_METHODS = {
     "wrapped": "BaseWrapper",
     "aes-gcm": "BaseEncryptionWrapper",
     "compression": "CompressionWrapper",
@@ -55,11 +49,11 @@ RECLAIMING = ("disk", "multi-disk", *(name for name in SERVERS if name.partition
 """The backends with an expiry of their own, which takes a second of real time to test."""
 
 
-def places(test: str) -> Iterator[tuple[str, RuntimeName]]:
+def cases_of(test: str) -> Iterator[tuple[str, RuntimeName]]:
     """Yield the backends and runtimes that a test of the suite runs on."""
     names = [*backends.STORING, *backends.WRAPPERS]
     if test in vars(ArgumentContract):
-        names = ["memory", *CHECKING]
+        names = ["memory", *OVERRIDES_PUBLIC_METHODS]
     elif test == "test_the_backend_reclaims_nothing_early":
         for name in RECLAIMING:
             yield name, "asyncio"
@@ -88,7 +82,7 @@ class TestContract(StoreContract):
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         assert "runtime" in metafunc.fixturenames
-        metafunc.parametrize(("backend", "runtime"), list(places(metafunc.function.__name__)), indirect=["runtime"])
+        metafunc.parametrize(("backend", "runtime"), list(cases_of(metafunc.function.__name__)), indirect=["runtime"])
 
 
 def test_the_names_of_the_tests_are_those_of_the_suite() -> None:
@@ -109,7 +103,9 @@ def test_what_checks_arguments_itself_runs_the_tests_of_arguments() -> None:
             for kind in members.values():
                 if isinstance(kind, type) and kind.__module__ == module.name and issubclass(kind, (BaseStore, BaseWrapper)):
                     own = (public | hooks) & set(vars(kind))
-                    assert not own or kind.__name__ in CHECKING.values(), f"{kind.__name__} overrides {own}: add it to CHECKING"
+                    assert not own or kind.__name__ in OVERRIDES_PUBLIC_METHODS.values(), (
+                        f"{kind.__name__} overrides {own}: add it to OVERRIDES_PUBLIC_METHODS"
+                    )
 
 
 @pytest.mark.skipif(not NOTICES_BLOCKING, reason="blockbuster is not installed")
@@ -143,7 +139,5 @@ async def test_another_default_collection(make: Any) -> None:
 
 async def test_a_store_can_do_all_that_is_optional_or_nothing_of_it(make_raw: Any, backend: str) -> None:
     store = make_raw()
-    capabilities = [AsyncEnumerateKeysProtocol, AsyncEnumerateCollectionsProtocol]
-    capabilities += [AsyncDestroyStoreProtocol, AsyncDestroyCollectionProtocol, AsyncCullProtocol]
-    assert {isinstance(store, capability) for capability in capabilities} == {backend not in backends.UNLISTED}
+    assert {isinstance(store, protocol) for protocol in PROTOCOLS.values()} == {backend not in backends.UNLISTED}
     await store.close()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, repeat
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -260,16 +261,15 @@ async def test_an_index_of_a_late_letter_is_still_read(kv: Any, raw: Any) -> Non
     assert names(raw) == {f"tests-~{sha256('😀')}/k", f"tests-~{sha256('😀')}/l"}
 
 
-class Worst:
-    """Gives everything the same name."""
-
-    def sanitize(self, value: str) -> str:
-        return "same"
-
-
 @pytest.mark.parametrize("which", ["key", "collection", "both"])
 async def test_strategies_that_mix_names_up(make: Callable[..., Any], raw: Any, which: str) -> None:
-    kv = make(**{f"{what}_sanitization_strategy": Worst() for what in ("key", "collection") if which in (what, "both")})
+    kv = make(
+        **{
+            f"{what}_sanitization_strategy": SimpleNamespace(sanitize=lambda _: "same")
+            for what in ("key", "collection")
+            if which in (what, "both")
+        }
+    )
     pairs = [(collection, key) for collection in ("a", "b") for key in ("k", "l", "same")]
     for turn in range(2):
         for collection, key in pairs:

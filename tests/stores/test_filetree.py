@@ -17,7 +17,6 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import PathSecurityError, StoreRefusedError
 from keyvalue.stores._filetree import Tree
 from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
-from keyvalue.testing import Clock
 from keyvalue.testing._suite import at_once
 from tests.runtimes import Runtime
 
@@ -157,6 +156,7 @@ def test_foreign_files_stay(tmp_path: Path) -> None:
     names = ["README", "c/README", "c/notes.json", "c/deep/k.json", "notes.json", "c/\udcff.json", "-info.json"]
     for name in names:
         plant(tmp_path, name, b"[]")
+    plant(tmp_path, "c/expired.json", {**DOCUMENT, "expires_at": "2026-01-01T00:00:00+00:00"})  # py-key-value-aio's, and so it goes
     with opened(tmp_path) as kv:
         kv.put("k", {}, collection="c")
         assert kv.keys("c") == ["k"]
@@ -247,17 +247,6 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with opened(tmp_path) as kv:
         kv.put("k", {"a": 1})
         assert kv.get("k") == {"a": 1}
-
-
-def test_expired_files_go_with_a_cull(tmp_path: Path, clock: Clock) -> None:
-    with opened(tmp_path) as kv:
-        kv.put_many(["k", "a/b"], [{}, {}], collection="c", ttl=10)
-        kv.put("stays", {}, collection="c")
-        plant(tmp_path, "c/theirs.json", {**DOCUMENT, "expires_at": "2026-01-01T00:00:00+00:00"})
-        clock.advance(10)
-        assert kv.keys("c") == ["stays"]
-        kv.cull()
-    assert files(tmp_path) == {"c/stays.json", "c-info.json"}
 
 
 def test_the_directory_is_made_again(tmp_path: Path) -> None:

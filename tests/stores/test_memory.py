@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +13,7 @@ from keyvalue.errors import InvalidKeyError, SerializationError
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.testing import Clock, Runtime
 from tests.budget import scaled
+from tests.scripted import CALLS
 
 
 def held(store: MemoryStore) -> int:
@@ -45,25 +47,25 @@ async def test_a_seed_is_limited_like_puts() -> None:
     assert await store.keys("c") == ["b", "c"]
 
 
-@pytest.mark.parametrize("seed", [{"": {"k": {}}}, {"c": {"": {}}}, {"\ud800": {"k": {}}}, {"c": {"\ud800": {}}}])
-def test_bad_names_in_a_seed_are_refused(seed: Any) -> None:
-    with pytest.raises(InvalidKeyError):
-        MemoryStore(seed=seed)
+REFUSED_SEEDS: list[tuple[Any, type[Exception], str]] = [
+    *(
+        (seed, InvalidKeyError, "key|collection")
+        for seed in ({"": {"k": {}}}, {"c": {"": {}}}, {"\ud800": {"k": {}}}, {"c": {"\ud800": {}}})
+    ),
+    ({"c": {"k": {"secret": b"hunter2"}}}, SerializationError, r"\['secret'\]"),
+    *((seed, TypeError, "must be") for seed in ({"c": {"k": "hunter2"}}, {"c": {1: {}}})),
+    *((seed, TypeError, r"seed takes \{collection: \{key: value\}\}") for seed in ({"a": 1}, ["a"], "a", {"c": [("k", {})]})),
+]
 
 
-def test_what_is_not_json_in_a_seed_is_refused() -> None:
-    with pytest.raises(SerializationError, match=r"\['secret'\]") as caught:
-        MemoryStore(seed={"c": {"k": {"secret": b"hunter2"}}})
-    assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize("seed", [{"c": {"k": "hunter2"}}, {"c": {1: {}}}, {1: {}}, {"a": 1}, ["a"], "a", {"c": [("k", {})]}])
-def test_wrong_types_in_a_seed_are_refused(seed: Any) -> None:
-    is_of_the_form = isinstance(seed, dict) and all(isinstance(entries, dict) for entries in seed.values())
-    said, warned_of = ("must be", "seed does not fit") if is_of_the_form else (r"seed takes \{collection: \{key: value\}\}", "seed")
-    with pytest.warns(UserWarning, match=warned_of) as warned, pytest.raises(TypeError, match=said) as caught:
-        MemoryStore(seed=seed)
-    assert "hunter2" not in str(caught.value) + "".join(str(warning.message) for warning in warned)
+@pytest.mark.parametrize(("seed", "error", "said"), REFUSED_SEEDS)
+def test_seeds_that_are_refused(seed: Any, error: type[Exception], said: str) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(error, match=said) as caught:
+            MemoryStore(seed=seed)
+    assert len(warned) == (error is TypeError)
+    assert "hunter2" not in f"{caught.value} {[str(warning.message) for warning in warned]}"
 
 
 # Eviction
@@ -134,26 +136,17 @@ async def test_an_evicted_key_put_again_does_not_expire_with_its_old_deadline(cl
 # Memory is given back
 
 
-@pytest.mark.parametrize("call", ["get", "put", "delete", "keys", "collections", "cull", "get_many", "destroy_collection"])
+@pytest.mark.parametrize("call", CALLS)
 async def test_any_later_call_frees_what_has_expired(clock: Clock, call: str) -> None:  # H-3
     store = MemoryStore()
     for collection in ("c", "d"):
         await store.put_many([f"k{number}" for number in range(1000)], [{}] * 1000, collection=collection, ttl=5)
     clock.advance(5)
     assert held(store) == 2000
-    await {
-        "get": lambda: store.get("x"),
-        "put": lambda: store.put("x", {}, collection="x"),
-        "delete": lambda: store.delete("x"),
-        "keys": store.keys,
-        "collections": store.collections,
-        "cull": store.cull,
-        "get_many": lambda: store.get_many(["x"], collection="c"),
-        "destroy_collection": lambda: store.destroy_collection("x"),
-    }[call]()
-    assert held(store) == (1 if call == "put" else 0)
+    await CALLS[call](store)
+    assert held(store) == {"put": 1, "put_many": 2}.get(call, 0)
     assert deadlines(store) == 0
-    assert set(store._collections) == ({"x"} if call == "put" else set())  # pyright: ignore[reportPrivateUsage]
+    assert len(store._collections) == call.startswith("put")  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_deadlines_do_not_pile_up(clock: Clock) -> None:

@@ -23,9 +23,7 @@ import pytest
 
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreConnectionError
-from keyvalue.testing._runtime import Awaited, step
-from keyvalue.testing._suite import offers
-from keyvalue.wrappers.timeout import TimeoutWrapper
+from keyvalue.testing._suite import has_capability
 from tests import backends, makers
 from tests.budget import scaled
 from tests.conftest import unavailable
@@ -106,7 +104,7 @@ class Cancelled:
         self.kv = kv
         self.keys = [f"key-{number}" for number in range(20)]
         self.values = [{"of": key} for key in self.keys]
-        self._lists = offers(kv, "collections")
+        self._lists = has_capability(kv, "collections")
         self._drawn = random.Random(7)
         self._usual = 0.0
 
@@ -166,30 +164,6 @@ def test_answers_are_right_after_cancellations(backend: str, url: str, make_raw:
         await_connections(url, before)
 
 
-@pytest.mark.backends("redis", "vault")
-def test_answers_are_right_after_timeouts_in_synchronous_code(backend: str, url: str, make_raw: Make) -> None:
-    before = connections(url)
-    wrapper = TimeoutWrapper(make_raw(), 60)
-
-    async def main(kv: Any) -> None:
-        test = Cancelled(kv)
-        await test.fill()
-        cancelled = 0
-        for _ in range(scaled(60, 200)):
-            wrapper.timeout = test.seconds()
-            try:
-                await test.call(kv)
-            except TimeoutError:
-                cancelled += 1
-        assert cancelled > 0
-        wrapper.timeout = 60
-        await test.check()
-
-    with BlockingKeyValue(wrapper) as facade:
-        step(main(Awaited(facade)))
-    await_connections(url, before)
-
-
 # Servers that die
 
 
@@ -198,8 +172,7 @@ def private(backend: str, directory: Path, port: int | None = None) -> AbstractC
     server = SERVERS[backend]
     if why := server.absent():
         unavailable(backend, why)
-    assert server.private is not None
-    return server.private(port or free_port(), str(directory))
+    return server.run(port or free_port(), str(directory))
 
 
 @pytest.mark.backends("redis-cluster", "valkey-cluster")

@@ -28,7 +28,6 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import InvalidKeyError
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.testing import RuntimeName
-from keyvalue.testing._runtime import undeclared
 from keyvalue.testing._samples import NAMES, VALUES, nested, same
 from tests import backends, runtimes
 from tests.budget import scaled
@@ -188,8 +187,6 @@ def entering(runtime: RuntimeName) -> Generator[Callable[[AsyncKeyValue], Call],
     """Yield what makes of a store a function that calls its methods by name on a runtime, from this thread."""
     if runtime == "direct":
         yield _of_facade
-    elif runtime == "portal":
-        yield lambda store: _of_facade(undeclared(store))
     else:
         with start_blocking_portal(runtime) as portal:
             yield lambda store: lambda method, *args, **kwargs: portal.call(partial(getattr(store, method), *args, **kwargs))

@@ -24,7 +24,7 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.keyring import KeyringStore
 from keyvalue.stores.vault import VaultStore
-from keyvalue.testing._suite import offers
+from keyvalue.testing._suite import has_capability
 from keyvalue.wrappers.logging import LoggingWrapper
 from tests import backends
 from tests.answering import Reply, Request, answering
@@ -146,7 +146,7 @@ def calls_on(kv: Any) -> list[Callable[[], Awaitable[object]]]:
         lambda: kv.put_many(["l", "m"], [VALUE]),
         lambda: kv.delete_many(["l", "m"]),
         lambda: kv.delete("k"),
-        *(getattr(kv, method) for method in ("keys", "collections", "cull", "destroy") if offers(kv, method)),
+        *(getattr(kv, method) for method in ("keys", "collections", "cull", "destroy") if has_capability(kv, method)),
     ]
 
 

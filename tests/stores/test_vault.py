@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
@@ -522,25 +522,3 @@ async def test_a_slow_call_stalls_no_other(store: Callable[..., Any], proxy: Pro
     await at_once(runtime, [put, get])
     assert done == ["get", "put"]
     assert await kv.get("k") == {"a": 1}
-
-
-async def test_a_cancelled_write_never_lands_after_a_later_one(store: Callable[..., Any], proxy: Proxy) -> None:
-    kv = store(proxy.url)
-    old, new = {"v": "old"}, {"v": "new"}
-    writes: dict[str, Callable[[str], Awaitable[object]]] = {
-        "k": lambda key: kv.put(key, old),
-        "b::k": lambda key: kv.put(key, old),  # which takes several requests
-        "l": lambda key: kv.put_many(["other", key], [old, old]),
-        "m": lambda key: kv.delete(key),
-    }
-    await kv.put_many(list(writes), [{"v": "first"}] * len(writes))
-    for key, write in writes.items():
-        proxy.delay = 0.3
-        with anyio.move_on_after(0.05) as scope:
-            await write(key)
-        assert scope.cancelled_caught
-        assert await kv.get("unrelated") is None
-        await kv.put(key, new)
-        assert await kv.get(key) == new
-    await anyio.sleep(0.4)
-    assert await kv.get_many(list(writes)) == [new] * len(writes)

@@ -17,7 +17,7 @@ from keyvalue.testing._arguments import ArgumentContract
 from keyvalue.testing._clock import Clock
 from keyvalue.testing._runtime import Awaited, Runtime
 from keyvalue.testing._samples import NAMES, VALUES, labels, nested, same
-from keyvalue.testing._suite import assert_collections, assert_keys, at_once, offers, on_the_runtime
+from keyvalue.testing._suite import assert_collections, assert_keys, at_once, has_capability, on_the_runtime
 
 __all__ = ["StoreContract"]
 
@@ -204,7 +204,7 @@ class StoreContract(ArgumentContract):
         assert await kv.delete("a", collection="c") is False
         assert await kv.delete_many(["b"], collection="c") == 0
         assert await kv.delete_many(["a", "stays"], collection="d") == 1
-        if offers(kv, "destroy_collection"):
+        if has_capability(kv, "destroy_collection"):
             assert await kv.destroy_collection("c") is False
 
     @on_the_runtime
@@ -232,7 +232,7 @@ class StoreContract(ArgumentContract):
     @on_the_runtime
     async def test_cull_removes_only_what_has_expired(self, kv: Any, clock: Clock) -> None:
         """`cull`, if the store has it, removes expired entries and no others."""
-        if not offers(kv, "cull"):
+        if not has_capability(kv, "cull"):
             return
         clock.freeze()
         await kv.put_many(["a", "b", "c::d"], [{}, {}, {}], collection="x::y", ttl=5)
@@ -247,7 +247,7 @@ class StoreContract(ArgumentContract):
     @on_the_runtime
     async def test_cull_keeps_what_is_put_meanwhile(self, kv: Any, clock: Clock, runtime: Runtime) -> None:
         """`cull`, if the store has it, never removes an entry that was put again after it had expired, not even at the same time."""
-        if not offers(kv, "cull"):
+        if not has_capability(kv, "cull"):
             return
         keys = [f"k{index}" for index in range(5 if self.slow else 50)]
 
@@ -274,7 +274,7 @@ class StoreContract(ArgumentContract):
         for overwritten in (True, False):
             await kv.put_many(["whole", "bad"], [{"a": 1}, {"a": 2}], collection="c")
             self.damage(tmp_path, "c", "bad")
-            if offers(kv, "cull"):
+            if has_capability(kv, "cull"):
                 await kv.cull()
             for read in (kv.get, kv.ttl):
                 with pytest.raises(DeserializationError):
@@ -341,7 +341,7 @@ class StoreContract(ArgumentContract):
             "destroy_collection": lambda: kv.destroy_collection("c"),
             "cull": lambda: kv.cull(),
         }
-        for call in [*calls, *(call for method, call in optional.items() if offers(kv, method))]:
+        for call in [*calls, *(call for method, call in optional.items() if has_capability(kv, method))]:
             with pytest.raises(StoreClosedError, match="closed"):
                 await call()
 
@@ -419,18 +419,18 @@ class StoreContract(ArgumentContract):
         """A `limit` caps a listing, which is complete without one. A negative one raises ValueError, one that is no int TypeError."""
         await kv.put_many([f"k{index}" for index in range(5)], [{}] * 5)
         await kv.put("k", {}, collection="other")
-        if offers(kv, "keys"):
+        if has_capability(kv, "keys"):
             assert await kv.keys(limit=0) == []
             assert len(await kv.keys(limit=3)) == 3
             assert len(set(await kv.keys(limit=100))) == 5
             with pytest.raises(InvalidKeyError):
                 await kv.keys("")
-        if offers(kv, "collections"):
+        if has_capability(kv, "collections"):
             assert await kv.collections(limit=0) == []
             assert len(await kv.collections(limit=1)) == 1
             assert sorted(await kv.collections(limit=2)) == sorted([self.default_collection, "other"])
         for method in ("keys", "collections"):
-            if offers(kv, method):
+            if has_capability(kv, method):
                 with pytest.raises(ValueError, match="negative"):
                     await getattr(kv, method)(limit=-1)
                 for bad in ("1", 1.0, True):
@@ -443,7 +443,7 @@ class StoreContract(ArgumentContract):
         await kv.put("k", {}, collection="c")
         facade = kv.facade if isinstance(kv, Awaited) else None
         store = kv if facade is None else facade.key_value
-        offered = {method for method in ALL if offers(store, method)}
+        offered = {method for method in ALL if has_capability(store, method)}
         assert {method for method in ALL if hasattr(store, method)} == offered
         assert facade is None or {method for method in ALL if hasattr(facade, method)} == offered
         # In this order, so that there is something to find.
@@ -456,7 +456,7 @@ class StoreContract(ArgumentContract):
     @on_the_runtime
     async def test_a_limit_counts_live_entries_only(self, kv: Any, clock: Clock) -> None:
         """Expired entries don't count towards the limit of a listing."""
-        if not offers(kv, "keys"):
+        if not has_capability(kv, "keys"):
             return
         await kv.put_many([f"gone{index}" for index in range(5)], [{}] * 5, ttl=1)
         await kv.put_many(["a", "b"], [{}, {}])
@@ -469,7 +469,7 @@ class StoreContract(ArgumentContract):
 
         A destroyed collection can be used again.
         """
-        if not offers(kv, "destroy_collection"):
+        if not has_capability(kv, "destroy_collection"):
             return
         keys = ["k", "::x"]
         for collection in ("c", "c::d", "d"):
@@ -493,7 +493,7 @@ class StoreContract(ArgumentContract):
     @on_the_runtime
     async def test_destroying_everything(self, kv: Any) -> None:
         """`destroy`, if the store has it, removes all collections, is always True, and leaves a store that can be used again."""
-        if not offers(kv, "destroy"):
+        if not has_capability(kv, "destroy"):
             return
         for collection in ("c", "c::d", "d"):
             await kv.put("k", {}, collection=collection)

@@ -14,10 +14,10 @@ import pytest
 from keyvalue._core.capabilities import PROTOCOLS
 from keyvalue.testing._runtime import Awaited, Runtime, step
 
-__all__ = ["assert_collections", "assert_keys", "at_once", "offers", "on_the_runtime"]
+__all__ = ["assert_collections", "assert_keys", "at_once", "has_capability", "on_the_runtime"]
 
 
-def offers(kv: Any, method: str) -> bool:
+def has_capability(kv: Any, method: str) -> bool:
     """Return whether a store, asynchronous or synchronous, has one of the optional methods."""
     # Asynchronous and synchronous protocols have the same methods, which is what isinstance looks for.
     return isinstance(kv.facade if isinstance(kv, Awaited) else kv, PROTOCOLS[method])
@@ -25,13 +25,13 @@ def offers(kv: Any, method: str) -> bool:
 
 async def assert_keys(kv: Any, expected: Iterable[str], collection: str | None = None) -> None:
     """Fail if a store that can list its keys lists others."""
-    if offers(kv, "keys"):
+    if has_capability(kv, "keys"):
         assert sorted(await kv.keys(collection)) == sorted(expected)
 
 
 async def assert_collections(kv: Any, expected: Iterable[str]) -> None:
     """Fail if a store that can list its collections lists others."""
-    if offers(kv, "collections"):
+    if has_capability(kv, "collections"):
         assert sorted(await kv.collections()) == sorted(expected)
 
 

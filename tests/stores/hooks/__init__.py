@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from keyvalue.protocols import AsyncKeyValue
-from keyvalue.testing._suite import assert_collections, assert_keys, offers
+from keyvalue.testing._suite import assert_collections, assert_keys, has_capability
 from tests.makers import MAKERS
 from tests.said import everything_said
 
@@ -215,7 +215,7 @@ async def use(kv: Any) -> None:
     assert await kv.delete("é😀", collection="a::b") is True
     assert await kv.delete("é😀", collection="a::b") is False
     assert await kv.delete_many(["k", "missing", ":k"]) == 2
-    if offers(kv, "destroy"):
+    if has_capability(kv, "destroy"):
         await kv.cull()
         assert await kv.destroy_collection("default_collection") is True
         assert await kv.destroy() is True
