@@ -84,7 +84,8 @@ class HeldStore(BaseStore):
         assert self.client.values == {}, "the cancelled call must return at once"
 
 
-CALLS = pytest.mark.parametrize("calls", ["in threads", "in one thread", "awaited"])
+KINDS = ("in threads", "in one thread", "awaited")
+CALLS = pytest.mark.parametrize("calls", KINDS)
 
 
 @on_loops
@@ -116,8 +117,7 @@ async def test_a_cancelled_put_never_lands_after_a_later_call(calls: Any, bulk: 
 
 
 @on_loops
-@CALLS
-@pytest.mark.parametrize("is_cancelled", [False, True])
+@pytest.mark.parametrize(("calls", "is_cancelled"), [*((kind, False) for kind in KINDS), *((kind, True) for kind in KINDS[:2])])
 async def test_closing_waits_for_abandoned_work_even_if_it_is_cancelled_too(calls: Any, is_cancelled: bool) -> None:
     kv = HeldStore(calls)
     await kv.abandon_a_put()
