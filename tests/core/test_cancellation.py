@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -18,7 +18,8 @@ import pytest
 from keyvalue._core import runtime
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import KeyValueOperationError, StoreSetupError
-from keyvalue.stores.base import BaseStore, Client, Entry
+from keyvalue.stores.base import Client, Entry, EnumerableStore
+from keyvalue.stores.base import Row as ListedRow
 from keyvalue.wrappers.base import BaseWrapper
 from tests.budget import scaled
 from tests.interpreter import forks, returns_true_in_a_fork
@@ -33,16 +34,20 @@ class HeldClient:
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], bytes] = {}
         self.is_held, self.let_go, self.closed = threading.Event(), threading.Event(), threading.Event()
-        self.closed_while_writing = False
+        self.holds, self.closed_while_writing = True, False
         self._writing = 0
 
-    def put(self, entry: Entry) -> None:
+    def put(self, collection: str, key: str, json: bytes | None) -> bool:
+        """Store a value, or with None remove it, and return whether there was one."""
         self._writing += 1
-        if entry.key == "held" and not self.is_held.is_set():
+        if key == "held" and self.holds and not self.is_held.is_set():
             self.is_held.set()
             self.let_go.wait(PATIENCE)
-        self.values[entry.collection, entry.key] = entry.json
+        before = self.values.pop((collection, key), None)
+        if json is not None:
+            self.values[collection, key] = json
         self._writing -= 1
+        return before is not None
 
     def get(self, collection: str, keys: Sequence[str]) -> list[Entry | None]:
         found = [(key, self.values.get((collection, key))) for key in keys]
@@ -53,7 +58,7 @@ class HeldClient:
         self.closed.set()
 
 
-class HeldStore(BaseStore):
+class HeldStore(EnumerableStore):
     """A store over such a client: called in threads, in one at a time, or (on asyncio) awaited."""
 
     runs_inline = True
@@ -70,22 +75,57 @@ class HeldStore(BaseStore):
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            await self._use(lambda client, entry=entry: client.put(entry))
+            await self._use(lambda client, entry=entry: client.put(collection, entry.key, entry.json))
 
     async def _delete(self, collection: str, keys: Sequence[str]) -> int:
-        raise AssertionError
+        return sum([await self._use(lambda client, key=key: client.put(collection, key, None)) for key in keys])
 
-    async def abandon_a_put(self) -> None:
-        """Put "held", and cancel that while the client is at it."""
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedRow], None]:
+        yield [ListedRow(*pair, None) for pair in self.client.values if collection in (None, pair[0])]
+
+    async def _cull(self, now: float) -> None:
+        await self._delete("default_collection", ["held"])
+
+    async def abandon(self, write: str = "put") -> None:
+        """Make a call that writes "held", and cancel that while the client is at it."""
+        before = dict(self.client.values)
         async with anyio.create_task_group() as group:
-            group.start_soon(self.put, "held", {"v": "old"})
+            group.start_soon(WRITES[write], self)
             await anyio.to_thread.run_sync(self.client.is_held.wait)
             group.cancel_scope.cancel()
-        assert self.client.values == {}, "the cancelled call must return at once"
+        assert self.client.values == before, "the cancelled call must return at once"
+
+
+WRITES: dict[str, Callable[[Any], Any]] = {
+    "put": lambda kv: kv.put("held", {"v": "old"}),
+    "put_many": lambda kv: kv.put_many(["held", "held"], [{}, {"v": "old"}]),
+    "delete": lambda kv: kv.delete("held"),
+    "delete_many": lambda kv: kv.delete_many(["held"]),
+    "destroy_collection": lambda kv: kv.destroy_collection("default_collection"),
+    "cull": lambda kv: kv.cull(),
+}
 
 
 KINDS = ("in threads", "in one thread", "awaited")
 CALLS = pytest.mark.parametrize("calls", KINDS)
+
+
+@on_loops
+@CALLS
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("later", ["put", "delete_many", "destroy_collection"])
+async def test_a_cancelled_write_never_lands_after_a_later_one(calls: Any, write: str, later: str) -> None:
+    async with HeldStore(calls) as kv:
+        kv.client.holds = False
+        await kv.put("held", {"v": "first"})
+        kv.client.holds = True
+        await kv.abandon(write)
+        async with anyio.create_task_group() as group:
+            group.start_soon(WRITES[later], kv)
+            await anyio.wait_all_tasks_blocked()
+            assert kv.client.values == {("default_collection", "held"): b'{"v":"first"}'}
+            kv.client.let_go.set()
+        assert kv.client.values == ({("default_collection", "held"): b'{"v":"old"}'} if later.startswith("put") else {})
 
 
 @on_loops
@@ -101,7 +141,7 @@ async def test_a_cancelled_put_never_lands_after_a_later_call(calls: Any, bulk: 
         async def put() -> None:
             await (kv.put_many(["held"], [{"v": "new"}]) if bulk else kv.put("held", {"v": "new"}))
 
-        await kv.abandon_a_put()
+        await kv.abandon()
         async with anyio.create_task_group() as group:
             group.start_soon(get)
             group.start_soon(put)
@@ -120,7 +160,7 @@ async def test_a_cancelled_put_never_lands_after_a_later_call(calls: Any, bulk: 
 @pytest.mark.parametrize(("calls", "is_cancelled"), [*((kind, False) for kind in KINDS), *((kind, True) for kind in KINDS[:2])])
 async def test_closing_waits_for_abandoned_work_even_if_it_is_cancelled_too(calls: Any, is_cancelled: bool) -> None:
     kv = HeldStore(calls)
-    await kv.abandon_a_put()
+    await kv.abandon()
     async with anyio.create_task_group() as group:
         group.start_soon(kv.close)
         await anyio.wait_all_tasks_blocked()
@@ -148,7 +188,7 @@ async def test_a_put_that_waits_for_its_thread_is_dropped_when_cancelled() -> No
 
 def test_abandoned_work_of_one_loop_is_waited_for_in_another_thread() -> None:
     kv = HeldStore()
-    anyio.run(kv.abandon_a_put)
+    anyio.run(kv.abandon)
     threading.Timer(0.05, kv.client.let_go.set).start()
     with BlockingKeyValue(kv) as facade:
         facade.put("held", {"v": "new"})
@@ -158,7 +198,7 @@ def test_abandoned_work_of_one_loop_is_waited_for_in_another_thread() -> None:
 def test_an_abandoned_put_on_the_blocked_loop_is_a_clear_error() -> None:
     async def main() -> None:
         async with HeldStore("awaited") as kv:
-            await kv.abandon_a_put()
+            await kv.abandon()
             facades = BlockingKeyValue(kv), BlockingKeyValue(BaseWrapper(kv))  # the second on a loop of its own
             for facade in facades:
                 with pytest.raises(KeyValueOperationError, match="synchronous call blocks"):
@@ -176,7 +216,7 @@ def test_an_abandoned_put_on_the_blocked_loop_is_a_clear_error() -> None:
 @pytest.mark.parametrize("calls", ["in threads", "in one thread"])
 def test_a_forked_child_waits_for_no_call_of_the_parents(calls: Any) -> None:
     kv = HeldStore(calls)
-    anyio.run(kv.abandon_a_put)
+    anyio.run(kv.abandon)
 
     def in_child() -> bool:
         value = runtime.drive(kv.get("held"))

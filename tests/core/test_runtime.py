@@ -165,6 +165,7 @@ def test_once_across_threads_and_loops() -> None:
 @forks
 def test_once_works_after_a_fork_that_another_thread_ran_it_through() -> None:
     once, counted = runtime.Once(), Counted()
+    assert once._running is None  # pyright: ignore[reportPrivateUsage]
     once._running = Future()  # pyright: ignore[reportPrivateUsage] # as a thread that is not in the child would leave it
 
     def in_child() -> bool:

@@ -17,6 +17,9 @@ from key_value.aio.stores.memory import MemoryStore as OldMemoryStore
 from key_value.aio.wrappers.prefix_keys import PrefixKeysWrapper as OldPrefixKeysWrapper
 
 from keyvalue import protocols
+from keyvalue.stores.memory import MemoryStore
+from keyvalue.wrappers.fallback import FallbackWrapper
+from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
 from tests import backends
 from tests.servers.registry import SERVERS
 
@@ -58,6 +61,15 @@ async def test_ours_hold_for_theirs(name: str, tmp_path: Path) -> None:
     assert holds["AsyncKeyValue"]
     if name == "disk":
         await made.close()
+
+
+async def test_stacks_of_both() -> None:
+    bottom = MemoryStore()
+    stack = PrefixKeysWrapper(OldPrefixKeysWrapper(key_value=FallbackWrapper(bottom, OldMemoryStore()), prefix="b"), "a")
+    await stack.put("k", {"n": 1}, ttl=60)
+    assert (await stack.ttl("k"))[0] == {"n": 1}
+    assert await bottom.keys() == ["b__a__k"]
+    assert await stack.delete_many(["k", "other"]) == 1
 
 
 def test_objects_that_are_no_store_are_told_apart() -> None:

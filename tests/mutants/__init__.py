@@ -75,6 +75,20 @@ _OF_THE_CORE = (
         (CANCELLATION,),
     ),
     Fault(
+        "store-listing-waits-for-no-write",
+        f"{_CORE}/store.py",
+        "if collection is None or claimed_keys is None or (claimed",
+        "if claimed_keys is None or (collection is not None and claimed",
+        (CANCELLATION,),
+    ),
+    Fault(
+        "store-write-waits-for-no-destroying",
+        f"{_CORE}/store.py",
+        "if collection is None or claimed_keys is None or (claimed",
+        "if collection is None or (claimed_keys is not None and claimed",
+        (CANCELLATION,),
+    ),
+    Fault(
         "runtime-cancelled-call-not-told",
         f"{_CORE}/runtime.py",
         "if abandon is not None and not task.done():",

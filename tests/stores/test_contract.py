@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from keyvalue._core.capabilities import PROTOCOLS
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.base import BaseStore, Entry
 from keyvalue.stores.memory import MemoryStore
-from keyvalue.testing import ArgumentContract, RuntimeName, StoreContract
+from keyvalue.testing import ArgumentContract, Clock, RuntimeName, StoreContract
 from keyvalue.testing._runtime import RUNTIMES
 from keyvalue.testing._suite import assert_collections
 from keyvalue.wrappers.base import BaseWrapper
@@ -135,6 +135,27 @@ async def test_another_default_collection(make: Any) -> None:
     await kv.put("k", {"a": 1})
     assert await kv.get("k", collection="mine") == {"a": 1}
     await assert_collections(kv, ["mine"])
+
+
+@pytest.mark.backends(*(name for name in backends.PERSISTENT if name not in backends.UNLISTED and not name.startswith("mongodb")))
+@pytest.mark.runtimes("asyncio")
+async def test_culling_spares_what_is_put_between_listing_and_removing(
+    make_raw: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_raw() as kv:
+        await kv.put_many(["k", "l"], [{}, {}], ttl=5)
+        clock.advance(5)
+        list_documents = kv._list
+
+        async def list_and_put(prefix: str) -> AsyncGenerator[Any, None]:
+            async for page in list_documents(prefix):
+                await kv.put("k", {"again": True})
+                yield page
+
+        monkeypatch.setattr(kv, "_list", list_and_put)
+        await kv.cull()
+        monkeypatch.undo()
+        assert await kv.get_many(["k", "l"]) == [{"again": True}, None]
 
 
 async def test_a_store_can_do_all_that_is_optional_or_nothing_of_it(make_raw: Any, backend: str) -> None:

@@ -116,6 +116,12 @@ def test_values_by_type(winreg: Any, key: Any, kind: str) -> None:
         assert winreg.EnumValue(key, 0) == ("name", back, number)
 
 
+def test_constants_are_winregs(winreg: Any) -> None:
+    for name, value in vars(winreg).items():
+        if name in vars(fake_winreg) and isinstance(value, int) and name.isupper():
+            assert getattr(fake_winreg, name) == value, name
+
+
 ALIKE = [("Foo", "foo"), ("É", "é"), ("λ", "Λ"), ("ǆ", "Ǆ"), ("ж", "Ж")]
 DIFFERENT = [("ß", "ẞ"), ("ﬁ", "fi"), ("é", "e\u0301"), ("a ", "a"), ("a/b", "ab"), ("𐐀", "𐐨"), ("\ud800", "\ud801"), ("\u0131", "I")]
 

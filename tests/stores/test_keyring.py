@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,14 @@ async def test_names(url: str) -> None:
             assert keyring.names(url) == set()
 
 
+async def test_deleting_an_expired_entry_removes_its_secret(url: str, clock: Clock) -> None:
+    async with KeyringStore() as kv:
+        await kv.put_many(["k", "l"], [{}, {}], ttl=5)
+        clock.advance(5)
+        assert (await kv.delete("k"), await kv.delete_many(["l"])) == (False, 0)
+        assert keyring.names(url) == set()
+
+
 # Backends
 
 
@@ -177,6 +186,7 @@ ERRORS: list[tuple[Exception, type[Exception], str]] = [
     (keyring_errors.InitError("x"), CONNECTION, "is its service running"),
     (keyring_errors.NoKeyringError("x"), CONNECTION, "choose another backend"),
     (keyring_errors.PasswordSetError("x"), REFUSED, "refused"),
+    (keyring_errors.KeyringError("x"), REFUSED, "refused"),
     (secretstorage_errors.LockedException("x"), CONNECTION, "unlock it"),
     (secretstorage_errors.PromptDismissedException("x"), CONNECTION, "unlock it"),
     (secretstorage_errors.SecretServiceNotAvailableException("x"), CONNECTION, "is it running"),
@@ -438,6 +448,14 @@ async def test_names_that_meet_at_the_same_moment_part(over: Callable[..., Any])
                     group.start_soon(store.put, key, value)
             assert await stores[0].get_many(keys) == values
             assert await stores[-1].delete_many(keys) == 2
+
+
+def test_the_facade_makes_one_call_at_a_time() -> None:
+    backend = FakeKeyring()
+    backend.delay = 0.005
+    with BlockingKeyValue(KeyringStore(backend=backend)) as kv, ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: kv.get("k"), range(24))) == [None] * 24
+    assert backend.most_at_once == 1
 
 
 async def test_stores_over_backends_of_one_class_take_turns(over: Callable[..., Any]) -> None:

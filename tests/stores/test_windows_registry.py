@@ -500,6 +500,8 @@ async def test_a_cancelled_put_does_not_land_on_another_name(path: str, monkeypa
             group.start_soon(kv.put, "k", {"of": "k"})
             assert await anyio.to_thread.run_sync(reached.wait, 30)
             group.cancel_scope.cancel()
+        with anyio.fail_after(20):  # a slow call stalls no other
+            await kv.put("other", {})
         async with anyio.create_task_group() as group:
             group.start_soon(kv.put, "K", {"of": "K"})
             await anyio.sleep(0.02)

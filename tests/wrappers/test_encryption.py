@@ -23,6 +23,7 @@ from keyvalue.stores.null import NullStore
 from keyvalue.testing import Clock
 from keyvalue.wrappers import encryption
 from keyvalue.wrappers.encryption import AESGCMEncryptionWrapper, BaseEncryptionWrapper, FernetEncryptionWrapper
+from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
 from tests.runtimes import Runtime
 from tests.scripted import ScriptedStore, on_loops
 
@@ -114,6 +115,17 @@ async def test_plaintext_is_refused_unless_allowed(kind: str) -> None:
     assert await moving.get("k", collection="c") == {"plain": 1}
     assert await moving.rotate("c") == 1
     assert await encrypted(kind, memory).get("k", collection="c") == {"plain": 1}
+
+
+async def test_beneath_a_prefix_the_row_of_a_tenant_is_no_good_as_anothers() -> None:  # which is why the docs order them so
+    memory = MemoryStore()
+    one, two = (PrefixKeysWrapper(aes_gcm(memory, ONE), name) for name in ("tenant-1", "tenant-2"))
+    await one.put("session", {"admin": True})
+    (key,) = await memory.keys()
+    await memory.put(key.replace("-1", "-2"), await memory.get(key) or {})
+    with pytest.raises(DecryptionError, match="moved"):
+        await two.get("session")
+    assert await one.get("session") == {"admin": True}
 
 
 async def test_a_row_that_was_moved_elsewhere_is_refused() -> None:

@@ -7,6 +7,7 @@ the hooks by the name of the backend, those of its clusters too.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -187,7 +188,8 @@ def address(url: str) -> dict[str, Any]:
 async def assert_raised(error: type[Exception], message: str, *calls: Callable[[], Awaitable[Any]]) -> list[Any]:
     """Fail if not each call raises an error, or if one tells a secret; return the errors."""
     errors: list[Any] = []
-    for call in calls:
+    for number, call in enumerate(calls):
+        logging.getLogger(__name__).debug("call %d", number)  # pytest shows it if the call does not raise
         with pytest.raises(error, match=message) as caught:
             await call()
         assert SECRET not in "".join(everything_said(caught.value))
