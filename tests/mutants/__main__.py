@@ -50,6 +50,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file to write the outcomes to")
     options = parser.parse_args()
     chosen = [fault for fault in FAULTS if not options.names or any(name in fault.name for name in options.names)]
+    if not chosen:
+        parser.error("no fault has such a name; --list shows them")
     if options.list:
         for fault in chosen:
             print(f"{fault.name:48} {' '.join(fault.tests)}")  # noqa: T201 # what was asked for
