@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, overload
 
-from keyvalue._core import runtime
+from keyvalue._core import fork, runtime
 from keyvalue._core.capabilities import advertise, capabilities_of, require_async
 from keyvalue._core.store import BaseStore
 from keyvalue._core.typed import BlockingTypedAdapter, require_sync, stepped, view
@@ -75,13 +75,13 @@ class BlockingKeyValue:
         self._target: Any = key_value if inline else _Later(key_value)
         self._path: runtime.Inline | _Loop = runtime.Inline(key_value) if inline else self._loop
         self._entered: contextlib.AbstractContextManager[object] | None = None
-        runtime.renewed_by_fork(self)
+        fork.register_after_fork(self)
         advertise(self, capabilities_of(key_value), _MIXINS)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._key_value!r})"
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self._target = _Refusing(_forked)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ def test_names_that_differ_in_case_never_meet(backend: str, ignoring_case: Path)
         assert kv.keys("users") == ["Alice"]
         assert kv.destroy()
         assert kv.collections() == []
+
+
+def test_a_collection_that_is_spelled_like_the_drafts(ignoring_case: Path) -> None:
+    for name in ("~DRAFTS", "~Drafts"):
+        with BlockingKeyValue(FileTreeStore(data_directory=ignoring_case)) as kv:
+            kv.put("tmpabcd_234", {"of": name}, collection=name)
+    for file in ignoring_case.rglob("*.json"):
+        os.utime(file, (0, 0))
+    facade: Any = BlockingKeyValue(FileTreeStore(data_directory=ignoring_case))
+    with facade as kv:
+        kv.cull()
+        assert [kv.get("tmpabcd_234", collection=name) for name in ("~DRAFTS", "~Drafts")] == [{"of": "~DRAFTS"}, {"of": "~Drafts"}]
+        assert sorted(kv.collections()) == ["~DRAFTS", "~Drafts"]
 
 
 def test_old_files_belong_to_the_key_that_they_are_spelled_like(ignoring_case: Path) -> None:

@@ -200,6 +200,16 @@ async def test_a_given_cache_is_used_as_it_is_and_stays_open(runtime: Runtime, t
         assert await again.get("k") == {"a": 3}
 
 
+def test_a_given_cache_in_a_relative_directory_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with diskcache.Cache("kv") as cache, BlockingKeyValue(DiskStore(disk_cache=cache)) as kv:
+        monkeypatch.chdir("elsewhere")
+        kv.put("k", LARGE)
+        assert kv.get("k") == LARGE
+    assert len(side_files(tmp_path / "kv")) == 1
+
+
 # Expiry and eviction
 
 

@@ -84,6 +84,41 @@ def test_a_missing_directory_is_only_made_if_it_may_be_and_at_the_first_use(back
         assert kv.get("k") == {"a": 1}
 
 
+def paths_below(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*")}
+
+
+@pytest.mark.backends(*KINDS)
+@pytest.mark.parametrize("path", ["~/kv", "$WHERE/kv", "kv"])
+def test_a_path_is_expanded_once_and_names_never_are(backend: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, directory, _ = KINDS[backend]
+    names = ["${PASSWORD}", "$UP", "%UP%", "~", "~user"]
+    (tmp_path / "elsewhere").mkdir()
+    for name, value in {"HOME": str(tmp_path / "there"), "WHERE": "there", "PASSWORD": "hunter2", "UP": "../outside"}.items():
+        monkeypatch.setenv(name, value)
+    for turn in range(2):
+        monkeypatch.chdir(tmp_path)
+        with BlockingKeyValue(kind(**{directory: path})) as facade:
+            kv: Any = facade
+            monkeypatch.chdir("elsewhere")
+            for name in names if turn == 0 else ():
+                kv.put("$UP", LARGE, collection=name)
+            assert [kv.get("$UP", collection=name) for name in names] == [LARGE] * len(names)
+            assert sorted(kv.collections()) == sorted(names)
+    assert (tmp_path / ("kv" if path == "kv" else "there/kv")).is_dir()
+    assert not {name for name in paths_below(tmp_path) if "hunter2" in name or "outside" in name or name.startswith("elsewhere/")}
+
+
+@pytest.mark.backends(*KINDS)
+def test_a_directory_of_just_that_name_is_used_as_it_is(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, directory, _ = KINDS[backend]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~" / "$HOME").mkdir(parents=True)
+    with BlockingKeyValue(kind(**{directory: "~/$HOME"})) as kv:
+        kv.put("k", {})
+    assert any(name.startswith("~/$HOME/") for name in paths_below(tmp_path))
+
+
 @pytest.mark.backends(*KINDS)
 async def test_a_directory_that_can_not_be_made(backend: str, runtime: Runtime, tmp_path: Path) -> None:
     kind, directory, _ = KINDS[backend]

@@ -80,7 +80,8 @@ NEIGHBOURS = [
     [("x", "k"), ("x-info.json", "k")],
     [("..", "k"), (".", "k")],
     [("c", "."), ("c", "..")],
-    [("~drafts", "k"), ("~drafts", "l")],
+    [("~drafts", "k"), ("~DRAFTS", "k")],
+    [("x", "k"), ("X-INFO.JSON", "k")],
     [("Foo", "Bar"), ("foo", "bar")],
 ]
 PAIRS = list(chain.from_iterable(NEIGHBOURS))
@@ -189,6 +190,23 @@ async def test_links_are_refused(runtime: Runtime, tmp_path: Path, inside: bool)
     assert inside or target.read_bytes() == before
 
 
+def test_a_link_in_place_of_the_drafts_is_refused(tmp_path: Path) -> None:
+    theirs = plant(tmp_path, "elsewhere/tmpabcd_234", b"theirs")
+    os.utime(theirs, (0, 0))
+    tree = tmp_path / "tree"
+    with opened(tree) as kv:
+        kv.put("k", {"a": 1})
+        shutil.rmtree(tree / "~drafts")
+        (tree / "~drafts").symlink_to(theirs.parent)
+        for call in (lambda: kv.put("k", {"a": 2}), kv.cull):
+            with pytest.raises(PathSecurityError, match="is a link"):
+                call()
+        assert kv.get("k") == {"a": 1}
+    with pytest.raises(PathSecurityError, match="is a link"):
+        BlockingKeyValue(FileTreeStore(data_directory=tree)).get("k")
+    assert files(tmp_path / "elsewhere") == {"tmpabcd_234"}
+
+
 # Moving, copying, crashing
 
 
@@ -211,9 +229,9 @@ def test_a_tree_may_be_moved_and_copied(tmp_path: Path) -> None:  # H-55
 def test_what_a_crash_left_is_removed_later(tmp_path: Path) -> None:
     with opened(tmp_path) as kv:
         kv.put("k", {"a": 1}, collection="c")
-    old = [plant(tmp_path, "~drafts/tmpabc", b"half"), plant(tmp_path, "c/tmpabcd_234.tmp", b"half of py-key-value-aio's")]
-    new = [plant(tmp_path, "~drafts/tmpdef", b"half"), plant(tmp_path, "c/tmpabcd_235.tmp", b"half of py-key-value-aio's")]
-    others = [plant(tmp_path, "c/mine.tmp", b"somebody's")]
+    old = [plant(tmp_path, "~drafts/tmpabcd_236", b"half"), plant(tmp_path, "c/tmpabcd_234.tmp", b"half of py-key-value-aio's")]
+    new = [plant(tmp_path, "~drafts/tmpabcd_237", b"half"), plant(tmp_path, "c/tmpabcd_235.tmp", b"half of py-key-value-aio's")]
+    others = [plant(tmp_path, name, b"somebody's") for name in ("c/mine.tmp", "~drafts/tmp", "~drafts/notes", "~drafts/tmpabcd_234.txt")]
     for path in [*old, *others]:
         os.utime(path, (time.time() - AN_HOUR - 5, time.time() - AN_HOUR - 5))
     with opened(tmp_path) as kv:

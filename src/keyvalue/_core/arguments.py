@@ -184,17 +184,32 @@ def one_of(owner: str, given: Mapping[str, object]) -> None:
         raise ValueError(f"Give {owner} exactly one of: {', '.join(given)}")
 
 
-def directory(path: str | Path | None, auto_create: bool) -> None:
-    """Check that a directory is there, unless it may be made.
+def directory(path: str | Path, auto_create: bool) -> str:
+    """Return the absolute path of a directory, so that the process may change its own.
+
+    A leading `~` and variables such as `$HOME` are expanded, unless there is a directory of just that name.
+
+    Args:
+        path: The directory.
+        auto_create: Whether it may be missing.
 
     Raises:
         TypeError: It is no path.
         ValueError: It is missing.
     """
-    if path is not None and not isinstance(path, str | Path):
+    if not isinstance(path, str | Path):
         raise TypeError(f"The directory must be a str or a Path, not {article(path)}")
-    if path and not auto_create and not os.path.isdir(path):
-        raise ValueError(f"The directory {str(path)!r} does not exist; create it, or leave out auto_create=False")
+    literal, expanded = str(path), os.path.expandvars(os.path.expanduser(path))
+    found = literal if expanded == literal or os.path.isdir(literal) else expanded
+    found = absolute(found)
+    if not auto_create and not os.path.isdir(found):
+        raise ValueError(f"The directory {found!r} does not exist; create it, or leave out auto_create=False")
+    return found
+
+
+def absolute(path: str) -> str:
+    """Return an absolute path; asks the system only about one that is not."""
+    return path if os.path.isabs(path) else os.path.abspath(path)
 
 
 def seconds(value: float, what: str) -> float:

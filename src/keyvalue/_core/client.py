@@ -24,14 +24,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
 from contextlib import nullcontext, suppress
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from keyvalue._core import runtime
+from keyvalue._core import fork, runtime
 from keyvalue.errors import KeyValueError, StoreClosedError, StoreConnectionError, StoreSetupError
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
+AtFork = Literal["recreate", "share", "close", "refuse"]
 
 
 class Client:
@@ -48,7 +49,9 @@ class Client:
         exclusive: One call of the synchronous client at a time, whatever the thread.
         threads: At most so many calls of the synchronous client at a time in worker threads.
         shielded: Whether the asynchronous client is not to be cancelled in a read either: it then goes on to its end, unheeded.
-        by_process: Whether a forked child makes a synchronous client of its own, because it must not use its parent's connections.
+        at_fork: What happens to a synchronous client that was made here when the process forks. "recreate": the child makes its own.
+            "share": the child uses it too; the client copes. "close": it is closed before the fork, once the call under way has ended, and
+            must open itself again at its next use, in either process. "refuse": calls in the child raise `StoreSetupError`.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Client:
         exclusive: bool = False,
         threads: int = 40,
         shielded: bool = False,
-        by_process: bool = False,
+        at_fork: AtFork = "recreate",
     ) -> None:
         self._name = name
         self._make = make
@@ -74,30 +77,46 @@ class Client:
         self._given_async = given_async
         self._given_loop: object | None = None
         self._lock = threading.Lock()
-        self._turn = threading.Lock() if exclusive else None
+        self._turn = threading.RLock() if exclusive else None
         self._shielded = shielded
-        self._by_process = by_process
-        self._of_parent: Any = None
+        self._at_fork: AtFork = at_fork
+        self._is_of_parent = False
         self._threads = runtime.Threads(1 if exclusive else threads, name)
         self._in_threads: set[Future[Any]] = set()
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
         self._making: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]] = {}
         self._keepers: dict[int, weakref.finalize[Any, Any]] = {}
         self._closed = False
-        runtime.renewed_by_fork(self)
+        fork.register_after_fork(self)
+        if at_fork == "close":
+            fork.register_around_fork(self)
 
-    def _renew(self) -> None:
+    def _before_fork(self) -> None:
+        assert self._turn is not None
+        self._turn.acquire()
+        if self._sync is not None:
+            with suppress(Exception):  # it is open again at the next use, where an error has somebody to tell
+                self._close(self._sync)
+
+    def _after_fork_in_parent(self) -> None:
+        assert self._turn is not None
+        self._turn.release()
+
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._turn = self._turn and threading.Lock()
+        self._turn = self._turn and threading.RLock()
         self._in_threads = set()
+        fork.keep_inherited(self._by_loop, self._making)
         self._by_loop = {}
         self._making = {}
-        for keeper in self._keepers.values():
-            keeper.detach()
-        self._keepers = {}
-        if self._by_process and not self._given:
-            # Kept, as closing it may wait for a lock that a thread of the parent holds.
-            self._of_parent, self._sync = self._sync, None
+        if self._at_fork != "close":  # what is the parent's is not closed with a store of the child's
+            for keeper in self._keepers.values():
+                keeper.detach()
+            self._keepers = {}
+        if self._at_fork in ("recreate", "refuse") and not self._given and self._sync is not None:
+            fork.keep_inherited(self._sync, self._make)
+            self._is_of_parent = self._at_fork == "refuse"
+            self._sync = None
 
     @property
     def runs_inline(self) -> bool:
@@ -151,9 +170,9 @@ class Client:
         if await self._asynchronous() is not None:
             return
         if runtime.is_inline():
-            self._synchronous()
+            self._call(_nothing)
         else:
-            await self._in_thread(self._synchronous, None)
+            await self._in_thread(lambda: self._call(_nothing), None)
 
     async def _asynchronous(self) -> Any | None:
         """Return the asynchronous client to use here, or None if the synchronous one is to be used."""
@@ -175,6 +194,11 @@ class Client:
         with self._lock:
             if self._closed:
                 raise StoreClosedError(f"This {self._name} is closed; make a new one")
+            if self._is_of_parent:
+                raise StoreSetupError(
+                    f"This {self._name} was opened before the process forked, and can't be used in the child; "
+                    "open it in one process only, or fork before it is first used"
+                )
             if self._sync is None:
                 assert self._make is not None
                 try:
@@ -311,6 +335,10 @@ class Client:
             started.append((self._threads.submit(lambda: self._close_synchronous(client)), None))
         self._threads.stop()
         return started
+
+
+def _nothing(client: Any) -> None:
+    """Make no call."""
 
 
 def _keep_alive(client: Any) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import sys
 import threading
 import time
-import weakref
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,8 +19,9 @@ from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
 from copy import copy
 from math import inf
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
+from keyvalue._core import fork
 from keyvalue.errors import KeyValueOperationError, StoreConnectionError
 
 __all__ = [
@@ -43,7 +42,6 @@ __all__ = [
     "is_inline",
     "is_over",
     "monotonic",
-    "renewed_by_fork",
     "run_to_end",
     "running_loop",
     "shielded",
@@ -136,29 +134,6 @@ def blocking(loops: tuple[object, ...]) -> Generator[None, None, None]:
         yield
     finally:
         _blocked.reset(token)
-
-
-class Renewable(Protocol):
-    """What `renewed_by_fork` takes."""
-
-    def _renew(self) -> None: ...
-
-
-_renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
-
-
-def renewed_by_fork(instance: Renewable) -> None:
-    """Have `_renew` called on an object in every child that the process forks: the threads that held its locks are not there."""
-    _renewables.add(instance)
-
-
-def _renew_all() -> None:
-    for instance in list(_renewables):
-        instance._renew()  # pyright: ignore[reportPrivateUsage] # between the core and what is registered here
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
 
 
 class Inline:
@@ -403,9 +378,9 @@ class Once:
         self._running: Future[StoreConnectionError | None] | None = None
         self._owner: object | None = None
         self.done = False
-        renewed_by_fork(self)
+        fork.register_after_fork(self)
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._running = None
 
@@ -464,9 +439,9 @@ class Threads:
         self._name = name
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
-        renewed_by_fork(self)
+        fork.register_after_fork(self)
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._executor = None
 

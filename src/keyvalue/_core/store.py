@@ -23,7 +23,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar, cast
 
-from keyvalue._core import arguments, clock, codec, runtime
+from keyvalue._core import arguments, clock, codec, fork, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue.errors import ExtraInfoType, KeyValueError, KeyValueStoreError, StoreClosedError, StoreSetupError
@@ -96,12 +96,12 @@ class BaseStore(ABC):
         self._opened = runtime.Once()
         self._finished = runtime.Once()
         self._abandoned: dict[Future[Any], tuple[Claim, object | None]] = {}
-        runtime.renewed_by_fork(self)
+        fork.register_after_fork(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._host or ''})"
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         """Make the store fit for use in a forked child, where no other thread is."""
         self._abandoned = {}
 

@@ -43,10 +43,22 @@ def open_cache(directory: str, *, disk: type[Any] = diskcache.Disk, **settings: 
         StoreSetupError: It can't be opened.
     """
     try:
-        return SharedCache(directory, disk=type("_Disk", (_Careful, disk), {}), **settings)
+        return SharedCache(_Literal(directory), disk=type("_Disk", (_Careful, disk), {}), **settings)
     except Exception as error:
         advice = "is the directory writable, and what lies in it a database of diskcache?"
         raise StoreSetupError(f"Could not open {directory!r}: {advice} ({error})") from error
+
+
+class _Literal(str):
+    """A path in which diskcache, which calls `os.path.expandvars` on the whole of it, expands no `$NAME` of a collection."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+    def __contains__(self, part: str) -> bool:
+        return False  # expandvars looks whether there is anything to expand
 
 
 class _Careful:

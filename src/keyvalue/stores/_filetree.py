@@ -25,6 +25,7 @@ INFO = "-info.json"
 DRAFTS = "~drafts"
 
 _DRAFT_AGE = 3600.0  # seconds after which a draft is taken for what a crash left over
+_DRAFT = re.compile(r"tmp[a-z0-9_]{8}")  # as `tempfile` names them
 _THEIR_DRAFT = re.compile(r"tmp[a-z0-9_]{8}\.tmp")  # py-key-value-aio's lie beside the files that they were to become
 _PAGE = 500
 _PAGE_SIZE = 2**23  # bytes
@@ -47,9 +48,8 @@ class Tree:
             os.makedirs(directory, exist_ok=True)
         self._data = os.path.realpath(data)
         self._metadata = os.path.realpath(metadata)
-        self._drafts = os.path.join(self._data, DRAFTS)
         self._owners: dict[str, str] = {}
-        self._remove_old(self._drafts)
+        self._remove_old(self._directory(DRAFTS), _DRAFT)
 
     def read(self, name: str, *, listing: bool = False) -> bytes | None:
         """Return the document under a name; one that does not name its pair is made to, as far as its place tells.
@@ -131,7 +131,7 @@ class Tree:
 
     def clean(self) -> None:
         """Remove what crashes left over."""
-        self._remove_old(self._drafts)
+        self._remove_old(self._directory(DRAFTS), _DRAFT)
         for directory in self._directories():
             self._remove_old(self._directory(directory), _THEIR_DRAFT)
 
@@ -152,7 +152,7 @@ class Tree:
         for name in names:
             directory = f"{within}/{name}" if within else name
             # Directories of directories are collections of py-key-value-aio, and then have an info file.
-            if directory != DRAFTS and (not within or self._owner(directory) is not None):
+            if directory.casefold() != DRAFTS and (not within or self._owner(directory) is not None):
                 yield directory
                 yield from self._directories(directory)
 
@@ -182,11 +182,12 @@ class Tree:
             _sync(self._metadata)
 
     def _draft(self, content: bytes) -> str:
+        drafts = self._directory(DRAFTS)
         try:
-            file, path = tempfile.mkstemp(dir=self._drafts)
+            file, path = tempfile.mkstemp(dir=drafts)
         except FileNotFoundError:
-            os.makedirs(self._drafts, exist_ok=True)
-            file, path = tempfile.mkstemp(dir=self._drafts)
+            os.makedirs(drafts, exist_ok=True)
+            file, path = tempfile.mkstemp(dir=drafts)
         try:
             with open(file, "wb") as draft:
                 draft.write(content)
@@ -220,11 +221,11 @@ class Tree:
         os.replace(draft, path)
         return True
 
-    def _remove_old(self, directory: str, pattern: re.Pattern[str] | None = None) -> None:
+    def _remove_old(self, directory: str, pattern: re.Pattern[str]) -> None:
         latest = time.time() - _DRAFT_AGE
         with suppress(FileNotFoundError), os.scandir(directory) as entries:
             for entry in entries:
-                if pattern is None or pattern.fullmatch(entry.name):
+                if pattern.fullmatch(entry.name):
                     with suppress(OSError):  # another process may do the same
                         if entry.stat(follow_symlinks=False).st_mtime < latest:
                             os.unlink(entry.path)

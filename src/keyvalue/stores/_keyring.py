@@ -15,7 +15,7 @@ from keyring.backend import KeyringBackend
 from keyring.backends import SecretService, Windows, chainer, fail, kwallet, libsecret, macOS, null
 from keyring.errors import InitError, KeyringError, NoKeyringError, PasswordDeleteError, PasswordSetError
 
-from keyvalue._core import runtime
+from keyvalue._core import fork
 from keyvalue._core.entry import Entry
 from keyvalue._core.flat import UNREADABLE
 from keyvalue.errors import ValueTooLargeError
@@ -58,10 +58,10 @@ class _Turns:
     """A lock for each class of backends: keyring has no word on calling one from two threads at a time."""
 
     def __init__(self) -> None:
-        self._renew()
-        runtime.renewed_by_fork(self)
+        self._after_fork()
+        fork.register_after_fork(self)
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self._locks: dict[type[KeyringBackend], Any] = {}
 
     @contextmanager
@@ -91,9 +91,9 @@ class _Kept:
         self._connect: Callable[[], Any] = backend.get_preferred_collection
         self._collection: Any = None
         self._owner: object = None
-        runtime.renewed_by_fork(self)
+        fork.register_after_fork(self)
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self.close()
 
     def collection(self) -> Any:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from keyvalue._core import runtime
+from keyvalue._core import fork
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import UNREADABLE, CompoundNames, Place, digest, is_settled
@@ -77,10 +77,10 @@ class Secrets:
     def __init__(self, client: Any, mount_point: str) -> None:
         self.client = client
         self._mount = quote(mount_point)
-        self._renew()
-        runtime.renewed_by_fork(self)
+        self._after_fork()
+        fork.register_after_fork(self)
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
 

@@ -53,7 +53,8 @@ class DiskStore(EnumerableFlatStore):
 
     Args:
         disk_cache: A cache to share the directory of, with its settings. It stays yours: it is not used from other threads, nor closed.
-        directory: The directory, instead of a cache.
+        directory: The directory, instead of a cache. A leading `~` and variables such as `$HOME` are expanded, unless a directory of just
+            that name is there; the path is absolute from then on.
         max_size: Bytes at which the entries stored least recently are evicted, SQLite's own pages included; at least 1 MiB. None or 0,
             the default, means no limit.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
@@ -80,13 +81,14 @@ class DiskStore(EnumerableFlatStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         arguments.one_of("DiskStore", {"directory": directory, "disk_cache": disk_cache})
-        arguments.directory(directory, auto_create)
         settings: dict[str, Any] = _settings(max_size)
-        place = str(directory)
-        if disk_cache is not None:
-            place = disk_cache.directory
+        if directory is not None:
+            place = arguments.directory(directory, auto_create)
+        else:
+            assert disk_cache is not None
+            place = arguments.absolute(disk_cache.directory)
             settings = {"timeout": disk_cache.timeout, "disk": type(disk_cache.disk)}
-        self._client = Client("DiskStore", exclusive=True, make=lambda: open_cache(place, **settings))
+        self._client = Client("DiskStore", exclusive=True, at_fork="close", make=lambda: open_cache(place, **settings))
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         return self._use(lambda cache: cache.documents(names))
@@ -133,7 +135,7 @@ class MultiDiskStore(EnumerableFlatStore):
         disk_cache_factory: Returns the diskcache.Cache of a collection, whose directory and settings are used. It is called in a worker
             thread, more than once for a collection, also when reading. The store can then list keys and destroy a collection, but does
             not know which collections there are.
-        base_directory: The directory of the directories, instead of a factory.
+        base_directory: The directory of the directories, instead of a factory; expanded as in `DiskStore`.
         max_size: Bytes for each collection; see `DiskStore`.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         auto_create: Whether to make the base directory if it is missing. Default True.
@@ -160,15 +162,16 @@ class MultiDiskStore(EnumerableFlatStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         arguments.one_of("MultiDiskStore", {"base_directory": base_directory, "disk_cache_factory": disk_cache_factory})
-        arguments.directory(base_directory, auto_create)
         settings = _settings(max_size)
         if disk_cache_factory is not None:
             if max_size:
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
             self.__class__ = _FactoryStore  # pyright: ignore[reportAttributeAccessIssue] # nobody derives from it
         self.names: Names = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
-        base = None if base_directory is None else str(base_directory)
-        self._client = Client("MultiDiskStore", exclusive=True, make=lambda: CacheDirectory(base, disk_cache_factory, **settings))
+        base = None if base_directory is None else arguments.directory(base_directory, auto_create)
+        self._client = Client(
+            "MultiDiskStore", exclusive=True, at_fork="close", make=lambda: CacheDirectory(base, disk_cache_factory, **settings)
+        )
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         def read(caches: CacheDirectory) -> Sequence[bytes | None]:

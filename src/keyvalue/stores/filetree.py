@@ -70,13 +70,14 @@ class FileTreeStore(EnumerableFlatStore):
 
     A file is written beside the tree's others, flushed, and then put in its place, so that there is always either the old entry or the
     new one; when `put` returns, the new one is on the disk, its directory synced. What a crash left over is removed when the
-    tree is next opened, an hour later or more. A directory or file that is a link to a place outside of the tree is refused.
+    tree is next opened, an hour later or more. A directory or file that is a link is refused.
 
     The tree may be moved and copied while no store has it open. Expired entries take up space until `cull`. Calls run in worker threads
     on asyncio and trio.
 
     Args:
-        data_directory: The directory of the collections.
+        data_directory: The directory of the collections. A leading `~` and variables such as `$HOME` are expanded, unless a directory of
+            just that name is there; the path is absolute from then on.
         metadata_directory: The directory of the info files. Default: the same.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         key_sanitization_strategy: What names files: an object with `sanitize(key)`. Default: the key itself.
@@ -85,7 +86,7 @@ class FileTreeStore(EnumerableFlatStore):
 
     Raises:
         ValueError: A directory is missing and `auto_create` is False, or its path is empty.
-        PathSecurityError: On use: a link leads out of the tree.
+        PathSecurityError: On use: a directory or file of the tree is a link.
     """
 
     stability: ClassVar[Stability] = "stable"
@@ -107,15 +108,13 @@ class FileTreeStore(EnumerableFlatStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         arguments.one_of("FileTreeStore", {"data_directory": data_directory})
-        places = [data_directory, metadata_directory or data_directory]
-        for place in places:
-            arguments.directory(place, auto_create)
+        places = [arguments.directory(place, auto_create) for place in (data_directory, metadata_directory or data_directory)]
         self.names: Names = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
         self._lock = threading.Lock()
-        self._client = Client("FileTreeStore", make=lambda: Tree(*map(str, places)), close=lambda _: None)
+        self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None)
 
-    def _renew(self) -> None:
-        super()._renew()
+    def _after_fork(self) -> None:
+        super()._after_fork()
         self._lock = threading.Lock()
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
@@ -166,7 +165,8 @@ class _TreeNames(Names):
 
     def _directory(self, collection: str) -> str:
         name = self._collections.sanitize(collection) if self._collections else collection
-        fits = _fits(name, INFO) and name not in (".", "..", DRAFTS) and not name.endswith(INFO)
+        folded = name.casefold()  # the file system may ignore case
+        fits = _fits(name, INFO) and folded not in (".", "..", DRAFTS) and not folded.endswith(INFO)
         return name if fits else digest(collection)
 
     def _is_nested(self, collection: str) -> bool:

@@ -65,8 +65,8 @@ class MemoryStore(EnumerableStore):
                 entry = Entry(collection, arguments.name(key, "key"), None, codec.encode(value), now)
                 self._insert(entry)
 
-    def _renew(self) -> None:
-        super()._renew()
+    def _after_fork(self) -> None:
+        super()._after_fork()
         self._lock = threading.Lock()
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:

@@ -40,7 +40,8 @@ class RocksDBStore(EnumerableFlatStore):
 
     Args:
         db: A database to use. It is never closed.
-        path: The directory of a database to open, instead.
+        path: The directory of a database to open, instead. A leading `~` and variables such as `$HOME` are expanded, unless a directory of
+            just that name is there; the path is absolute from then on.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         auto_create: Whether to make the directory if it is missing. Default True.
 
@@ -62,14 +63,17 @@ class RocksDBStore(EnumerableFlatStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         arguments.one_of("RocksDBStore", {"path": path, "db": db})
-        arguments.directory(path, auto_create)
-        make = partial(_open, str(path)) if db is None else partial(self._another, db)
-        self._client = Client("RocksDBStore", make=make)
+        if path is not None:
+            make = partial(_open, arguments.directory(path, auto_create))
+        else:
+            assert db is not None
+            make = partial(self._another, db)
+        self._client = Client("RocksDBStore", make=make, at_fork="refuse")
         self._family: ColumnFamily | None = None
         self._lock = threading.Lock()  # RocksDB has no compare-and-delete
 
-    def _renew(self) -> None:
-        super()._renew()
+    def _after_fork(self) -> None:
+        super()._after_fork()
         self._lock = threading.Lock()
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:

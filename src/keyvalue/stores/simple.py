@@ -39,8 +39,8 @@ class SimpleStore(EnumerableStore):
         self._lock = threading.Lock()
         self._entries: dict[tuple[str, str], Entry] = {}
 
-    def _renew(self) -> None:
-        super()._renew()
+    def _after_fork(self) -> None:
+        super()._after_fork()
         self._lock = threading.Lock()
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:

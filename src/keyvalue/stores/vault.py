@@ -146,7 +146,7 @@ class VaultStore(EnumerableFlatStore):
                 made.session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
             return Secrets(made, mount_point)
 
-        self._client = Client("VaultStore", make=make, threads=_CONNECTIONS, by_process=True)
+        self._client = Client("VaultStore", make=make, threads=_CONNECTIONS)
 
     async def _open(self) -> None:
         await super()._open()

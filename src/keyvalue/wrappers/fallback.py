@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from keyvalue._core import arguments, runtime
+from keyvalue._core import arguments, fork
 from keyvalue._core.capabilities import require_async
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import UNREACHABLE, BaseWrapper, Operation, Place, alike
@@ -70,10 +70,10 @@ class FallbackWrapper(BaseWrapper):
         self._on_fallback = on_fallback
         self._diverged: dict[Place, bool] = {}
         self._lock = threading.Lock()
-        runtime.renewed_by_fork(self)
+        fork.register_after_fork(self)
         super().__init__(primary_key_value)
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
 
     @property

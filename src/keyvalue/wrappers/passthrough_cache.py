@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, SupportsFloat, cast
 
-from keyvalue._core import arguments, clock, runtime
+from keyvalue._core import arguments, clock, fork, runtime
 from keyvalue._core.capabilities import capabilities_of, require_async
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper, Operation, Pair, Place
@@ -114,11 +114,11 @@ class PassthroughCacheWrapper(BaseWrapper):
         self.cache_errors: int = 0
         self._distrusted: dict[Place, float] = {}
         self._last_moment = 0.0
-        self._renew()
-        runtime.renewed_by_fork(self)
+        self._after_fork()
+        fork.register_after_fork(self)
         super().__init__(primary_key_value)
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[tuple[str, str], _Flight] = {}
         self._written: Counter[Place] = Counter()

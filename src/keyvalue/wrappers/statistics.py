@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from keyvalue._core import arguments, runtime
+from keyvalue._core import arguments, fork
 from keyvalue._core.store import DEFAULT_COLLECTION, BaseStore
 from keyvalue._core.wrapper import BaseWrapper, Operation
 from keyvalue.protocols.key_value import AsyncKeyValue
@@ -122,12 +122,12 @@ class StatisticsWrapper(BaseWrapper):
     def __init__(self, key_value: AsyncKeyValue) -> None:
         self._statistics = KVStoreStatistics()
         self._lock = threading.Lock()
-        runtime.renewed_by_fork(self)
+        fork.register_after_fork(self)
         super().__init__(key_value)
         # Whether what is wrapped is known to check the names that it is given.
         self._is_checked = getattr(type(key_value), "get", None) in (BaseStore.get, BaseWrapper.get)
 
-    def _renew(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
 
     @property

@@ -1,0 +1,173 @@
+"""Programs that fork while a store is open: nothing of the parent's or the child's is lost, mixed up, or left hanging."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.errors import StoreSetupError
+from tests import backends
+from tests.interpreter import forks, run_fresh
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def put_and_get(kv: Any, who: str) -> bool:
+    """Put entries and read them back, and one that was there before; return whether all were right."""
+    right = True
+    for number in range(10):
+        kv.put(f"{who}{number}", {who: number}, collection="c")
+        right &= kv.get(f"{who}{number}", collection="c") == {who: number}
+        right &= kv.get("before", collection="c") == {"before": True}
+    return right
+
+
+class Child:
+    """A forked child that runs a function. The function is called with another one, which waits until `go_on` is called here."""
+
+    def __init__(self, function: Callable[[Callable[[], object]], bool]) -> None:
+        reading, self._writing = os.pipe()
+        self._process = os.fork()
+        if self._process == 0:  # pragma: no cover - coverage ends with os._exit
+            os.close(self._writing)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it even if it hangs in a client
+            signal.alarm(60)
+            try:
+                os._exit(0 if function(lambda: os.read(reading, 1)) else 1)
+            except BaseException:  # noqa: BLE001 # whatever it is, the parent's part of the test must not run here
+                os.write(2, traceback.format_exc().encode())
+                os._exit(2)
+        os.close(reading)
+
+    def go_on(self) -> None:
+        os.close(self._writing)
+
+    def exit_code(self) -> int:
+        """Wait for its end: 0 if the function returned True, 1 if False, 2 if it raised, a negative number if it hung."""
+        return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+
+
+@contextmanager
+def in_use(store: Any, facade: Any) -> Generator[None, None, None]:
+    """Have threads use a store all the time, synchronously and on asyncio."""
+    stop = threading.Event()
+
+    def use() -> None:
+        while not stop.is_set():
+            facade.get_many(["before", "other"], collection="c")
+            facade.put("other", {}, collection="c")
+
+    async def use_on_a_loop() -> None:
+        while not stop.is_set():
+            await store.get_many(["before", "other"], collection="c")
+            await store.put("other", {}, collection="c")
+
+    threads = [threading.Thread(target=use), threading.Thread(target=lambda: asyncio.run(use_on_a_loop()))]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@forks
+@pytest.mark.backends(*(name for name in backends.PERSISTENT if name not in ("rocksdb", "windows-registry")))
+@pytest.mark.parametrize("inherited", [False, True], ids=["a new store", "the parent's store in use"])
+def test_a_fork_mixes_and_loses_nothing(backend: str, make_raw: Callable[..., Any], inherited: bool) -> None:
+    store = make_raw()
+    kv: Any = BlockingKeyValue(store)
+    kv.put("before", {"before": True}, collection="c")
+
+    def run(wait: Callable[[], object]) -> bool:
+        mine = BlockingKeyValue(store if inherited else make_raw())
+        first = put_and_get(mine, "child")
+        wait()
+        second = put_and_get(mine, "late")
+        if not inherited:
+            mine.close()
+        return first and second
+
+    # A fork while another thread is in valkey-glide can leave a lock of its library held in the child.
+    with in_use(store, kv) if inherited and not backend.startswith("valkey") else nullcontext():
+        child = Child(run)
+        assert put_and_get(kv, "parent")
+    kv.close()
+    child.go_on()
+    assert child.exit_code() == 0
+    again: Any = BlockingKeyValue(make_raw())
+    for who in ("parent", "child", "late"):
+        assert again.get_many([f"{who}{number}" for number in range(10)], collection="c") == [{who: number} for number in range(10)]
+    again.close()
+
+
+@forks
+@pytest.mark.backends("disk", "multi-disk")
+def test_a_fork_waits_for_the_call_under_way(backend: str, make_raw: Callable[..., Any]) -> None:
+    store = make_raw()
+    kv: Any = BlockingKeyValue(store)
+    kv.put("before", {"before": True}, collection="c")
+    for _ in range(5):
+        with in_use(store, kv):
+            children = [Child(lambda _: put_and_get(BlockingKeyValue(store), "child")) for _ in range(3)]
+            assert put_and_get(kv, "parent")
+        for child in children:
+            child.go_on()
+            assert child.exit_code() == 0
+    kv.close()
+
+
+@forks
+@pytest.mark.backends("rocksdb")
+def test_an_open_rocksdb_can_not_be_used_in_a_child(make_raw: Callable[..., Any]) -> None:
+    store: Any = make_raw()
+    kv: Any = BlockingKeyValue(store)
+    kv.put("before", {"before": True}, collection="c")
+
+    def run(wait: Callable[[], object]) -> bool:
+        nonlocal store, kv
+        mine: Any = BlockingKeyValue(store)
+        for call in (lambda: mine.get("before", collection="c"), lambda: mine.put("child", {}, collection="c"), mine.keys):
+            with pytest.raises(StoreSetupError, match="before the process forked"):
+                call()
+        mine.close()
+        store = kv = mine = None
+        gc.collect()
+        return True
+
+    child = Child(run)
+    assert put_and_get(kv, "parent")
+    child.go_on()
+    assert child.exit_code() == 0
+    kv.close()
+
+
+PROGRAM = """
+import os, sys
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.stores.rocksdb import RocksDBStore
+
+kv = BlockingKeyValue(RocksDBStore(path={path!r}))
+kv.put("k", {{"a": 1}})
+child = os.fork()
+if child:
+    print(os.waitpid(child, 0)[1], kv.get("k"))
+"""
+
+
+@forks
+def test_a_child_of_an_open_rocksdb_ends(tmp_path: Path) -> None:
+    assert run_fresh(PROGRAM.format(path=str(tmp_path)), PYTHONWARNINGS="ignore::DeprecationWarning") == "0 {'a': 1}"
