@@ -216,7 +216,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not tested and not reasons:
         return
     untested: dict[str, list[str]] = {}
-    for backend in backends.STORING:
+    for backend in dict.fromkeys([*backends.STORING, *WITHOUT]):
         if backend not in tested:
             untested.setdefault(reasons.get(backend, "no test selected"), []).append(backend)
     said = ", ".join(backend for backend in backends.STORING if backend in tested) or "none"
