@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator
@@ -171,3 +172,34 @@ if child:
 @forks
 def test_a_child_of_an_open_rocksdb_ends(tmp_path: Path) -> None:
     assert run_fresh(PROGRAM.format(path=str(tmp_path)), PYTHONWARNINGS="ignore::DeprecationWarning") == "0 {'a': 1}"
+
+
+WITHOUT_HOOKS = """
+import ctypes, os
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.stores.disk import DiskStore
+
+kv = BlockingKeyValue(DiskStore(directory={path!r}))
+kv.put("before", {{}})
+put, putting = os.pipe()
+closed, closing = os.pipe()
+child = ctypes.CDLL(None).fork()  # as a server in C does, which calls no hook of Python's
+if child == 0:
+    kv.put("child", {{}})
+    os.write(putting, b"1")
+    os.read(closed, 1)
+    kv.put("late", {{}})
+    os._exit(0)
+os.read(put, 1)
+kv.put("parent", {{}})
+kv.close()
+os.write(closing, b"1")
+os.waitpid(child, 0)
+with BlockingKeyValue(DiskStore(directory={path!r})) as again:
+    print(*sorted(again.keys()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the name of the C library is another one")
+def test_a_fork_without_hooks_loses_nothing(tmp_path: Path) -> None:
+    assert run_fresh(WITHOUT_HOOKS.format(path=str(tmp_path))) == "before child late parent"

@@ -93,7 +93,8 @@ class SharedCache(diskcache.Cache):
 
     @property
     def _con(self) -> sqlite3.Connection:
-        if self._shared is None or self._pid != os.getpid():  # SQLite's connections don't survive a fork
+        if self._shared is None or self._pid != os.getpid():
+            self.close()  # of a parent that forked without Python's hooks: with two open, SQLite would mistake who holds the locks
             self._pid = os.getpid()
             path = os.path.join(self.directory, DBNAME)
             self._shared = sqlite3.connect(path, timeout=self.timeout, isolation_level=None, check_same_thread=False)
