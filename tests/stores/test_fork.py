@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,7 +16,7 @@ import pytest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreSetupError
 from tests import backends
-from tests.interpreter import forks, run_fresh
+from tests.interpreter import Child, forks, run_fresh
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -32,31 +29,6 @@ def put_and_get(kv: Any, who: str) -> bool:
         right &= kv.get(f"{who}{number}", collection="c") == {who: number}
         right &= kv.get("before", collection="c") == {"before": True}
     return right
-
-
-class Child:
-    """A forked child that runs a function. The function is called with another one, which waits until `go_on` is called here."""
-
-    def __init__(self, function: Callable[[Callable[[], object]], bool]) -> None:
-        reading, self._writing = os.pipe()
-        self._process = os.fork()
-        if self._process == 0:  # pragma: no cover - coverage ends with os._exit
-            os.close(self._writing)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it even if it hangs in a client
-            signal.alarm(60)
-            try:
-                os._exit(0 if function(lambda: os.read(reading, 1)) else 1)
-            except BaseException:  # noqa: BLE001 # whatever it is, the parent's part of the test must not run here
-                os.write(2, traceback.format_exc().encode())
-                os._exit(2)
-        os.close(reading)
-
-    def go_on(self) -> None:
-        os.close(self._writing)
-
-    def exit_code(self) -> int:
-        """Wait for its end: 0 if the function returned True, 1 if False, 2 if it raised, a negative number if it hung."""
-        return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
 
 
 @contextmanager

@@ -200,8 +200,7 @@ def directory(path: str | Path, auto_create: bool) -> str:
     if not isinstance(path, str | Path):
         raise TypeError(f"The directory must be a str or a Path, not {article(path)}")
     literal, expanded = str(path), os.path.expandvars(os.path.expanduser(path))
-    found = literal if expanded == literal or os.path.isdir(literal) else expanded
-    found = absolute(found)
+    found = absolute(literal if expanded == literal or os.path.isdir(literal) else expanded)
     if not auto_create and not os.path.isdir(found):
         raise ValueError(f"The directory {found!r} does not exist; create it, or leave out auto_create=False")
     return found

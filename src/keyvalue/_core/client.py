@@ -95,7 +95,7 @@ class Client:
         assert self._turn is not None
         self._turn.acquire()
         if self._sync is not None:
-            with suppress(Exception):  # it is open again at the next use, where an error has somebody to tell
+            with suppress(Exception):  # a fork can't fail; if the client is broken, its next use reports it
                 self._close(self._sync)
 
     def _after_fork_in_parent(self) -> None:

@@ -4,6 +4,9 @@ A child has only the thread that forked. Locks that another thread held stay loc
 threads of a client are gone. So each object that has any of these registers here.
 """
 
+# pyright: reportPrivateUsage=false
+# What is registered here keeps its hooks to itself and the core.
+
 from __future__ import annotations
 
 import os
@@ -48,9 +51,6 @@ def keep_inherited(*objects: object) -> None:
 
     for one in objects:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))  # a global would be collected when the interpreter ends
-
-
-# pyright: reportPrivateUsage=false
 
 
 def _before() -> None:

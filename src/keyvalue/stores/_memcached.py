@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar, cast
 
-from keyvalue._core import fork, runtime
+from keyvalue._core import runtime
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import UNREADABLE
 
@@ -280,7 +280,6 @@ class Memcached:
         self._make = make
         self._given = given
         self._idle: deque[pymemcache.Client] = deque()
-        fork.register_after_fork(self)
 
     def get(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return what lies under names."""
@@ -312,7 +311,6 @@ class Memcached:
             self._idle.pop().close()
 
     __del__ = close
-    _after_fork = close  # a child's copies of the sockets, which its parent goes on using
 
     def _call(self, function: Callable[[Any], T]) -> T:
         if self._given is not None:
