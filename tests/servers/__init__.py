@@ -12,13 +12,17 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["Running", "Server", "await_answer", "fetched", "free_port", "process"]
+
+_RESERVED = 100  # ports, at most
+_reserved: deque[int] = deque()
 
 
 class Running(NamedTuple):
@@ -82,12 +86,24 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback address that nothing listens on, and that no outgoing connection is given while nothing does."""
+    """Return a TCP port of the loopback address that nothing listens on, and that no outgoing connection is given while nothing does.
+
+    A socket stays bound to it for a while. That keeps this function from returning it again, here or in another process, but not a server,
+    since both say that they share the address.
+    """
     while True:
         port = 16384 + secrets.randbelow(16384)  # Linux gives out those from 32768 on
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", port))
+        except OSError:
+            holder.close()
+            continue
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if len(_reserved) == _RESERVED:
+            os.close(_reserved.popleft())
+        _reserved.append(holder.detach())
+        return port
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
 from contextlib import nullcontext, suppress
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from keyvalue._core import fork, runtime
 from keyvalue.errors import KeyValueError, StoreClosedError, StoreConnectionError, StoreSetupError
@@ -32,7 +32,16 @@ from keyvalue.errors import KeyValueError, StoreClosedError, StoreConnectionErro
 __all__ = ["Client"]
 
 T = TypeVar("T")
+_THREADS = 40  # at most
+
 AtFork = Literal["recreate", "share", "close", "refuse"]
+
+
+class _Held(NamedTuple):
+    """An asynchronous client and the calls that it has room for, if they are limited."""
+
+    client: Any
+    slots: asyncio.Semaphore | None
 
 
 class Client:
@@ -47,7 +56,8 @@ class Client:
         given: A synchronous client that the user passed in. It is never closed.
         given_async: An asynchronous client that the user passed in. It is never closed.
         exclusive: One call of the synchronous client at a time, whatever the thread.
-        threads: At most so many calls of the synchronous client at a time in worker threads.
+        capacity: Returns how many calls a client can make at a time, a given one too; None if that has no limit. Further calls wait here,
+            since a client with no connection left may refuse them, or count their wait against the server's timeout.
         shielded: Whether the asynchronous client is not to be cancelled in a read either: it then goes on to its end, unheeded.
         at_fork: What happens to a synchronous client that was made here when the process forks. "recreate": the child makes its own.
             "share": the child uses it too; the client copes. "close": it is closed before the fork, once the call under way has ended, and
@@ -64,7 +74,7 @@ class Client:
         given: Any = None,
         given_async: Any = None,
         exclusive: bool = False,
-        threads: int = 40,
+        capacity: Callable[[Any], int | None] = lambda client: None,
         shielded: bool = False,
         at_fork: AtFork = "recreate",
     ) -> None:
@@ -75,15 +85,18 @@ class Client:
         self._given = given is not None
         self._sync = given
         self._given_async = given_async
+        self._given_held: _Held | None = None
         self._given_loop: object | None = None
         self._lock = threading.Lock()
         self._turn = threading.RLock() if exclusive else None
         self._shielded = shielded
         self._at_fork: AtFork = at_fork
         self._is_of_parent = False
-        self._threads = runtime.Threads(1 if exclusive else threads, name)
+        self._capacity = capacity
+        self._slots = self._slots_of(given)
+        self._threads = runtime.Threads(1 if exclusive else _THREADS, name)
         self._in_threads: set[Future[Any]] = set()
-        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
+        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[_Held, AsyncGenerator[None, None]]] = {}
         self._making: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]] = {}
         self._keepers: dict[int, weakref.finalize[Any, Any]] = {}
         self._closed = False
@@ -117,6 +130,7 @@ class Client:
             fork.keep_inherited(self._sync, self._make)
             self._is_of_parent = self._at_fork == "refuse"
             self._sync = None
+        self._slots = self._slots_of(self._sync)
 
     @property
     def runs_inline(self) -> bool:
@@ -148,14 +162,11 @@ class Client:
                 if runtime.is_inline() and self._given_async is None:
                     return self._call(function)
                 loop = runtime.asyncio_loop()
-                held = None if loop is None else self._by_loop.get(loop)
-                client = await self._asynchronous() if held is None else held[0]
-                if client is None:
+                kept = None if loop is None else self._by_loop.get(loop)
+                held = await self._asynchronous() if kept is None else kept[0]
+                if held is None:
                     return await self._in_thread(lambda: self._call(function), abandon)
-                awaitable: Any = function(client)
-                if abandon is None and not self._shielded:
-                    return await awaitable
-                return await runtime.run_to_end(awaitable, abandon)
+                return await self._on_loop(function, held, abandon)
             except Exception as error:
                 raised = error if isinstance(error, KeyValueError) else mapped(error)
                 cause = error.__cause__ if raised is error else error
@@ -174,7 +185,39 @@ class Client:
         else:
             await self._in_thread(lambda: self._call(_nothing), None)
 
-    async def _asynchronous(self) -> Any | None:
+    async def _on_loop(
+        self,
+        function: Callable[[Any], Any],
+        held: _Held,
+        abandon: Callable[[Future[Any], object | None], None] | None,
+    ) -> Any:
+        client, slots = held
+        is_cut_off = abandon is None and not self._shielded  # if the caller is cancelled
+        if slots is None:
+            awaitable = function(client)
+            return await (awaitable if is_cut_off else runtime.run_to_end(awaitable, abandon))
+        await slots.acquire()
+        is_going_on = False
+
+        def go_on(ended: Future[Any], loop: object | None) -> None:
+            nonlocal is_going_on
+            is_going_on = True
+            ended.add_done_callback(lambda _: slots.release())
+            if abandon is not None:
+                abandon(ended, loop)
+
+        try:
+            if self._closed:  # meanwhile
+                raise self._closed_error()
+            awaitable = function(client)
+            if is_cut_off and not isinstance(awaitable, runtime.Detached):
+                return await awaitable
+            return await runtime.run_to_end(awaitable, go_on)
+        finally:
+            if not is_going_on:
+                slots.release()
+
+    async def _asynchronous(self) -> _Held | None:
         """Return the asynchronous client to use here, or None if the synchronous one is to be used."""
         kind = runtime.current()
         if self._given_async is not None:
@@ -188,12 +231,24 @@ class Client:
             with self._turn:
                 return function(self._synchronous())
         client = self._sync
-        return function(self._synchronous() if client is None or self._closed else client)
+        if client is None or self._closed:
+            client = self._synchronous()
+        if self._slots is None:
+            return function(client)
+        with self._slots:
+            return function(self._synchronous() if self._closed else client)
+
+    def _slots_of(self, client: Any) -> threading.Semaphore | None:
+        capacity = None if client is None else self._capacity(client)
+        return None if capacity is None else threading.Semaphore(capacity)
+
+    def _closed_error(self) -> StoreClosedError:
+        return StoreClosedError(f"This {self._name} is closed; make a new one")
 
     def _synchronous(self) -> Any:
         with self._lock:
             if self._closed:
-                raise StoreClosedError(f"This {self._name} is closed; make a new one")
+                raise self._closed_error()
             if self._is_of_parent:
                 raise StoreSetupError(
                     f"This {self._name} was opened before the process forked, and can't be used in the child; "
@@ -207,6 +262,7 @@ class Client:
                     raise
                 except Exception as error:
                     raise StoreSetupError(f"This {self._name} could not be opened: {error}") from error
+                self._slots = self._slots_of(self._sync)
                 self._keepers[id(self._sync)] = weakref.finalize(self, self._close, self._sync)
             return self._sync
 
@@ -221,28 +277,33 @@ class Client:
                 abandon(future, None)
             raise
 
-    def _given_on_loop(self, kind: runtime.Runtime) -> Any:
+    def _with_slots(self, client: Any) -> _Held:
+        capacity = self._capacity(client)
+        return _Held(client, None if capacity is None else asyncio.Semaphore(capacity))
+
+    def _given_on_loop(self, kind: runtime.Runtime) -> _Held:
         loop = runtime.running_loop()
         if kind == "asyncio" and self._given_loop in (None, loop):
-            self._given_loop = loop
-            return self._given_async
+            if self._given_held is None:
+                self._given_loop, self._given_held = loop, self._with_slots(self._given_async)
+            return self._given_held
         where = "another event loop" if kind == "asyncio" else "trio" if kind == "trio" else "synchronous code"
         raise StoreSetupError(
             f"The client that was passed to this {self._name} belongs to an asyncio event loop and can't be used from {where}. "
             "Pass a synchronous client, which works everywhere, or none, so that the store makes its own for each loop"
         )
 
-    async def _of_loop(self) -> Any:
+    async def _of_loop(self) -> _Held | None:
         loop = asyncio.get_running_loop()
         held = self._by_loop.get(loop)
         if held is None:
             if self._closed:
-                raise StoreClosedError(f"This {self._name} is closed; make a new one")
+                raise self._closed_error()
             for other in [*self._by_loop, *self._making]:
                 if other.is_closed():
                     self._making.pop(other, None)
                     if ended := self._by_loop.pop(other, None):
-                        self._release(ended[0])
+                        self._release(ended[0].client)
             assert self._make_async is not None
             client = self._making.get(loop) or self._make_async()
             if client is None:
@@ -257,23 +318,24 @@ class Client:
             return await asyncio.shield(making)
         return held[0]
 
-    async def _made(self, making: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> Any:
+    async def _made(self, making: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> _Held:
         try:
             client = await making
             if self._closed:
                 with suppress(Exception):
                     await self._close(client)
-                raise StoreClosedError(f"This {self._name} is closed; make a new one")
+                raise self._closed_error()
             return await self._held(client, loop)
         finally:
             self._making.pop(loop, None)
 
-    async def _held(self, client: Any, loop: asyncio.AbstractEventLoop) -> Any:
+    async def _held(self, client: Any, loop: asyncio.AbstractEventLoop) -> _Held:
         self._keepers[id(client)] = weakref.finalize(self, _keep_alive, client)
         keeper = self._keep(client, loop)
         await anext(keeper)
-        self._by_loop[loop] = client, keeper
-        return client
+        held = self._with_slots(client)
+        self._by_loop[loop] = held, keeper
+        return held
 
     async def _keep(self, client: Any, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         """Close a client when the loop closes its asynchronous generators, or when this one is closed."""

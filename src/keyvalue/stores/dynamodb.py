@@ -172,7 +172,7 @@ class DynamoDBStore(EnumerableFlatStore):
                 user_agent=f"keyvalue botocore/{botocore.__version__}",  # botocore's own is put together anew for each request
             )
             self._client = Client(
-                "DynamoDBStore", make=partial(made, options), make_async=partial(made_async, options), close=close, threads=_CONNECTIONS
+                "DynamoDBStore", make=partial(made, options), make_async=partial(made_async, options), close=close, capacity=_capacity
             )
             return
         if any(value is not None for value in options.values()):
@@ -184,9 +184,9 @@ class DynamoDBStore(EnumerableFlatStore):
             )
         self._host = host_of(client.meta.endpoint_url)
         if isinstance(client, AioBaseClient):
-            self._client = Client("DynamoDBStore", given_async=client)
+            self._client = Client("DynamoDBStore", given_async=client, capacity=_capacity)
         else:
-            self._client = Client("DynamoDBStore", given=client)
+            self._client = Client("DynamoDBStore", given=client, capacity=_capacity)
 
     # The table
 
@@ -394,6 +394,11 @@ class DynamoDBStore(EnumerableFlatStore):
 
 async def _wait(pause: float) -> None:
     await runtime.sleep(random.uniform(pause / 2, pause))  # noqa: S311 # jitter is no secret
+
+
+def _capacity(client: Any) -> int:
+    """Return how many connections a client keeps."""
+    return client.meta.config.max_pool_connections
 
 
 def _code(error: KeyValueStoreError) -> str | None:

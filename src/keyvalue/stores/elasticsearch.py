@@ -168,9 +168,9 @@ class ElasticsearchStore(EnumerableFlatStore):
             if api_key is not None:
                 raise ValueError("Give ElasticsearchStore an api_key with a url; a client has its own")
             if isinstance(elasticsearch_client, AsyncElasticsearch):
-                self._client = Client("ElasticsearchStore", given_async=elasticsearch_client)
+                self._client = Client("ElasticsearchStore", given_async=elasticsearch_client, capacity=_capacity)
             elif isinstance(elasticsearch_client, Elasticsearch):
-                self._client = Client("ElasticsearchStore", given=elasticsearch_client)
+                self._client = Client("ElasticsearchStore", given=elasticsearch_client, capacity=_capacity)
             else:
                 raise TypeError(
                     f"The client must be an Elasticsearch or an AsyncElasticsearch, not {arguments.article(elasticsearch_client)}"
@@ -195,7 +195,7 @@ class ElasticsearchStore(EnumerableFlatStore):
             "ElasticsearchStore",
             make=lambda: Elasticsearch(**options, serializers=answers),
             make_async=lambda: AsyncElasticsearch(**options, serializers={**answers, Lines.mimetype: Lines()}),
-            threads=_CONNECTIONS,
+            capacity=_capacity,
         )
 
     async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
@@ -472,6 +472,11 @@ def _node(url: str) -> elastic_transport.NodeConfig | None:
     except ValueError:  # its message would quote the password
         return None
     return node if node.scheme in ("http", "https") else None
+
+
+def _capacity(client: Any) -> int:
+    """Return how many connections a client has to a node."""
+    return min(node.config.connections_per_node for node in client.transport.node_pool.all())
 
 
 def _hosts(nodes: Sequence[elastic_transport.NodeConfig]) -> str:

@@ -26,6 +26,7 @@ with needs("memcached"):
 
 __all__ = ["MemcachedStore", "MemcachedV1KeySanitizationStrategy"]
 
+_CONNECTIONS = 100  # a server takes 1024 by default
 _BATCH = 500  # commands in one round trip
 _BATCH_BYTES = 2**20
 _LONGEST_NAME = 250  # bytes
@@ -114,12 +115,14 @@ class MemcachedStore(FlatStore):
                 return Memcached(lambda: Connection((host, port), connect_timeout=timeout, timeout=timeout))
 
             self._host = f"{host}:{port}"
-            self._client = Client("MemcachedStore", make=make, make_async=lambda: AsyncMemcached(host, port, timeout, options))
+            self._client = Client(
+                "MemcachedStore", make=make, make_async=lambda: AsyncMemcached(host, port, timeout, options), capacity=_capacity
+            )
         elif isinstance(client, pymemcache.PooledClient | pymemcache.Client) and getattr(client, "ignore_exc", False):
             raise ValueError("Give MemcachedStore a client without ignore_exc, which would report a server that is away as missing keys")
         elif isinstance(client, pymemcache.PooledClient):
             pool: Any = client.client_pool
-            self._client = Client("MemcachedStore", given=Memcached(given=client), threads=min(40, pool.max_size))
+            self._client = Client("MemcachedStore", given=Memcached(given=client), capacity=lambda _: pool.max_size)
         elif isinstance(client, pymemcache.Client):
             self._client = Client("MemcachedStore", given=Memcached(given=client), exclusive=True)
         else:
@@ -195,6 +198,11 @@ class _Names(FittingNames):
         if name.isascii():
             return 0 < len(name) <= _LONGEST_NAME and " " not in name and name.isprintable()
         return not _UNUSABLE.search(name) and len(name.encode()) <= _LONGEST_NAME
+
+
+def _capacity(client: Memcached | AsyncMemcached) -> int | None:
+    """Return how many connections a client makes; the asynchronous one has one for all calls."""
+    return None if isinstance(client, AsyncMemcached) else _CONNECTIONS
 
 
 def _exptime(entry: Entry | None, now: float) -> int:

@@ -43,7 +43,7 @@ _DATABASE = "kv-store-adapter"
 _PAGE = 500
 _KEPT = 5000  # things that are remembered of each kind
 _LATELY = 60.0  # seconds for which collections are taken to be as they were found
-_TIMEOUTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS", "waitQueueTimeoutMS")
+_TIMEOUTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS")
 _BATCH = 2**23  # bytes of keys in one command
 _PLACES = 50_000  # `_id` in one command
 _DUPLICATE = 11000
@@ -146,6 +146,11 @@ class MongoDBStore(EnumerableStore):
             StoreConnectionError,
             "could not reach the server; is it running, are host and port right?",
         ),
+        (
+            errors.WaitQueueTimeoutError,
+            StoreConnectionError,
+            "all connections of the client are taken; something else uses it too, so give it a larger maxPoolSize",
+        ),
         (errors.ConnectionFailure, StoreConnectionError, "the connection was lost"),
         (errors.CursorNotFound, StoreConnectionError, "the server forgot how far the listing had come"),
         (errors.OperationFailure, StoreRefusedError, "the server refused the command"),
@@ -181,9 +186,11 @@ class MongoDBStore(EnumerableStore):
         self._since = time.monotonic()
         if client is not None:
             if isinstance(client, AsyncMongoClient):
-                self._client = Client("MongoDBStore", given_async=_Database(client.get_database(database, RAW)), shielded=True)
+                self._client = Client(
+                    "MongoDBStore", given_async=_Database(client.get_database(database, RAW)), shielded=True, capacity=_capacity
+                )
             elif isinstance(client, MongoClient):
-                self._client = Client("MongoDBStore", given=_Database(client.get_database(database, RAW)))
+                self._client = Client("MongoDBStore", given=_Database(client.get_database(database, RAW)), capacity=_capacity)
             else:
                 raise TypeError(f"The client must be a MongoClient or an AsyncMongoClient, not {arguments.article(client)}")
             if not client.write_concern.acknowledged:
@@ -205,6 +212,7 @@ class MongoDBStore(EnumerableStore):
             make=make,
             make_async=make_async,
             shielded=True,  # cancelled while it connects, pymongo leaves the socket open
+            capacity=_capacity,
         )
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
@@ -419,6 +427,11 @@ def _given(url: str) -> dict[str, str] | None:
         return {option.lower(): value for option, value in parse_qsl(query, keep_blank_values=True)}
     except (errors.PyMongoError, ValueError):  # its message may quote a part of the password
         return None
+
+
+def _capacity(client: _Database) -> int | None:
+    """Return how many connections a client has to a server, at most."""
+    return client.database.client.options.pool_options.max_pool_size
 
 
 def _options(url: str | None, timeout: float) -> dict[str, Any]:

@@ -28,6 +28,7 @@ with needs("redis"):
         AuthorizationError,
         ClusterDownError,
         MasterDownError,
+        MaxConnectionsError,
         MovedError,
         NoPermissionError,
         RedisClusterException,
@@ -38,6 +39,7 @@ with needs("redis"):
 __all__ = ["RedisStore"]
 
 _AT_ONCE = 20  # commands to a cluster
+_CONNECTIONS = 100  # redis-py's own default from 8.0 on; before, there was no limit, and a server has one
 _AT_A_TIME = 2**15  # bytes that asyncio takes without waiting; its default is twice as much
 
 
@@ -54,7 +56,8 @@ class RedisStore(RespStore):
     Args:
         client: A client to use, of either colour, a cluster's or one that `Sentinel.master_for` made included. It is never closed. A
             synchronous one works on every runtime; an asynchronous one only on the event loop where it is first used.
-        url: `redis://`, `rediss://` or `unix://`, with all options that redis-py takes; instead of a client.
+        url: `redis://`, `rediss://` or `unix://`, with all options that redis-py takes, such as `max_connections` (100 by default; calls for
+            which there is none wait); instead of a client.
         host: The server, if there is neither a client nor a URL. Default "localhost".
         port: Its port. Default 6379.
         db: The number of the database. Default 0.
@@ -83,6 +86,11 @@ class RedisStore(RespStore):
         (redis.AuthenticationError, StoreRefusedError, "the server refused the credentials; check username and password"),
         (AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
         (NoPermissionError, StoreRefusedError, "the server refused the command; check the user's rights"),
+        (
+            MaxConnectionsError,
+            StoreConnectionError,
+            "all connections of the client are taken; something else uses it too, so give it a larger max_connections",
+        ),
         (redis.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
         (redis.TimeoutError, StoreConnectionError, "the server did not answer in time"),
         (ClusterDownError, StoreConnectionError, "the cluster is down"),
@@ -130,9 +138,9 @@ class RedisStore(RespStore):
             self._is_cluster = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
             self._host = _host_of(client)
             if isinstance(client, redis.asyncio.Redis | redis.asyncio.RedisCluster):
-                self._client = Client("RedisStore", given_async=client)
+                self._client = Client("RedisStore", given_async=client, capacity=_capacity)
             elif isinstance(client, redis.Redis | redis.RedisCluster):
-                self._client = Client("RedisStore", given=client)
+                self._client = Client("RedisStore", given=client, capacity=_capacity)
             else:
                 raise TypeError(f"The client must be a Redis or a RedisCluster of redis or redis.asyncio, not {arguments.article(client)}")
             return
@@ -160,13 +168,15 @@ class RedisStore(RespStore):
             self._host = place.netloc.rpartition("@")[2] or place.path
             options = {"url": url}
             make, make_async = kind.from_url, kind_async.from_url
-        options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}  # what a URL says counts more
+        # What a URL says counts more.
+        options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout, "max_connections": _CONNECTIONS}
         # redis-py's own retries would send GETDEL again after its answer was lost, to find nothing and say so.
         self._client = Client(
             "RedisStore",
             make=lambda: make(**options, retry=Retry(NoBackoff(), 0)),
             make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 0)),
             close=lambda client: client.aclose() if isinstance(client, kind_async) else client.close(),
+            capacity=_capacity,
         )
 
     async def _open(self) -> None:
@@ -263,6 +273,16 @@ async def _received(connection: Any) -> Any:
     except Exception:
         await connection.disconnect(nowait=True)
         raise
+
+
+def _capacity(client: Any) -> int:
+    """Return how many connections a client has at most; a cluster's has so many to each node, and needs one to see where the slots are."""
+    if isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster):
+        options: Any = (
+            client.connection_kwargs if isinstance(client, redis.asyncio.RedisCluster) else client.nodes_manager.connection_kwargs
+        )
+        return max(1, (options.get("max_connections") or _CONNECTIONS) - 1)
+    return client.connection_pool.max_connections
 
 
 def _host_of(client: Any) -> str | None:

@@ -23,6 +23,7 @@ with needs("valkey"):
 __all__ = ["ValkeyStore"]
 
 _REFUSED = re.compile("NOAUTH|WRONGPASS|NOPERM")
+_IN_FLIGHT = 1000  # requests that a client of glide takes at a time, if its configuration does not say
 _PASSING = re.compile(
     "ReadOnly|MasterDown|ClusterDown|CLUSTERDOWN|BusyLoading|LOADING|TryAgain|"
     "IoError|connect failed|Connection in recovery|initial connections|"
@@ -117,9 +118,9 @@ class ValkeyStore(RespStore):
             self._is_cluster = isinstance(client, glide.GlideClusterClient | glide_sync.GlideClusterClient)
             self._host = _hosts(getattr(client, "config", None))
             if isinstance(client, glide.GlideClient | glide.GlideClusterClient):
-                self._client = Client("ValkeyStore", given_async=client)
+                self._client = Client("ValkeyStore", given_async=client, capacity=_capacity)
             elif isinstance(client, glide_sync.GlideClient | glide_sync.GlideClusterClient):
-                self._client = Client("ValkeyStore", given=client)
+                self._client = Client("ValkeyStore", given=client, capacity=_capacity)
             else:
                 raise TypeError(f"The client must be a GlideClient or GlideClusterClient of either colour, not {arguments.article(client)}")
             return
@@ -144,7 +145,10 @@ class ValkeyStore(RespStore):
             (glide_sync.GlideClusterClient, glide.GlideClusterClient) if self._is_cluster else (glide_sync.GlideClient, glide.GlideClient)
         )
         self._client = Client(
-            "ValkeyStore", make=lambda: kind.create(lazy), make_async=lambda: kind_async.create(lazy) if _reads_replies_here() else None
+            "ValkeyStore",
+            make=lambda: kind.create(lazy),
+            make_async=lambda: kind_async.create(lazy) if _reads_replies_here() else None,
+            capacity=_capacity,
         )
 
     async def _send(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
@@ -163,6 +167,9 @@ class ValkeyStore(RespStore):
                 advice = "the server refused user, password or command; check the credentials and their rights"
                 return self._problem(StoreRefusedError, advice, error)
             message = str(error)[:200]
+            if "maximum inflight" in message:
+                advice = "the client has too much to do; something else uses it too, so give it a larger inflight_requests_limit"
+                return self._problem(StoreConnectionError, advice, error)
             is_elsewhere = _ELSEWHERE.search(message)
             if is_elsewhere and not self._is_cluster:
                 return self._problem(StoreRefusedError, "the server is a node of a cluster; pass cluster=True", error)
@@ -186,6 +193,12 @@ class ValkeyStore(RespStore):
             return client.scan(cursor or "0", match=pattern, count=PAGE)
         package: Any = glide_sync if isinstance(client, glide_sync.GlideClusterClient) else glide
         return client.scan(cursor or package.ClusterScanCursor(), match=pattern, count=PAGE)
+
+
+def _capacity(client: Any) -> int:
+    """Return how many requests to make at a time: half of what the client takes, since it counts one for a while after its answer."""
+    config = getattr(client, "config", None) or getattr(client, "_config", None)  # the synchronous one tells nobody else
+    return max(1, (getattr(config, "inflight_requests_limit", None) or _IN_FLIGHT) // 2)
 
 
 def _hosts(config: Any) -> str | None:

@@ -137,11 +137,14 @@ class Hooks(ABC):
     # Clients
 
     def sync_clients(self, url: str) -> Mapping[str, AbstractContextManager[Any]]:
-        """Return contexts that yield a synchronous client of each kind and with all options that matter, by a name for it."""
+        """Return contexts that yield a synchronous client of each kind and with all options that matter, by a name for it.
+
+        The last one makes a few calls at a time at most, and soon gives up waiting for more.
+        """
         return {}
 
     def async_clients(self, url: str) -> Mapping[str, AbstractAsyncContextManager[Any]]:
-        """Return contexts that yield an asynchronous client of each kind and with all options that matter, by a name for it."""
+        """Return contexts that yield an asynchronous client of each kind and with all options that matter; see `sync_clients`."""
         return {}
 
     def assert_open(self, client: Any) -> None:

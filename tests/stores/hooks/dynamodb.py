@@ -12,6 +12,7 @@ import aiobotocore.session
 import botocore.session
 import urllib3
 from botocore import exceptions
+from botocore.config import Config
 
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.dynamodb import DynamoDBStore
@@ -21,6 +22,7 @@ from tests.servers.dynamodb import CREDENTIALS, TABLE, client, shared_client
 from tests.stores.hooks import NEVER, SECRET, Hooks, document
 
 DIGEST = "~" + "0" * 64
+_ONE_CONNECTION = Config(max_pool_connections=1)
 
 
 class Front:
@@ -122,10 +124,10 @@ class DynamoDBHooks(Hooks):
             yield from ("http://localhost", object(), type(s3), s3, aiobotocore.session.get_session())
 
     def sync_clients(self, url: str) -> Mapping[str, AbstractContextManager[Any]]:
-        return {"": closing(client(url))}
+        return {"": closing(client(url, config=_ONE_CONNECTION))}
 
     def async_clients(self, url: str) -> Mapping[str, AbstractAsyncContextManager[Any]]:
-        return {"": aiobotocore.session.get_session().create_client("dynamodb", endpoint_url=url, **CREDENTIALS)}
+        return {"": aiobotocore.session.get_session().create_client("dynamodb", endpoint_url=url, config=_ONE_CONNECTION, **CREDENTIALS)}
 
     def assert_open(self, client: Any) -> None:
         assert client._endpoint.http_session._manager.pools  # which are gone when it is closed

@@ -15,7 +15,11 @@ from keyvalue.stores.elasticsearch import ElasticsearchStore
 from tests.stores.hooks import SECRET, Hooks
 
 _URL = "http://localhost:9200"
-_OPTIONS: list[dict[str, Any]] = [{}, {"http_compress": True}, {"serializer": OrjsonSerializer()}]
+_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"http_compress": True},
+    {"serializer": OrjsonSerializer(), "connections_per_node": 1, "request_timeout": 1},
+]
 
 
 class ElasticsearchHooks(Hooks):

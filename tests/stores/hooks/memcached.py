@@ -48,7 +48,8 @@ class MemcachedHooks(Hooks):
         return "localhost", object(), aiomcache.Client, pymemcache.HashClient([])
 
     def sync_clients(self, url: str) -> Mapping[str, AbstractContextManager[Any]]:
-        return {kind.__name__: closing(kind(urlsplit(url).netloc)) for kind in (pymemcache.Client, pymemcache.PooledClient)}
+        server = urlsplit(url).netloc
+        return {"one": closing(pymemcache.Client(server)), "pool": closing(pymemcache.PooledClient(server, max_pool_size=2))}
 
     def assert_open(self, client: Any) -> None:
         connection = client if isinstance(client, pymemcache.Client) else client.client_pool.free[0]

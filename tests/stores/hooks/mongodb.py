@@ -134,6 +134,11 @@ class MongoDBHooks(Hooks):
         return {key: NEVER if date is None else date.timestamp() for key, date in dates.items()}
 
 
-_OPTIONS: list[dict[str, Any]] = [{}, {"tz_aware": True, "document_class": bson.SON}, {"retryReads": False, "timeoutMS": 5000}]
+_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"tz_aware": True, "document_class": bson.SON},
+    {"retryReads": False, "timeoutMS": 5000},
+    {"maxPoolSize": 1, "waitQueueTimeoutMS": 100},
+]
 
 HOOKS = {"mongodb": MongoDBHooks("mongodb")}

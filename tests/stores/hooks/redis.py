@@ -95,7 +95,7 @@ class RedisHooks(RespHooks):
         return "redis://localhost", object(), redis.Redis, redis.ConnectionPool()
 
     def sync_clients(self, url: str, package: Any = redis) -> Mapping[str, AbstractContextManager[Any]]:
-        kind, some = (package.Redis, _OPTIONS) if self.name == "redis" else (package.RedisCluster, _OPTIONS[:2])
+        kind, some = (package.Redis, _OPTIONS) if self.name == "redis" else (package.RedisCluster, [*_OPTIONS[:2], _OPTIONS[-1]])
         return {str(options): kind.from_url(url, **options) for options in some}
 
     def async_clients(self, url: str) -> Mapping[str, AbstractAsyncContextManager[Any]]:
@@ -121,6 +121,7 @@ _OPTIONS: list[dict[str, Any]] = [
     {"protocol": 3, "decode_responses": True},
     {"encoding": "latin-1", "decode_responses": True},
     {"single_connection_client": True},
+    {"max_connections": 2},
 ]
 
 HOOKS = {name: RedisHooks(name) for name in ("redis", "redis-cluster")}

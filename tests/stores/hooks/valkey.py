@@ -23,7 +23,7 @@ def configuration(url: str, cluster: bool = False) -> Any:
     """Return glide's configuration of a client."""
     where: Any = urlsplit(url)
     kind: Any = glide.GlideClusterClientConfiguration if cluster else glide.GlideClientConfiguration
-    return kind([glide.NodeAddress(where.hostname, where.port)], request_timeout=5000)
+    return kind([glide.NodeAddress(where.hostname, where.port)], request_timeout=5000, inflight_requests_limit=4)
 
 
 class ValkeyHooks(RespHooks):

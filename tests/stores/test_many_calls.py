@@ -1,0 +1,61 @@
+"""Any number of calls at a time: those for which a client has no connection left wait for one, and none fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from keyvalue.blocking import BlockingKeyValue
+from tests import backends
+from tests.stores.hooks import Hooks
+from tests.stores.test_backends import ASYNCHRONOUS
+
+TASKS = 2000
+THREADS = 200
+
+
+async def use_in_tasks(kv: Any, count: int) -> None:
+    await kv.put("k", {"n": 1}, collection="c")
+    assert await asyncio.gather(*(kv.get("k", collection="c") for _ in range(count))) == [{"n": 1}] * count
+    await asyncio.gather(*(kv.put(f"k{number % 50}", {"n": 1}, collection="c") for number in range(count // 10)))
+
+
+def use_in_threads(kv: Any, count: int) -> None:
+    start = Barrier(count)
+
+    def use(number: int) -> Any:
+        start.wait()
+        kv.put(f"k{number}", {"n": number}, collection="c")
+        return kv.get(f"k{number}", collection="c")
+
+    with ThreadPoolExecutor(count) as pool:
+        assert list(pool.map(use, range(count))) == [{"n": number} for number in range(count)]
+
+
+@pytest.mark.backends(*backends.STORING)
+async def test_any_number_of_tasks(backend: str, make_raw: Callable[..., Any]) -> None:
+    async with make_raw() as kv:
+        await use_in_tasks(kv, TASKS // 10 if backend in backends.SLOW else TASKS)
+
+
+@pytest.mark.backends(*backends.STORING)
+def test_any_number_of_threads(make_raw: Callable[..., Any]) -> None:
+    with BlockingKeyValue(make_raw()) as kv:
+        use_in_threads(kv, THREADS)
+
+
+@pytest.mark.backends(*ASYNCHRONOUS)
+async def test_tasks_wait_for_a_given_client(hooks: Hooks, url: str) -> None:
+    async with list(hooks.async_clients(url).values())[-1] as client:
+        await use_in_tasks(hooks.given(client), THREADS)
+
+
+@pytest.mark.backends(*ASYNCHRONOUS, "memcached")
+def test_threads_wait_for_a_given_client(hooks: Hooks, url: str) -> None:
+    with list(hooks.sync_clients(url).values())[-1] as client:
+        use_in_threads(BlockingKeyValue(hooks.given(client)), THREADS)
