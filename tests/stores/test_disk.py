@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import datetime
@@ -208,6 +209,41 @@ def test_a_given_cache_in_a_relative_directory_stays_where_it_is(tmp_path: Path,
         kv.put("k", LARGE)
         assert kv.get("k") == LARGE
     assert len(side_files(tmp_path / "kv")) == 1
+
+
+def test_a_given_cache_may_write_its_files_itself(tmp_path: Path) -> None:
+    written: list[str] = []
+
+    class OwnDisk(diskcache.Disk):
+        def _write(self, full_path: Any, iterator: Any, mode: Any, encoding: Any = None) -> Any:
+            written.append(full_path)
+            return super()._write(full_path, iterator, mode, encoding)
+
+    with diskcache.Cache(tmp_path, disk=OwnDisk) as cache, BlockingKeyValue(DiskStore(disk_cache=cache)) as kv:
+        kv.put("k", LARGE)
+        assert kv.get("k") == LARGE
+    assert written == [str(path) for path in side_files(tmp_path)]
+
+
+async def test_a_given_cache_whose_directory_is_removed_or_moved(runtime: Runtime, tmp_path: Path) -> None:
+    where, moved = tmp_path / "there", tmp_path / "moved"
+    with diskcache.Cache(where) as cache:
+        kv = runtime.adapt(DiskStore(disk_cache=cache))
+        await kv.put("k", {"a": 1})
+        where.rename(moved)
+        diskcache.Cache(where).close()
+        for call in (lambda: kv.put("k", {}), lambda: kv.put_many(["k", "l"], [{}, {}]), lambda: kv.get("k"), kv.keys):
+            with pytest.raises(StoreSetupError, match=r"removed or moved; open a new Cache and store"):
+                await call()
+        shutil.rmtree(where)
+        with pytest.raises(StoreSetupError, match=r"removed or moved; open a new Cache and store"):
+            await kv.put("k", {})
+        assert not where.exists()
+        moved.rename(where)
+        assert await kv.get("k") == {"a": 1}
+        shutil.rmtree(where)
+        with pytest.raises(StoreSetupError, match=r"removed or moved; open a new Cache and store"):
+            await runtime.adapt(DiskStore(disk_cache=cache)).put("k", {})
 
 
 # Expiry and eviction

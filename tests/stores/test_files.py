@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,8 @@ from keyvalue.testing import Clock
 from keyvalue.testing._runtime import Awaited, step
 from tests import backends
 from tests.budget import scaled
+from tests.children import child, hold_open
+from tests.interpreter import run_fresh
 from tests.runtimes import Runtime
 from tests.stores.files import EXPLODED, Bomb, open_files, opened, side_files, sql
 
@@ -132,6 +136,220 @@ async def test_a_directory_that_can_not_be_made(backend: str, runtime: Runtime, 
     (tmp_path / "file").unlink()
     await kv.put("k", {"a": 1})
     assert await kv.get("k") == {"a": 1}
+
+
+# A directory that is removed or moved
+
+
+LOST = r"removed or moved.*open a new one"
+
+
+def assert_writes_are_refused(kv: Any) -> None:
+    for call in (lambda: kv.put("k", {}), lambda: kv.put_many(["k", "l"], [{}, {}]), lambda: kv.delete("k"), kv.destroy):
+        with pytest.raises(StoreSetupError, match=LOST):
+            call()
+
+
+@pytest.mark.backends(*KINDS)
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_what_is_put_when_the_directory_is_gone_is_kept_or_refused(backend: str, how: str, tmp_path: Path) -> None:
+    where, moved = tmp_path / backend, tmp_path / "moved"
+    with opened(backend, tmp_path) as kv:
+        kv.put_many(["k", "large"], [{"a": 1}, LARGE])
+        where.rename(moved) if how == "moved" else shutil.rmtree(where)
+        if backend == "rocksdb":
+            assert_writes_are_refused(kv)
+        else:
+            assert kv.get_many(["k", "large"]) == [None, None]
+            assert kv.keys() == kv.collections() == []
+            kv.cull()
+            kv.put_many(["k", "new"], [{"a": 2}, LARGE])
+            assert kv.get_many(["k", "large", "new"]) == [{"a": 2}, None, LARGE]
+    with opened(backend, tmp_path) as kv:
+        assert kv.get_many(["k", "large", "new"]) == ([None] * 3 if backend == "rocksdb" else [{"a": 2}, None, LARGE])
+    if how == "moved":
+        shutil.rmtree(where)
+        moved.rename(where)
+        with opened(backend, tmp_path) as kv:
+            assert kv.get_many(["k", "large", "new"]) == [{"a": 1}, LARGE, None]
+
+
+@pytest.mark.backends(*KINDS)
+def test_what_another_program_made_in_its_place_is_used_or_left_alone(backend: str, tmp_path: Path) -> None:
+    with opened(backend, tmp_path) as kv:
+        kv.put_many(["k", "mine"], [{"theirs": False}, LARGE])
+        shutil.rmtree(tmp_path / backend)
+        with child(hold_open, backend, tmp_path) as (_, receiver):
+            assert receiver.recv() == "open"
+            if backend == "rocksdb":
+                assert_writes_are_refused(kv)
+            else:
+                assert kv.get_many(["k", "mine"]) == [{"theirs": True}, None]
+                kv.put("new", LARGE)
+            kv.close()
+    # RocksDB's lock on the old directory is held to the end of the process.
+    shutil.copytree(tmp_path / backend, tmp_path / "copy" / backend)
+    with opened(backend, tmp_path / "copy") as kv:
+        assert kv.get_many(["k", "mine", "new"]) == [{"theirs": True}, None, None if backend == "rocksdb" else LARGE]
+
+
+@pytest.mark.backends(*KINDS)
+def test_a_removed_directory_is_only_made_again_if_it_may_be(backend: str, tmp_path: Path) -> None:
+    kind, directory, _ = KINDS[backend]
+    where = tmp_path / "there"
+    where.mkdir()
+    with BlockingKeyValue(kind(**{directory: where}, auto_create=False)) as kv:
+        kv.put("k", {})
+        shutil.rmtree(where)
+        for call in (lambda: kv.put("k", {}), lambda: kv.put_many(["k", "l"], [{}, {}])):
+            with pytest.raises(StoreSetupError, match=r"removed or moved.*put it back"):
+                call()
+        assert not where.exists()
+        if backend != "rocksdb":
+            where.mkdir()
+            kv.put("k", {"a": 1})
+            assert kv.get("k") == {"a": 1}
+
+
+# Modes
+
+
+on_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+
+
+@contextmanager
+def umask(mask: int) -> Generator[None, None, None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def modes_below(directory: Path) -> tuple[set[str], set[str]]:
+    """Return the modes of the files and of the directories, with a directory itself."""
+    paths = [directory, *directory.rglob("*")]
+    files, directories = [path for path in paths if path.is_file()], [path for path in paths if path.is_dir()]
+    assert files
+    return {oct(path.stat().st_mode & 0o7777) for path in files}, {oct(path.stat().st_mode & 0o7777) for path in directories}
+
+
+@on_posix
+@pytest.mark.backends(*KINDS)
+@pytest.mark.parametrize("mask", [0, 0o077], ids=oct)
+@pytest.mark.parametrize(
+    ("file_mode", "files", "directories"), [(None, "0o600", "0o700"), (0o640, "0o640", "0o750"), (0o660, "0o660", "0o770")]
+)
+def test_what_a_store_creates_has_its_mode_whatever_the_umask(
+    backend: str, mask: int, file_mode: int | None, files: str, directories: str, tmp_path: Path
+) -> None:
+    kind, directory, _ = KINDS[backend]
+    with umask(mask), BlockingKeyValue(kind(**{directory: tmp_path / "new" / "newer"}, file_mode=file_mode)) as kv:
+        kv.put_many(["small", "large"], [{}, LARGE], collection="c")
+        found = modes_below(tmp_path / "new")
+    assert found[1] == {directories}
+    if backend != "rocksdb":  # it makes its files itself
+        assert found[0] == {files}
+
+
+@on_posix
+@pytest.mark.backends(*KINDS)
+def test_what_exists_keeps_its_mode(backend: str, tmp_path: Path) -> None:
+    kind, directory, _ = KINDS[backend]
+    tmp_path.chmod(0o2775)
+    with umask(0):
+        with BlockingKeyValue(kind(**{directory: tmp_path})) as kv:
+            kv.put("large", LARGE)
+        assert oct(tmp_path.stat().st_mode & 0o7777) == "0o2775"
+        if backend != "rocksdb":
+            assert modes_below(tmp_path)[0] == {"0o600"}
+        with BlockingKeyValue(kind(**{directory: tmp_path / "shared"}, file_mode=0o660)) as kv:
+            kv.put("large", LARGE)
+        assert modes_below(tmp_path / "shared")[1] == {"0o2770"}  # with the bit that hands on the group
+        with BlockingKeyValue(kind(**{directory: tmp_path / "shared"})) as kv:
+            kv.put("other", LARGE)
+        assert modes_below(tmp_path / "shared")[1] == {"0o2770"}
+        if backend in ("disk", "multi-disk"):  # beside a database, files have its mode
+            assert modes_below(tmp_path / "shared")[0] == {"0o660"}
+
+
+@pytest.mark.filterwarnings("ignore:.*file_mode should be:UserWarning")
+@pytest.mark.backends(*KINDS)
+def test_modes_that_can_not_be(backend: str, tmp_path: Path) -> None:
+    kind, directory, instead = KINDS[backend]
+    for mode in (True, False, -1, 0, 640, 0o400, 0o066, 0o700, 0o755, 0o4600, 0o1600, 0o100600):
+        with pytest.raises(ValueError, match=r"owner.*in octal"):
+            kind(**{directory: tmp_path / "new"}, file_mode=mode)
+    for other in ("0o640", 416.0):
+        with pytest.raises(TypeError, match=r"file_mode must be an int such as 0o640"):
+            kind(**{directory: tmp_path / "new"}, file_mode=other)
+    assert list(tmp_path.iterdir()) == []
+    if instead:
+        client: Any = nullcontext(diskcache.Cache) if backend == "multi-disk" else given(backend, tmp_path / "given")
+        with client as client, pytest.raises(ValueError, match=f"file_mode can't be combined with {instead}"):
+            kind(**{instead: client}, file_mode=0o640)
+
+
+# A locale that is not UTF-8
+
+
+NAMES = ["\xe9", "\u65e5\u672c", "x/\xe9", "\U0001f600" * 70]
+IN_ANOTHER_LOCALE = """
+import os, sys
+from pathlib import Path
+from keyvalue.blocking import BlockingKeyValue
+from tests.makers import MAKERS
+
+backend, where, names = {backend!a}, {where!a}, {names!a}
+assert sys.getfilesystemencoding() != "utf-8"
+os.chdir(os.fsdecode(where.encode()))
+with BlockingKeyValue(MAKERS[backend](Path("."), "")) as kv:
+    assert sorted(kv.collections()) == sorted(names), ascii(kv.collections())
+    for name in names:
+        assert kv.get_many(names, collection=name) == [{{"n": 1}}] * len(names)
+        assert sorted(kv.keys(name)) == sorted(names)
+        kv.put_many(names, [{{"n": 2}}] * len(names), collection=name)
+        kv.put("new" + name, {{"n": 2}}, collection="new" + name)
+try:
+    MAKERS[backend](Path(where), "")
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="the names of files are always UTF-8")
+@pytest.mark.backends(*KINDS)
+def test_names_mean_the_same_files_in_a_locale_that_is_not_utf_8(backend: str, tmp_path: Path) -> None:
+    where = tmp_path / "\xe9"
+    with opened(backend, where) as kv:
+        for name in NAMES:
+            kv.put_many(NAMES, [{"n": 1}] * len(NAMES), collection=name)
+    before = paths_below(where)
+    program = IN_ANOTHER_LOCALE.format(backend=backend, where=str(where), names=NAMES)
+    said = run_fresh(program, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert "can't be encoded as ascii" in said
+    assert "PYTHONUTF8=1" in said
+    assert backend == "rocksdb" or {path for path in before if not path.startswith("~drafts")} <= paths_below(where)
+    with opened(backend, where) as kv:
+        for name in NAMES:
+            assert kv.get_many(NAMES, collection=name) == [{"n": 2}] * len(NAMES)
+            assert kv.keys("new" + name) == ["new" + name]
+        assert sorted(kv.collections()) == sorted([*NAMES, *("new" + name for name in NAMES)])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the file system takes no such name")
+@pytest.mark.backends(*KINDS)
+async def test_a_path_that_is_not_utf_8(backend: str, runtime: Runtime, tmp_path: Path) -> None:
+    kind, directory, _ = KINDS[backend]
+    kv = runtime.adapt(kind(**{directory: tmp_path / "\udcff"}))
+    if backend == "rocksdb":
+        with pytest.raises(StoreSetupError, match="only takes paths in UTF-8"):
+            await kv.put("k", {})
+        return
+    await kv.put("k", {"a": 1})
+    assert await kv.get("k") == {"a": 1}
+    with pytest.raises(ValueError, match=r"can't be encoded as utf-8, the encoding of file names here$"):
+        kind(**{directory: tmp_path / "\ud800"})
 
 
 # Damage

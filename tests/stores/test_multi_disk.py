@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,21 @@ def test_a_factory_that_gives_one_cache_to_many(tmp_path: Path) -> None:
         assert kv.keys("d") == []
     assert len(cache) == 1  # it can still be used
     cache.close()
+
+
+def test_a_cache_of_a_factory_whose_directory_is_removed(tmp_path: Path) -> None:
+    given: Any = diskcache.Cache(tmp_path / "given")
+    caches = {"given": lambda: given}
+    with opened(disk_cache_factory=lambda name: caches.get(name, lambda: diskcache.Cache(tmp_path / name))()) as kv:
+        for collection in ("c", "given"):
+            kv.put("k", {}, collection=collection)
+            shutil.rmtree(tmp_path / collection)
+        assert kv.get("k", collection="c") is None
+        kv.put("k", {"a": 1}, collection="c")
+        with pytest.raises(StoreSetupError, match="removed or moved"):
+            kv.put("k", {"a": 1}, collection="given")
+    with opened(base_directory=tmp_path) as kv:
+        assert kv.get("k", collection="c") == {"a": 1}
 
 
 def test_a_factory_that_fails() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,13 @@ def database(path: Path, **kwargs: Any) -> closing[Rdict]:
 
 
 async def test_a_database_that_is_open_here_already(runtime: Runtime, tmp_path: Path) -> None:
-    first = RocksDBStore(path=tmp_path)
-    second = runtime.adapt(RocksDBStore(path=tmp_path))
-    with BlockingKeyValue(first) as kv:
-        kv.put("k", {"a": 1})
-        for call in (second.setup, lambda: second.get("k"), lambda: second.put("k", {})):
-            with pytest.raises(StoreSetupError, match=r"open already.*share one store, or close the other"):
-                await call()
-        assert kv.get("k") == {"a": 1}
+    first, second = (runtime.adapt(RocksDBStore(path=tmp_path)) for _ in range(2))
+    await first.put("k", {"a": 1})
+    for call in (second.setup, lambda: second.get("k"), lambda: second.put("k", {})):
+        with pytest.raises(StoreSetupError, match=r"open already.*share one store, or close the other"):
+            await call()
+    assert await first.get("k") == {"a": 1}
+    await first.close()
     assert await second.get("k") == {"a": 1}
 
 
@@ -81,8 +82,9 @@ async def test_closing_releases_the_lock_at_once(
 ) -> None:  # H-46
     monkeypatch.setattr(rocksdb, "_PAGE", 2)
     keys = [f"k{number}" for number in range(5)]
-    with opened(tmp_path) as kv:
-        kv.put_many(keys, [{}] * 5)
+    kv = runtime.adapt(RocksDBStore(path=tmp_path))
+    await kv.put_many(keys, [{}] * 5)
+    await kv.close()
     with database(tmp_path) as db:
         db["default_collection::bad"] = Bomb()
     kv = runtime.adapt(RocksDBStore(path=tmp_path))
@@ -154,6 +156,33 @@ async def test_a_given_column_family_is_the_one_that_is_used(tmp_path: Path) -> 
         assert sorted(map(str, family.keys())) == ["default_collection::k", "default_collection::l"]
         assert list(db.keys()) == []
         family.close()
+
+
+async def test_a_given_database_whose_directory_is_removed(runtime: Runtime, tmp_path: Path) -> None:
+    db = Rdict(str(tmp_path / "db"))
+    kv, late = (runtime.adapt(RocksDBStore(db=db)) for _ in range(2))
+    await kv.put("k", {"a": 1})
+    shutil.rmtree(tmp_path / "db")
+    for store in (kv, late):
+        for call in (partial(store.put, "k", {}), partial(store.put_many, ["k", "l"], [{}, {}]), partial(store.delete, "k")):
+            with pytest.raises(StoreSetupError, match=r"removed or moved.*open a new one"):
+                await call()
+        await store.close()
+
+
+async def test_writes_go_on_when_the_directory_is_put_back(runtime: Runtime, tmp_path: Path) -> None:
+    where, moved = tmp_path / "db", tmp_path / "moved"
+    kv = runtime.adapt(RocksDBStore(path=where))
+    await kv.put("k", {"a": 1})
+    where.rename(moved)
+    with pytest.raises(StoreSetupError, match="put it back"):
+        await kv.put("k", {})
+    assert await kv.get("k") == {"a": 1}
+    moved.rename(where)
+    await kv.put("l", {"a": 2})
+    await kv.close()
+    again = runtime.adapt(RocksDBStore(path=where))
+    assert await again.get_many(["k", "l"]) == [{"a": 1}, {"a": 2}]
 
 
 async def test_a_given_database_that_can_not_be_used(runtime: Runtime, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 import types
 import typing
 import warnings
@@ -18,6 +19,7 @@ from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, SupportsFloat, TypeVar, cast
 
+from keyvalue._core.files import OWNER_ONLY, Directory
 from keyvalue.errors import InvalidKeyError, InvalidTTLError, InvalidTTLTypeError, SerializationError
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "mappings",
     "name",
     "names",
+    "no_file_mode",
     "one_of",
     "seconds",
     "url",
@@ -184,26 +187,54 @@ def one_of(owner: str, given: Mapping[str, object]) -> None:
         raise ValueError(f"Give {owner} exactly one of: {', '.join(given)}")
 
 
-def directory(path: str | Path, auto_create: bool) -> str:
-    """Return the absolute path of a directory, so that the process may change its own.
+def directory(path: str | Path, auto_create: bool, file_mode: int | None) -> Directory:
+    """Return a directory under its absolute path, so that the process may change its own.
 
     A leading `~` and variables such as `$HOME` are expanded, unless there is a directory of just that name.
 
     Args:
         path: The directory.
         auto_create: Whether it may be missing.
+        file_mode: The mode of new files in it. None means its owner's only.
 
     Raises:
-        TypeError: It is no path.
-        ValueError: It is missing.
+        TypeError: The path or the mode is of a wrong type.
+        ValueError: The directory is missing, its path can't be encoded, or the mode is not one for files that their owner uses.
     """
+    mode = _mode(file_mode)
     if not isinstance(path, str | Path):
         raise TypeError(f"The directory must be a str or a Path, not {article(path)}")
     literal, expanded = str(path), os.path.expandvars(os.path.expanduser(path))
     found = absolute(literal if expanded == literal or os.path.isdir(literal) else expanded)
+    try:
+        os.fsencode(found)
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        advice = "; set PYTHONUTF8=1 or a UTF-8 locale" if encoding != "utf-8" else ""
+        raise ValueError(f"The directory {found!a} can't be encoded as {encoding}, the encoding of file names here{advice}") from None
     if not auto_create and not os.path.isdir(found):
         raise ValueError(f"The directory {found!r} does not exist; create it, or leave out auto_create=False")
-    return found
+    return Directory(found, auto_create, mode)
+
+
+def no_file_mode(file_mode: int | None, given: str) -> None:
+    """Check that no mode of files is given beside a client that has its own.
+
+    Raises:
+        ValueError: One is.
+    """
+    if file_mode is not None:
+        raise ValueError(f"file_mode can't be combined with {given}, whose files have modes already")
+
+
+def _mode(file_mode: int | None) -> int:
+    if file_mode is None:
+        return OWNER_ONLY
+    if not isinstance(file_mode, int):
+        raise TypeError(f"file_mode must be an int such as 0o640, not {article(file_mode)}")
+    if isinstance(file_mode, bool) or file_mode & ~0o666 or file_mode & 0o600 != 0o600:
+        raise ValueError("file_mode must let the owner read and write, and hold read and write bits only, in octal: 0o600, 0o640 or 0o660")
+    return file_mode
 
 
 def absolute(path: str) -> str:

@@ -59,6 +59,8 @@ class Client:
         capacity: Returns how many calls a client can make at a time, a given one too; None if that has no limit. Further calls wait here,
             since a client with no connection left may refuse them, or count their wait against the server's timeout.
         shielded: Whether the asynchronous client is not to be cancelled in a read either: it then goes on to its end, unheeded.
+        is_current: For an exclusive client: returns, before each call, whether a synchronous client that was made here can still be used.
+            If not, it is closed and a new one made.
         at_fork: What happens to a synchronous client that was made here when the process forks. "recreate": the child makes its own.
             "share": the child uses it too; the client copes. "close": it is closed before the fork, once the call under way has ended, and
             must open itself again at its next use, in either process. "refuse": calls in the child raise `StoreSetupError`.
@@ -76,6 +78,7 @@ class Client:
         exclusive: bool = False,
         capacity: Callable[[Any], int | None] = lambda client: None,
         shielded: bool = False,
+        is_current: Callable[[Any], bool] | None = None,
         at_fork: AtFork = "recreate",
     ) -> None:
         self._name = name
@@ -90,6 +93,7 @@ class Client:
         self._lock = threading.Lock()
         self._turn = threading.RLock() if exclusive else None
         self._shielded = shielded
+        self._is_current = is_current
         self._at_fork: AtFork = at_fork
         self._is_of_parent = False
         self._capacity = capacity
@@ -229,7 +233,13 @@ class Client:
     def _call(self, function: Callable[[Any], Any]) -> Any:
         if self._turn is not None:
             with self._turn:
-                return function(self._synchronous())
+                client = self._synchronous()
+                if self._is_current is not None and not self._is_current(client):
+                    self._sync = None
+                    self._release(client)
+                    self._close(client)
+                    client = self._synchronous()
+                return function(client)
         client = self._sync
         if client is None or self._closed:
             client = self._synchronous()

@@ -10,43 +10,62 @@ import re
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
 
+from keyvalue._core import arguments, files
+from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.flat import UNREADABLE
 from keyvalue.errors import PathSecurityError, StoreSetupError
 
-__all__ = ["CacheDirectory", "Row", "SharedCache", "open_cache"]
+__all__ = ["CacheDirectory", "Row", "SharedCache", "open_cache", "settings_of"]
 
 Row = tuple[str, str, float | None]
 """What is set: a name, a text, and the seconds that it has to live."""
 
 _OPEN = 32  # caches at a time, of three files each
 
+_ATTEMPTS = 10
 _PAGE = 500  # rows a query; SQLite takes at least 999 parameters
 _SIDE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]+\.val")
 
 
-def open_cache(directory: str, *, disk: type[Any] = diskcache.Disk, **settings: Any) -> SharedCache:
+def open_cache(directory: Directory, *, given: WatchedFile | None = None, disk: type[Any] = diskcache.Disk, **settings: Any) -> SharedCache:
     """Open the cache in a directory.
 
     Args:
         directory: The directory.
+        given: The database of the diskcache.Cache that is shared, if one was given.
         disk: How rows are encoded; made careful here.
         settings: diskcache's.
 
     Raises:
         StoreSetupError: It can't be opened.
     """
+    if given is not None and not given.is_in_place():
+        raise StoreSetupError(
+            f"{given.path!r}, the database of the given diskcache.Cache, was removed or moved; open a new Cache and store"
+        )
     try:
-        return SharedCache(_Literal(directory), disk=type("_Disk", (_Careful, disk), {}), **settings)
+        directory.make()
+        files.create_file(os.path.join(directory.path, DBNAME), directory.file_mode)
+        return SharedCache(_Literal(directory.path), disk=type("_Disk", (_Careful, disk), {}), **settings)
+    except StoreSetupError:
+        raise
     except Exception as error:
         advice = "is the directory writable, and what lies in it a database of diskcache?"
-        raise StoreSetupError(f"Could not open {directory!r}: {advice} ({error})") from error
+        raise StoreSetupError(f"Could not open {directory.path!r}: {advice} ({error})") from error
+
+
+def settings_of(cache: diskcache.Cache) -> tuple[Directory, dict[str, Any]]:
+    """Return what `open_cache` takes to share the directory of a cache."""
+    directory = Directory(arguments.absolute(cache.directory), False, files.OWNER_ONLY)
+    given = WatchedFile(os.path.join(directory.path, DBNAME))
+    return directory, {"given": given, "timeout": cache.timeout, "disk": type(cache.disk)}
 
 
 class _Literal(str):
@@ -62,7 +81,23 @@ class _Literal(str):
 
 
 class _Careful:
-    """What a diskcache disk must not do for a row that someone else may have planted: unpickle, or touch a file elsewhere."""
+    """What a diskcache disk must not do: unpickle or touch a file elsewhere for a planted row, or let the umask say who reads a value."""
+
+    file_mode = files.OWNER_ONLY
+
+    def _write(self, full_path: str, iterator: Iterable[Any], mode: str, encoding: str | None = None) -> int:
+        write = super()._write  # pyright: ignore[reportAttributeAccessIssue] # mixed into a Disk
+        if write.__func__ is not diskcache.Disk._write:  # pyright: ignore[reportPrivateUsage] # the user's disk has its own
+            return write(full_path, iterator, mode, encoding)
+        with open(self._create(full_path), mode.replace("x", "w"), encoding=encoding) as file:
+            return sum(file.write(part) for part in iterator)
+
+    def _create(self, path: str) -> int:
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError, FileExistsError):  # another process removes directories that are empty
+                files.make_directory(os.path.dirname(path), self.file_mode)
+                return files.open_exclusively(path, self.file_mode)
+        return files.open_exclusively(path, self.file_mode)
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
         if mode not in (MODE_RAW, MODE_TEXT, MODE_BINARY) or not (filename is None or _SIDE_FILE.fullmatch(filename)):
@@ -87,9 +122,17 @@ class SharedCache(diskcache.Cache):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(*args, **kwargs)
+            self._database = WatchedFile(os.path.join(self.directory, DBNAME))
+            self._database.watch()
+            disk: Any = self.disk
+            disk.file_mode = os.stat(self._database.path).st_mode & 0o666 | files.OWNER_ONLY  # as SQLite's others
         except BaseException:
             self.close()
             raise
+
+    def is_in_place(self) -> bool:
+        """Return whether the directory still holds the database that was opened."""
+        return self._database.is_in_place()
 
     @property
     def _con(self) -> sqlite3.Connection:
@@ -230,19 +273,21 @@ class CacheDirectory:
         settings: diskcache's, for those in the directory.
     """
 
-    def __init__(self, base: str | None, factory: Callable[[str], diskcache.Cache] | None, **settings: Any) -> None:
+    def __init__(self, base: Directory | None, factory: Callable[[str], diskcache.Cache] | None, **settings: Any) -> None:
         self._base = base
         self._factory = factory
         self._settings = settings
         self._open: OrderedDict[str, SharedCache] = OrderedDict()
         if base is not None:
-            os.makedirs(base, exist_ok=True)
+            base.make()
 
     def names(self) -> list[str]:
         """Return the names of the caches in the directory."""
         assert self._base is not None
-        with os.scandir(self._base) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and self._exists(entry.path)]
+        self._base.make()
+        with os.scandir(self._base.path) as entries:
+            found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and _holds_cache(entry.path)]
+        return [name for name in map(files.decode_name, found) if name is not None]
 
     def cache(self, name: str, *, create: bool) -> SharedCache | None:
         """Return a cache, or None if there is none and it is not to be made.
@@ -251,21 +296,23 @@ class CacheDirectory:
             PathSecurityError: Its directory is a link.
         """
         cache = self._open.get(name)
-        if cache is not None:
+        if cache is not None and cache.is_in_place():
             self._open.move_to_end(name)
             return cache
-        settings: dict[str, Any] = self._settings
+        if cache is not None:
+            self._open.pop(name).close()
+        settings = self._settings
         if self._base is not None:
-            directory = os.path.join(self._base, name)
-            if os.path.islink(directory):
-                raise PathSecurityError(f"{directory!r} is a link, which may lead elsewhere; put the directory itself there")
-            if not create and not self._exists(directory):
+            self._base.make()
+            directory = self._base.subdirectory(name)
+            if os.path.islink(directory.path):
+                raise PathSecurityError(f"{directory.path!r} is a link, which may lead elsewhere; put the directory itself there")
+            if not create and not _holds_cache(directory.path):
                 return None
         else:
             assert self._factory is not None
             made = self._factory(name)
-            directory = made.directory
-            settings = {"timeout": made.timeout, "disk": type(made.disk)}
+            directory, settings = settings_of(made)
             made.close()  # it opens itself again if its maker uses it
         cache = self._open[name] = open_cache(directory, **settings)
         if len(self._open) > _OPEN:
@@ -277,8 +324,9 @@ class CacheDirectory:
         while self._open:
             self._open.popitem()[1].close()
 
-    def _exists(self, directory: str) -> bool:
-        return os.path.exists(os.path.join(directory, DBNAME))
+
+def _holds_cache(directory: str) -> bool:
+    return os.path.exists(os.path.join(directory, DBNAME))
 
 
 def _text(data: bytes) -> str | bytes:

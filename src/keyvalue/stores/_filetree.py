@@ -14,7 +14,9 @@ from datetime import datetime, timezone
 
 import orjson
 
+from keyvalue._core import files
 from keyvalue._core.entry import Entry
+from keyvalue._core.files import Directory
 from keyvalue._core.flat import UNREADABLE
 from keyvalue.errors import PathSecurityError
 
@@ -43,11 +45,11 @@ class Tree:
         metadata: The directory of the info files.
     """
 
-    def __init__(self, data: str, metadata: str) -> None:
+    def __init__(self, data: Directory, metadata: Directory) -> None:
         for directory in (data, metadata):
-            os.makedirs(directory, exist_ok=True)
-        self._data = os.path.realpath(data)
-        self._metadata = os.path.realpath(metadata)
+            directory.make()
+        self._data = data._replace(path=os.path.realpath(data.path))
+        self._metadata = metadata._replace(path=os.path.realpath(metadata.path))
         self._owners: dict[str, str] = {}
         self._remove_old(self._directory(DRAFTS), _DRAFT)
 
@@ -59,7 +61,7 @@ class Tree:
         """
         directory, _, file = name.rpartition("/")
         path = self._directory(directory)
-        document = _content(os.path.join(path, file))
+        document = _content(os.path.join(path, files.encode_name(file)))
         if document is None or document.startswith(_OURS) or not document.startswith(b"{"):
             return document
         names: dict[str, str] = {}
@@ -87,8 +89,9 @@ class Tree:
         """Yield the names of the documents in a directory."""
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._directory(directory)) as entries:
             for entry in entries:
-                if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False) and _is_text(entry.name):
-                    yield f"{directory}/{entry.name}"
+                name = files.decode_name(entry.name)
+                if name is not None and name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
+                    yield f"{directory}/{name}"
 
     def walk(self) -> Iterator[str]:
         """Yield the names of all documents."""
@@ -139,17 +142,18 @@ class Tree:
         return self.read(name) == expected or (expected is not None and self.read(name, listing=True) == expected)
 
     def _directory(self, directory: str) -> str:
-        path = self._data
+        path = self._data.path
         for part in directory.split("/"):
-            path = os.path.join(path, part)
+            path = os.path.join(path, files.encode_name(part))
             if os.path.islink(path):
                 raise _link(path)
         return path
 
     def _directories(self, within: str = "") -> Iterator[str]:
-        with os.scandir(os.path.join(self._data, within)) as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and _is_text(entry.name)]
-        for name in names:
+        names: list[str | None] = []
+        with suppress(FileNotFoundError), os.scandir(self._directory(within)) as entries:
+            names = [files.decode_name(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for name in filter(None, names):
             directory = f"{within}/{name}" if within else name
             # Directories of directories are collections of py-key-value-aio, and then have an info file.
             if directory.casefold() != DRAFTS and (not within or self._owner(directory) is not None):
@@ -168,28 +172,33 @@ class Tree:
         return owner
 
     def _info(self, directory: str) -> str:
-        return os.path.join(self._metadata, *directory.split("/")) + INFO
+        return os.path.join(self._metadata.path, *map(files.encode_name, directory.split("/"))) + INFO
 
     def _make_directory(self, directory: str, collection: str) -> None:
         path, info = self._directory(directory), self._info(directory)
         if not os.path.isdir(path):
-            os.makedirs(path, exist_ok=True)
-            _sync(self._data)
+            self._data.make()
+            files.make_directory(path, self._data.file_mode)
+            _sync(self._data.path)
         if not os.path.exists(info):
+            self._metadata.make()
             created_at = datetime.now(timezone.utc)
-            draft = self._draft(orjson.dumps({"version": 1, "collection": collection, "directory": path, "created_at": created_at}))
+            shown = os.fsencode(path).decode(errors="replace")
+            draft = self._draft(orjson.dumps({"version": 1, "collection": collection, "directory": shown, "created_at": created_at}))
             os.replace(draft, info)
-            _sync(self._metadata)
+            _sync(self._metadata.path)
 
     def _draft(self, content: bytes) -> str:
         drafts = self._directory(DRAFTS)
         try:
             file, path = tempfile.mkstemp(dir=drafts)
         except FileNotFoundError:
-            os.makedirs(drafts, exist_ok=True)
+            files.make_directory(drafts, self._data.file_mode)
             file, path = tempfile.mkstemp(dir=drafts)
         try:
             with open(file, "wb") as draft:
+                if self._data.file_mode != files.OWNER_ONLY:
+                    os.chmod(path, self._data.file_mode)
                 draft.write(content)
                 draft.flush()
                 os.fsync(draft.fileno())
@@ -201,7 +210,7 @@ class Tree:
     def _place(self, draft: str, name: str, *, new: bool) -> bool:
         """Put a draft in its place, or with none, remove what is there; a place that was seen to be empty must still be."""
         directory, _, file = name.rpartition("/")
-        path = os.path.join(self._directory(directory), file)
+        path = os.path.join(self._directory(directory), files.encode_name(file))
         if not draft:
             try:
                 os.unlink(path)
@@ -254,20 +263,11 @@ def _link(path: str) -> PathSecurityError:
 
 def _spelled_otherwise(directory: str, file: str) -> str | None:
     """Return how a file is really spelled, if the file system ignores case and it differs from how it was asked for."""
-    swapped = os.path.join(directory, file.swapcase())
-    if not os.path.exists(swapped) or not os.path.samefile(swapped, os.path.join(directory, file)):
+    swapped, path = (os.path.join(directory, files.encode_name(name)) for name in (file.swapcase(), file))
+    if not os.path.exists(swapped) or not os.path.samefile(swapped, path):
         return None
-    names = os.listdir(directory)
+    names = list(filter(None, map(files.decode_name, os.listdir(directory))))
     return None if file in names else next((name for name in names if name.casefold() == file.casefold()), None)
-
-
-def _is_text(name: str) -> bool:
-    """Return whether a file's name is UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _sync(directory: str) -> None:

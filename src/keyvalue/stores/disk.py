@@ -24,7 +24,7 @@ with needs("disk"):
     import diskcache
     from pathvalidate import sanitize_filename
 
-    from keyvalue.stores._diskcache import CacheDirectory, Row, SharedCache, open_cache
+    from keyvalue.stores._diskcache import CacheDirectory, Row, SharedCache, open_cache, settings_of
 
 __all__ = ["DiskStore", "MultiDiskStore"]
 
@@ -49,6 +49,9 @@ class DiskStore(EnumerableFlatStore):
     Expired rows are removed by later puts, ten at a time, and by `cull`. A write is on disk when `put` returns, as far as SQLite's
     write-ahead log with `synchronous=NORMAL` goes: it survives the process, and a power failure may lose the last ones.
 
+    If the directory is removed or moved while it is open, the next call finds the store empty and makes the directory again; with
+    `disk_cache` or `auto_create=False`, calls raise `StoreSetupError` until it is back.
+
     Calls run one at a time, in a worker thread on asyncio and trio.
 
     Args:
@@ -59,10 +62,16 @@ class DiskStore(EnumerableFlatStore):
             the default, means no limit.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         auto_create: Whether to make the directory if it is missing. Default True.
+        file_mode: The mode of the database if the store creates it, and so of all files beside it, such as `0o640`. Directories get it
+            with search permission for those who may read. The umask does not change it. Default None: 0600, and 0700 for directories. Files
+            and directories that exist keep their modes. Windows ignores it. Not with `disk_cache`.
 
     Raises:
-        ValueError: Neither or both of `disk_cache` and `directory`, `max_size` too small, or the directory is missing and
-            `auto_create` is False.
+        TypeError: `file_mode` is not an int.
+        ValueError: Neither or both of `disk_cache` and `directory`, `max_size` too small, `file_mode` without read and write permission for
+            the owner, with other bits than read and write, or with `disk_cache`, the directory is missing and `auto_create` is False, or
+            its path can't be encoded.
+        StoreSetupError: On use: the directory can't be opened or made, or was removed.
     """
 
     stability: ClassVar[Stability] = "stable"
@@ -78,17 +87,19 @@ class DiskStore(EnumerableFlatStore):
         max_size: int | None = None,
         default_collection: str | None = None,
         auto_create: bool = True,
+        file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
         arguments.one_of("DiskStore", {"directory": directory, "disk_cache": disk_cache})
-        settings: dict[str, Any] = _settings(max_size)
         if directory is not None:
-            place = arguments.directory(directory, auto_create)
+            place, settings = arguments.directory(directory, auto_create, file_mode), _settings(max_size)
         else:
             assert disk_cache is not None
-            place = arguments.absolute(disk_cache.directory)
-            settings = {"timeout": disk_cache.timeout, "disk": type(disk_cache.disk)}
-        self._client = Client("DiskStore", exclusive=True, at_fork="close", make=lambda: open_cache(place, **settings))
+            arguments.no_file_mode(file_mode, "disk_cache")
+            place, settings = settings_of(disk_cache)
+        self._client = Client(
+            "DiskStore", exclusive=True, is_current=SharedCache.is_in_place, at_fork="close", make=lambda: open_cache(place, **settings)
+        )
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         return self._use(lambda cache: cache.documents(names))
@@ -129,7 +140,8 @@ class MultiDiskStore(EnumerableFlatStore):
     named by `~` and the SHA-256 of its name in hexadecimal; so have keys of a collection whose rows others hold. Whose a row is, is
     written in its document.
 
-    Expiry, durability and threads are those of `DiskStore`. At most 32 directories are open at a time.
+    Expiry, durability, threads and what happens when a directory is removed are as in `DiskStore`. At most 32 directories are open at
+    a time.
 
     Args:
         disk_cache_factory: Returns the diskcache.Cache of a collection, whose directory and settings are used. It is called in a worker
@@ -139,10 +151,13 @@ class MultiDiskStore(EnumerableFlatStore):
         max_size: Bytes for each collection; see `DiskStore`.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         auto_create: Whether to make the base directory if it is missing. Default True.
+        file_mode: As in `DiskStore`, for the databases of all collections. Default None. Not with a factory.
 
     Raises:
-        ValueError: Neither or both of `disk_cache_factory` and `base_directory`, `max_size` too small or given with a factory, or the base
-            directory is missing and `auto_create` is False.
+        TypeError: `file_mode` is not an int.
+        ValueError: Neither or both of `disk_cache_factory` and `base_directory`, `max_size` too small or given with a factory, `file_mode`
+            as in `DiskStore`, the base directory is missing and `auto_create` is False, or its path can't be encoded.
+        StoreSetupError: On use: a directory can't be opened or made, or was removed.
         PathSecurityError: On use: the directory of a collection is a link.
     """
 
@@ -159,6 +174,7 @@ class MultiDiskStore(EnumerableFlatStore):
         max_size: int | None = None,
         default_collection: str | None = None,
         auto_create: bool = True,
+        file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
         arguments.one_of("MultiDiskStore", {"base_directory": base_directory, "disk_cache_factory": disk_cache_factory})
@@ -168,7 +184,11 @@ class MultiDiskStore(EnumerableFlatStore):
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
             self.__class__ = _FactoryStore  # pyright: ignore[reportAttributeAccessIssue] # nobody derives from it
         self.names: Names = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
-        base = None if base_directory is None else arguments.directory(base_directory, auto_create)
+        if base_directory is not None:
+            base = arguments.directory(base_directory, auto_create, file_mode)
+        else:
+            arguments.no_file_mode(file_mode, "disk_cache_factory")
+            base = None
         self._client = Client(
             "MultiDiskStore", exclusive=True, at_fork="close", make=lambda: CacheDirectory(base, disk_cache_factory, **settings)
         )
@@ -262,7 +282,7 @@ class _DirectoryNames(Names):
 def _directories(collection: str) -> Sequence[Place]:
     """Return what the names of a collection's places start with."""
     home = Place(_name(digest(collection), ""))
-    directory = sanitize_filename(collection)
+    directory = sanitize_filename(collection, fs_encoding="utf-8")
     if directory in ("", ".", ".."):
         return (home,)
     if directory == collection and not _DIGEST.fullmatch(collection):

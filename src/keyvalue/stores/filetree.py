@@ -72,8 +72,9 @@ class FileTreeStore(EnumerableFlatStore):
     new one; when `put` returns, the new one is on the disk, its directory synced. What a crash left over is removed when the
     tree is next opened, an hour later or more. A directory or file that is a link is refused.
 
-    The tree may be moved and copied while no store has it open. Expired entries take up space until `cull`. Calls run in worker threads
-    on asyncio and trio.
+    The names of files are UTF-8 in any locale. The tree may be moved and copied while no store has it open; if it is removed or moved
+    while one has, the next call finds the store empty, and the next put makes the directory again. Expired entries take up space until
+    `cull`. Calls run in worker threads on asyncio and trio.
 
     Args:
         data_directory: The directory of the collections. A leading `~` and variables such as `$HOME` are expanded, unless a directory of
@@ -83,9 +84,15 @@ class FileTreeStore(EnumerableFlatStore):
         key_sanitization_strategy: What names files: an object with `sanitize(key)`. Default: the key itself.
         collection_sanitization_strategy: What names directories, likewise.
         auto_create: Whether to make the two directories if they are missing. Default True.
+        file_mode: The mode of new files, such as `0o640`: each put creates one. Directories get it with search permission for those who may
+            read. The umask does not change it. Default None: 0600, and 0700 for directories. Directories that exist keep their modes.
+            Windows ignores it.
 
     Raises:
-        ValueError: A directory is missing and `auto_create` is False, or its path is empty.
+        TypeError: `file_mode` is not an int.
+        ValueError: A directory is missing and `auto_create` is False, its path is empty or can't be encoded, or `file_mode` is without read
+            and write permission for the owner or has other bits than read and write.
+        StoreSetupError: On use: a directory can't be made, or was removed and `auto_create` is False.
         PathSecurityError: On use: a directory or file of the tree is a link.
     """
 
@@ -105,10 +112,11 @@ class FileTreeStore(EnumerableFlatStore):
         key_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
         collection_sanitization_strategy: sanitization.SanitizationStrategy | None = None,
         auto_create: bool = True,
+        file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
         arguments.one_of("FileTreeStore", {"data_directory": data_directory})
-        places = [arguments.directory(place, auto_create) for place in (data_directory, metadata_directory or data_directory)]
+        places = [arguments.directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)]
         self.names: Names = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
         self._lock = threading.Lock()
         self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from keyvalue._core import arguments
+from keyvalue._core import arguments, files, fork
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
+from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
@@ -35,6 +38,8 @@ class RocksDBStore(EnumerableFlatStore):
     Expired entries take up space until `cull` removes them. A write is in RocksDB's log when `put` returns: it survives the process, and
     a power failure may lose the last ones.
 
+    If the directory is removed or moved while the database is open, writes raise `StoreSetupError` until it is back; reads may go on.
+
     On asyncio and trio, calls run in worker threads. rocksdict holds the interpreter's lock while it copies a value, so for large values
     (tens of megabytes) a call still stalls the loop for as long.
 
@@ -44,9 +49,15 @@ class RocksDBStore(EnumerableFlatStore):
             just that name is there; the path is absolute from then on.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         auto_create: Whether to make the directory if it is missing. Default True.
+        file_mode: Who may use the directory if the store makes it: `0o640` makes it 0750, `0o660` 0770, whatever the umask. Default None:
+            0700. RocksDB creates the files with 0644 less the umask, so the directory protects them. A directory that exists keeps its
+            mode. Windows ignores it. Not with `db`.
 
     Raises:
-        ValueError: Neither or both of `db` and `path`, or the directory is missing and `auto_create` is False.
+        TypeError: `file_mode` is not an int.
+        ValueError: Neither or both of `db` and `path`, `file_mode` without read and write permission for the owner, with other bits than
+            read and write, or with `db`, the directory is missing and `auto_create` is False, or its path can't be encoded.
+        StoreSetupError: On use: the database can't be opened, or on a write, its directory was removed or moved.
     """
 
     stability: ClassVar[Stability] = "stable"
@@ -60,15 +71,20 @@ class RocksDBStore(EnumerableFlatStore):
         path: Path | str | None = None,
         default_collection: str | None = None,
         auto_create: bool = True,
+        file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
         arguments.one_of("RocksDBStore", {"path": path, "db": db})
         if path is not None:
-            make = partial(_open, arguments.directory(path, auto_create))
+            directory = arguments.directory(path, auto_create, file_mode)
+            self._lock_file = _lock_file(directory.path)
+            make = partial(_open, directory, self._lock_file)
         else:
             assert db is not None
+            arguments.no_file_mode(file_mode, "db")
+            self._lock_file = _lock_file(_path_of(db))
             make = partial(self._another, db)
-        self._client = Client("RocksDBStore", make=make, at_fork="refuse")
+        self._client = Client("RocksDBStore", make=make, close=partial(_close, self._lock_file), at_fork="refuse")
         self._family: ColumnFamily | None = None
         self._lock = threading.Lock()  # RocksDB has no compare-and-delete
 
@@ -89,6 +105,7 @@ class RocksDBStore(EnumerableFlatStore):
         name = "default" if name is None else name[1]
         self._family = db.get_column_family_handle(name)
         other = _without_pickle(db.get_column_family(name))
+        self._lock_file.watch()
         try:
             other.get("")
         except KeyError as error:
@@ -107,6 +124,14 @@ class RocksDBStore(EnumerableFlatStore):
                 batch.put(name, document)
         db.write(batch)
 
+    def _check_directory(self) -> None:
+        """Refuse a write that would be lost."""
+        if not self._lock_file.is_in_place():
+            raise StoreSetupError(
+                f"{os.path.dirname(self._lock_file.path)!r}, the directory of this RocksDBStore, was removed or moved while it was open; "
+                "put it back, or close the store and open a new one"
+            )
+
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         return self._use(lambda db: _documents(db, names))
 
@@ -114,6 +139,7 @@ class RocksDBStore(EnumerableFlatStore):
         def store(db: Rdict) -> None:
             rows = [(name, entry.document()) for name, entry in entries]
             with self._lock:
+                self._check_directory()
                 if len(rows) == 1:
                     db.put(*rows[0])
                 else:
@@ -124,6 +150,7 @@ class RocksDBStore(EnumerableFlatStore):
     def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         def remove(db: Rdict) -> Sequence[bytes | None]:
             with self._lock:
+                self._check_directory()
                 found = _documents(db, names)
                 self._write_batch(db, ((name, None) for name, document in zip(names, found, strict=True) if document is not None))
             return found
@@ -133,6 +160,7 @@ class RocksDBStore(EnumerableFlatStore):
     def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
         def exchange(db: Rdict) -> Sequence[bool]:
             with self._lock:
+                self._check_directory()
                 found = _documents(db, [change.name for change in changes])
                 made = [change.expected == document for change, document in zip(changes, found, strict=True)]
                 chosen = [change for change, is_made in zip(changes, made, strict=True) if is_made]
@@ -159,9 +187,37 @@ def _refuse(_: bytes) -> NoReturn:
     raise _PickledError
 
 
-def _open(path: str) -> Rdict:
+def _lock_file(directory: str) -> WatchedFile:
+    """Return the file that RocksDB keeps open and never replaces."""
+    return WatchedFile(os.path.join(directory, "LOCK"))
+
+
+def _path_of(db: Rdict) -> str:
     try:
-        return _without_pickle(_opened(path))
+        return arguments.absolute(files.encode_name(db.path()))
+    except Exception:  # noqa: BLE001 # it is closed, which its first use reports
+        return ""
+
+
+def _close(lock_file: WatchedFile, db: Rdict) -> None:
+    if lock_file.is_in_place():
+        db.close()
+    elif os.path.exists(lock_file.path):
+        fork.keep_inherited(db)  # closing would write over the database that is there now
+    else:
+        with suppress(Exception):  # there is no directory to flush to
+            db.close()
+
+
+def _open(directory: Directory, lock_file: WatchedFile) -> Rdict:
+    path = directory.path
+    try:
+        directory.make()
+        db = _without_pickle(_opened(os.fsencode(path).decode()))
+    except StoreSetupError:
+        raise
+    except UnicodeDecodeError as error:
+        raise StoreSetupError(f"RocksDBStore could not open {path!r}: RocksDB only takes paths in UTF-8") from error
     except Exception as error:
         advice = (
             "it is open already, here or in another process: share one store, or close the other"
@@ -169,6 +225,8 @@ def _open(path: str) -> Rdict:
             else ("is the directory writable, and a RocksDB database?")
         )
         raise StoreSetupError(f"RocksDBStore could not open {path!r}: {advice} ({error})") from error
+    lock_file.watch()
+    return db
 
 
 def _opened(path: str) -> Rdict:

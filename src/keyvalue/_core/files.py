@@ -1,0 +1,139 @@
+"""Files and directories of stores: their modes, whether they are still there, and how names are spelled."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+from contextlib import suppress
+from typing import NamedTuple
+
+from keyvalue.errors import StoreSetupError
+
+__all__ = ["OWNER_ONLY", "Directory", "WatchedFile", "create_file", "decode_name", "encode_name", "make_directory", "open_exclusively"]
+
+OWNER_ONLY = 0o600
+"""The mode of new files by default."""
+
+_creating = threading.Lock()
+_IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
+
+
+class Directory(NamedTuple):
+    """A directory that a store was given.
+
+    Attributes:
+        path: Its absolute path.
+        auto_create: Whether to make it if it is missing.
+        file_mode: The mode of new files in it.
+    """
+
+    path: str
+    auto_create: bool
+    file_mode: int
+
+    def make(self) -> None:
+        """Make the directory if it is missing.
+
+        Raises:
+            StoreSetupError: It is missing and must not be made.
+        """
+        if os.path.isdir(self.path):
+            return
+        if not self.auto_create:
+            raise StoreSetupError(f"The directory {self.path!r} was removed or moved; put it back, or leave out auto_create=False")
+        make_directory(self.path, self.file_mode)
+
+    def subdirectory(self, name: str) -> Directory:
+        """Return a directory in this one, to be made if it is missing."""
+        return Directory(os.path.join(self.path, encode_name(name)), True, self.file_mode)
+
+
+class WatchedFile:
+    """A file that a client keeps open, to notice that its path names it no longer.
+
+    The path may name nothing, or what another program made there. While the file is open, no other one gets its inode.
+
+    Args:
+        path: Its path. The file is what it names when one of the methods is first called.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._status: os.stat_result | None = None
+
+    def watch(self) -> None:
+        """Watch the file that the path names now."""
+        self._status = None
+        self.is_in_place()
+
+    def is_in_place(self) -> bool:
+        """Return whether the path names the watched file."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return False
+        if self._status is None:
+            self._status = status
+        return os.path.samestat(status, self._status)
+
+
+def make_directory(path: str, file_mode: int) -> None:
+    """Make a directory and those above it that are missing. One that is there keeps its mode.
+
+    Args:
+        path: Its absolute path.
+        file_mode: The mode of the files in it: who may read files may search directories.
+    """
+    missing: list[str] = []
+    while not os.path.isdir(path) and path != os.path.dirname(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    mode = file_mode | (file_mode & 0o444) >> 2
+    for new in reversed(missing):
+        try:
+            os.mkdir(new, 0o700)
+        except FileExistsError:
+            if os.path.isdir(new):  # another program was quicker
+                continue
+            raise
+        if file_mode != OWNER_ONLY:
+            os.chmod(new, mode | os.stat(new).st_mode & stat.S_ISGID)
+
+
+def open_exclusively(path: str, file_mode: int) -> int:
+    """Create a file and return its descriptor, open for writing.
+
+    Raises:
+        FileExistsError: There is something of that name.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags, OWNER_ONLY)
+    if file_mode != OWNER_ONLY:
+        try:
+            os.chmod(path, file_mode)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def create_file(path: str, file_mode: int) -> None:
+    """Create an empty file if there is none."""
+    with _creating, suppress(FileExistsError):  # closing a file drops the locks that another thread has got on it meanwhile
+        if not os.path.lexists(path):
+            os.close(open_exclusively(path, file_mode))
+
+
+def encode_name(name: str) -> str:
+    """Return how Python spells a file's name that is UTF-8 on the disk, whatever the locale."""
+    return name if _IS_UTF8 or name.isascii() else os.fsdecode(name.encode())
+
+
+def decode_name(name: str) -> str | None:
+    """Return the text of a file's name as Python spells it, or None if it is not UTF-8 on the disk."""
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeError:
+        return None
