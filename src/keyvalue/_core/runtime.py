@@ -12,13 +12,15 @@ import contextvars
 import sys
 import threading
 import time
+import weakref
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
 from copy import copy
 from math import inf
+from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 from keyvalue._core import fork
@@ -154,13 +156,14 @@ class Inline:
         Raises:
             RuntimeError: It suspended. It is closed and not run any further.
         """
-        token = _inline.set(True)
-        try:
+        before = _inline.get()
+        try:  # not with a token: a call that is interrupted before it has that would leave the thread inline
+            _inline.set(True)
             coroutine.send(None)
         except StopIteration as stop:
             return stop.value
         finally:
-            _inline.reset(token)
+            _inline.set(before)
         coroutine.close()
         raise RuntimeError(
             f"{type(self._owner).__name__} declares that it runs inline, but it suspended (it awaited something of an event loop). "
@@ -377,6 +380,7 @@ class Once:
         self._lock = threading.Lock()
         self._running: Future[StoreConnectionError | None] | None = None
         self._owner: object | None = None
+        self._thread: int | None = None  # the one that it runs in, if inline
         self.done = False
         fork.register_after_fork(self)
 
@@ -393,29 +397,34 @@ class Once:
         while not self.done:
             mine: Future[StoreConnectionError | None] = Future()
             unreachable: StoreConnectionError | None = None
-            with self._lock:
+            try:  # from before it is claimed: whoever claims it may be interrupted
+                running, owner = self._claim(mine)
+                if running is mine and not self.done:
+                    await function()
+                    self.done = True
                 if self.done:
                     return
-                running, owner = self._running, self._owner
-                if running is None:
-                    self._running, self._owner = mine, running_loop()
-            if running is not None:
-                try:
-                    unreachable = await wait(running, owner)
-                except LoopOverError:
-                    self._give_up(running)
-                if unreachable is not None:
-                    raise copy(unreachable) from unreachable.__cause__
-                continue
-            try:
-                await function()
-                self.done = True
             except StoreConnectionError as error:
                 unreachable = error
                 raise
             finally:
                 self._give_up(mine)
                 mine.set_result(unreachable)
+            try:
+                unreachable = await wait(running, owner)
+            except LoopOverError:
+                self._give_up(running)
+            if unreachable is not None:
+                raise copy(unreachable) from unreachable.__cause__
+
+    def _claim(self, mine: Future[StoreConnectionError | None]) -> tuple[Future[StoreConnectionError | None], object | None]:
+        """Return the run that counts, and the loop that it needs: this call's own if there is no other to wait for."""
+        thread = threading.get_ident() if _inline.get() else None
+        with self._lock:
+            # The handler of a signal can't wait for what it interrupted in its own thread.
+            if self._running is None or (thread is not None and thread == self._thread):
+                self._running, self._owner, self._thread = mine, running_loop(), thread
+            return self._running, self._owner
 
     def _give_up(self, running: Future[Any]) -> None:
         with self._lock:
@@ -427,7 +436,8 @@ class Threads:
     """The worker threads of one store, started as needed.
 
     One pool serves every loop that uses the store. A call whose waiter was cancelled keeps its thread until it ends, so hung calls fill up
-    their own store's threads and nobody else's.
+    their own store's threads and nobody else's. They are daemons, unlike those of `concurrent.futures`: so a hung call does not keep the
+    process from ending, and exit handlers of the program can still make calls.
 
     Args:
         count: At most so many threads.
@@ -437,35 +447,84 @@ class Threads:
     def __init__(self, count: int, name: str) -> None:
         self._count = count
         self._name = name
-        self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._after_fork()
         fork.register_after_fork(self)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._executor = None
+        self._lock = threading.RLock()
+        self._pool = _Pool()
 
-    def submit(self, function: Callable[[], T]) -> Future[T]:
+    def submit(self, function: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
         """Run a function in a worker thread, in a copy of the caller's context.
 
         Args:
             function: What to run.
+            future: The future of its result, from whoever needs it even if this very call is interrupted. Default: a new one.
 
         Returns:
-            The future of its result.
+            The future.
         """
-        executor = self._executor
-        if executor is None:
-            with self._lock:
-                executor = self._executor = self._executor or ThreadPoolExecutor(self._count, self._name)
-        return executor.submit(contextvars.copy_context().run, function)
+        call = _Call(contextvars.copy_context(), function, future or Future())
+        with self._lock:
+            pool = self._pool
+            pool.calls.put(call)
+            if pool.idle:
+                pool.idle -= 1
+            elif pool.started < self._count:
+                thread = threading.Thread(target=_work, args=(pool, self._lock), name=f"{self._name}_{pool.started}", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter is shutting down; nothing else runs that this could hold up
+                    if not pool.started:
+                        call.run()
+                else:
+                    if not pool.started:
+                        weakref.finalize(self, pool.calls.put, None).atexit = False
+                    pool.started += 1
+        return call.future
 
     def stop(self) -> None:
         """Let the threads end when they have nothing left to do."""
         with self._lock:
-            executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=False)
+            pool, self._pool = self._pool, _Pool()
+            pool.calls.put(None)
+
+
+class _Pool:
+    """What worker threads share: the calls to make, None for the end, and how many threads there are and wait."""
+
+    def __init__(self) -> None:
+        self.calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self.started = 0
+        self.idle = 0
+
+
+class _Call:
+    """A call to make, and the future of its result."""
+
+    def __init__(self, context: contextvars.Context, function: Callable[[], Any], future: Future[Any]) -> None:
+        self.future = future
+        self._context = context
+        self._function = function
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self._context.run(self._function)
+        except BaseException as error:  # noqa: BLE001 # it is the caller's
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+def _work(pool: _Pool, lock: threading.RLock) -> None:
+    while (call := pool.calls.get()) is not None:
+        call.run()
+        del call  # or its result stays alive until the next one
+        with lock:
+            pool.idle += 1
+    pool.calls.put(None)  # for the other threads
 
 
 _aside = Threads(4, "keyvalue-codec")

@@ -321,7 +321,7 @@ class BaseStore(ABC):
 
     async def _write(self, collection: str, keys: Collection[str] | None, call: Awaitable[T]) -> T:
         """Await a call with what it is about known to `_use`."""
-        if self._client is None or runtime.is_inline():  # inline, nothing is ever abandoned
+        if self._client is None or (runtime.is_inline() and not self._client.leaves_thread()):  # nothing is abandoned in its own thread
             return await call
         token = _claim.set((collection, keys))
         try:
@@ -342,15 +342,16 @@ class BaseStore(ABC):
                 await self._settle(future, owner)
 
     async def _open_checked(self) -> None:
-        token = _opening.set(self)
+        before = _opening.get()
         try:
+            _opening.set(self)
             await self._open()
         except KeyValueError:
             raise
         except Exception as error:
             raise StoreSetupError(f"{type(self).__name__} could not be set up: {error}") from error
         finally:
-            _opening.reset(token)
+            _opening.set(before)
         if self._closed:  # meanwhile: what was opened is to be released again
             await self._close()
             raise self._closed_error()

@@ -140,7 +140,11 @@ class SharedCache(diskcache.Cache):
             self.close()  # of a parent that forked without Python's hooks: with two open, SQLite would mistake who holds the locks
             self._pid = os.getpid()
             path = os.path.join(self.directory, DBNAME)
-            self._shared = sqlite3.connect(path, timeout=self.timeout, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=self.timeout, isolation_level=None, check_same_thread=False)
+            if self._shared is not None:  # the handler of a signal has opened it meanwhile
+                connection.close()
+                return self._shared
+            self._shared = connection
             self._shared.text_factory = _text
             try:
                 settings = self._shared.execute("SELECT key, value FROM Settings WHERE key LIKE 'sqlite_%'").fetchall()
@@ -314,7 +318,11 @@ class CacheDirectory:
             made = self._factory(name)
             directory, settings = settings_of(made)
             made.close()  # it opens itself again if its maker uses it
-        cache = self._open[name] = open_cache(directory, **settings)
+        cache = open_cache(directory, **settings)
+        if name in self._open:  # the handler of a signal has opened it meanwhile
+            cache.close()
+            return self._open[name]
+        self._open[name] = cache
         if len(self._open) > _OPEN:
             self._open.popitem(last=False)[1].close()
         return cache

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -27,7 +27,8 @@ INFO = "-info.json"
 DRAFTS = "~drafts"
 
 _DRAFT_AGE = 3600.0  # seconds after which a draft is taken for what a crash left over
-_DRAFT = re.compile(r"tmp[a-z0-9_]{8}")  # as `tempfile` names them
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
+_DRAFT = re.compile(f"tmp[{_LETTERS}]{{8}}")  # as `tempfile` names them
 _THEIR_DRAFT = re.compile(r"tmp[a-z0-9_]{8}\.tmp")  # py-key-value-aio's lie beside the files that they were to become
 _PAGE = 500
 _PAGE_SIZE = 2**23  # bytes
@@ -118,7 +119,8 @@ class Tree:
                     drafts.append("")
                     continue
                 self._make_directory(name.rpartition("/")[0], entry.collection)
-                drafts.append(self._draft(entry.document()))
+                drafts.append(self._new_draft())
+                self._write(drafts[-1], entry.document())
             with lock:
                 made = [
                     (not compare or self._is_still(name, expected)) and self._place(draft, name, new=compare and expected is None)
@@ -184,28 +186,30 @@ class Tree:
             self._metadata.make()
             created_at = datetime.now(timezone.utc)
             shown = os.fsencode(path).decode(errors="replace")
-            draft = self._draft(orjson.dumps({"version": 1, "collection": collection, "directory": shown, "created_at": created_at}))
-            os.replace(draft, info)
+            draft = self._new_draft()
+            try:
+                self._write(draft, orjson.dumps({"version": 1, "collection": collection, "directory": shown, "created_at": created_at}))
+                os.replace(draft, info)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(draft)
             _sync(self._metadata.path)
 
-    def _draft(self, content: bytes) -> str:
-        drafts = self._directory(DRAFTS)
+    def _new_draft(self) -> str:
+        """Return the path of a draft that is not there yet, so that whoever is interrupted in making it can remove it."""
+        return os.path.join(self._directory(DRAFTS), "tmp" + "".join(secrets.choice(_LETTERS) for _ in range(8)))
+
+    def _write(self, draft: str, content: bytes) -> None:
         try:
-            file, path = tempfile.mkstemp(dir=drafts)
+            file = open(draft, "xb")  # noqa: SIM115 # closed below
         except FileNotFoundError:
-            files.make_directory(drafts, self._data.file_mode)
-            file, path = tempfile.mkstemp(dir=drafts)
-        try:
-            with open(file, "wb") as draft:
-                if self._data.file_mode != files.OWNER_ONLY:
-                    os.chmod(path, self._data.file_mode)
-                draft.write(content)
-                draft.flush()
-                os.fsync(draft.fileno())
-        except BaseException:
-            os.unlink(path)
-            raise
-        return path
+            files.make_directory(os.path.dirname(draft), self._data.file_mode)
+            file = open(draft, "xb")  # noqa: SIM115 # likewise
+        with file:
+            os.chmod(draft, self._data.file_mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _place(self, draft: str, name: str, *, new: bool) -> bool:
         """Put a draft in its place, or with none, remove what is there; a place that was seen to be empty must still be."""

@@ -277,6 +277,9 @@ class Ring:
                 text = self._call(lambda: backend.get_password(self._service, name))
                 return None if text is None else (name, text.encode())
             found: Any = self._call(lambda: backend.get_credential(self._service, name))
+            user = getattr(found, "username", None)
+            if user and user != name:  # a row of another spelling, of which Windows may keep an older copy as well: the one that counts
+                found = self._call(lambda: backend.get_credential(self._service, user))
         except UndecodableError:
             return name, UNREADABLE
         if found is None:

@@ -98,7 +98,11 @@ class DiskStore(EnumerableFlatStore):
             arguments.no_file_mode(file_mode, "disk_cache")
             place, settings = settings_of(disk_cache)
         self._client = Client(
-            "DiskStore", exclusive=True, is_current=SharedCache.is_in_place, at_fork="close", make=lambda: open_cache(place, **settings)
+            "DiskStore",
+            exclusive=True,
+            is_current=SharedCache.is_in_place,
+            at_fork="close",
+            make=lambda: open_cache(place, **settings),
         )
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:

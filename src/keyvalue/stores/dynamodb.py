@@ -172,7 +172,12 @@ class DynamoDBStore(EnumerableFlatStore):
                 user_agent=f"keyvalue botocore/{botocore.__version__}",  # botocore's own is put together anew for each request
             )
             self._client = Client(
-                "DynamoDBStore", make=partial(made, options), make_async=partial(made_async, options), close=close, capacity=_capacity
+                "DynamoDBStore",
+                make=partial(made, options),
+                make_async=partial(made_async, options),
+                close=close,
+                capacity=_capacity,
+                interruptible=False,
             )
             return
         if any(value is not None for value in options.values()):
@@ -186,7 +191,7 @@ class DynamoDBStore(EnumerableFlatStore):
         if isinstance(client, AioBaseClient):
             self._client = Client("DynamoDBStore", given_async=client, capacity=_capacity)
         else:
-            self._client = Client("DynamoDBStore", given=client, capacity=_capacity)
+            self._client = Client("DynamoDBStore", given=client, capacity=_capacity, interruptible=False)
 
     # The table
 

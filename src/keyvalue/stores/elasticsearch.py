@@ -170,7 +170,7 @@ class ElasticsearchStore(EnumerableFlatStore):
             if isinstance(elasticsearch_client, AsyncElasticsearch):
                 self._client = Client("ElasticsearchStore", given_async=elasticsearch_client, capacity=_capacity)
             elif isinstance(elasticsearch_client, Elasticsearch):
-                self._client = Client("ElasticsearchStore", given=elasticsearch_client, capacity=_capacity)
+                self._client = Client("ElasticsearchStore", given=elasticsearch_client, capacity=_capacity, interruptible=False)
             else:
                 raise TypeError(
                     f"The client must be an Elasticsearch or an AsyncElasticsearch, not {arguments.article(elasticsearch_client)}"
@@ -196,6 +196,7 @@ class ElasticsearchStore(EnumerableFlatStore):
             make=lambda: Elasticsearch(**options, serializers=answers),
             make_async=lambda: AsyncElasticsearch(**options, serializers={**answers, Lines.mimetype: Lines()}),
             capacity=_capacity,
+            interruptible=False,  # urllib3 can keep the lock of its pool
         )
 
     async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:

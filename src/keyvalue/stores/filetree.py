@@ -118,12 +118,12 @@ class FileTreeStore(EnumerableFlatStore):
         arguments.one_of("FileTreeStore", {"data_directory": data_directory})
         places = [arguments.directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)]
         self.names: Names = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None)
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         return self._use(lambda tree: [tree.read(name) for name in names])

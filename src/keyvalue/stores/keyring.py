@@ -122,7 +122,9 @@ class KeyringStore(FlatStore):
         if backend is not None and not isinstance(backend, KeyringBackend):
             raise TypeError(f"The backend must be an instance of keyring.backend.KeyringBackend, not {arguments.article(backend)}")
         self._strategies = key_sanitization_strategy, collection_sanitization_strategy
-        self._client = Client("KeyringStore", make=lambda: Ring(service_name, backend), exclusive=True, at_fork="share")
+        self._client = Client(
+            "KeyringStore", make=lambda: Ring(service_name, backend), exclusive=True, interruptible=False, at_fork="share"
+        )
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         for name in (type(error).__name__, getattr(error, "name", None), getattr(error, "winerror", None)):

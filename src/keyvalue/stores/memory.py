@@ -50,7 +50,7 @@ class MemoryStore(EnumerableStore):
         if max_entries_per_collection is not None and max_entries_per_collection < 1:
             raise ValueError("max_entries_per_collection must be at least 1; leave it out for no limit")
         self._limit = max_entries_per_collection
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._collections: dict[str, OrderedDict[str, Entry]] = {}
         self._size = 0
         self._deadlines: list[tuple[float, str, str]] = []  # a heap; entries put again or deleted leave theirs behind
@@ -67,7 +67,7 @@ class MemoryStore(EnumerableStore):
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         with self._lock:

@@ -190,7 +190,9 @@ class MongoDBStore(EnumerableStore):
                     "MongoDBStore", given_async=_Database(client.get_database(database, RAW)), shielded=True, capacity=_capacity
                 )
             elif isinstance(client, MongoClient):
-                self._client = Client("MongoDBStore", given=_Database(client.get_database(database, RAW)), capacity=_capacity)
+                self._client = Client(
+                    "MongoDBStore", given=_Database(client.get_database(database, RAW)), capacity=_capacity, interruptible=False
+                )
             else:
                 raise TypeError(f"The client must be a MongoClient or an AsyncMongoClient, not {arguments.article(client)}")
             if not client.write_concern.acknowledged:
@@ -213,6 +215,7 @@ class MongoDBStore(EnumerableStore):
             make_async=make_async,
             shielded=True,  # cancelled while it connects, pymongo leaves the socket open
             capacity=_capacity,
+            interruptible=False,  # its locks and its C code don't bear it
         )
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:

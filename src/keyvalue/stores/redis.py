@@ -56,8 +56,8 @@ class RedisStore(RespStore):
     Args:
         client: A client to use, of either colour, a cluster's or one that `Sentinel.master_for` made included. It is never closed. A
             synchronous one works on every runtime; an asynchronous one only on the event loop where it is first used.
-        url: `redis://`, `rediss://` or `unix://`, with all options that redis-py takes, such as `max_connections` (100 by default; calls for
-            which there is none wait); instead of a client.
+        url: `redis://`, `rediss://` or `unix://`, with all options that redis-py takes, such as `max_connections` (default 100; further
+            calls wait for one); instead of a client.
         host: The server, if there is neither a client nor a URL. Default "localhost".
         port: Its port. Default 6379.
         db: The number of the database. Default 0.
@@ -140,7 +140,7 @@ class RedisStore(RespStore):
             if isinstance(client, redis.asyncio.Redis | redis.asyncio.RedisCluster):
                 self._client = Client("RedisStore", given_async=client, capacity=_capacity)
             elif isinstance(client, redis.Redis | redis.RedisCluster):
-                self._client = Client("RedisStore", given=client, capacity=_capacity)
+                self._client = Client("RedisStore", given=client, capacity=_capacity, repair=_repair)
             else:
                 raise TypeError(f"The client must be a Redis or a RedisCluster of redis or redis.asyncio, not {arguments.article(client)}")
             return
@@ -177,6 +177,7 @@ class RedisStore(RespStore):
             make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 0)),
             close=lambda client: client.aclose() if isinstance(client, kind_async) else client.close(),
             capacity=_capacity,
+            repair=_repair,
         )
 
     async def _open(self) -> None:
@@ -283,6 +284,15 @@ def _capacity(client: Any) -> int:
         )
         return max(1, (options.get("max_connections") or _CONNECTIONS) - 1)
     return client.connection_pool.max_connections
+
+
+def _repair(client: redis.Redis | redis.RedisCluster) -> None:
+    """Have no connection used again that was interrupted: while it was being made, or before its reply was read."""
+    clients = [node.redis_connection for node in client.get_nodes()] if isinstance(client, redis.RedisCluster) else [client]
+    for pool in [each.connection_pool for each in clients if each is not None]:
+        pool.disconnect(inuse_connections=False)
+        if not isinstance(pool, redis.BlockingConnectionPool):  # somebody may wait for one of its connections
+            pool.reset()  # those in use elsewhere don't come back
 
 
 def _host_of(client: Any) -> str | None:

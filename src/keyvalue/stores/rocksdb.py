@@ -86,11 +86,11 @@ class RocksDBStore(EnumerableFlatStore):
             make = partial(self._another, db)
         self._client = Client("RocksDBStore", make=make, close=partial(_close, self._lock_file), at_fork="refuse")
         self._family: ColumnFamily | None = None
-        self._lock = threading.Lock()  # RocksDB has no compare-and-delete
+        self._lock = threading.RLock()  # RocksDB has no compare-and-delete
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         # rocksdict raises bare Exception for all that RocksDB reports.

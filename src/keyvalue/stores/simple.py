@@ -36,12 +36,12 @@ class SimpleStore(EnumerableStore):
         if max_entries is not None and max_entries < 1:
             raise ValueError("max_entries must be at least 1; leave it out for no limit")
         self._max_entries = max_entries
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._entries: dict[tuple[str, str], Entry] = {}
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         with self._lock:

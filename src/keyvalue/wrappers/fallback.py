@@ -69,12 +69,12 @@ class FallbackWrapper(BaseWrapper):
         self.fallbacks: int = 0
         self._on_fallback = on_fallback
         self._diverged: dict[Place, bool] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         fork.register_after_fork(self)
         super().__init__(primary_key_value)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def diverged(self) -> int:

@@ -6,7 +6,6 @@ import copy
 import logging
 import math
 import threading
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -119,9 +118,9 @@ class PassthroughCacheWrapper(BaseWrapper):
         super().__init__(primary_key_value)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._flights: dict[tuple[str, str], _Flight] = {}
-        self._written: Counter[Place] = Counter()
+        self._written: dict[object, frozenset[Place]] = {}  # by the writes that are under way
 
     def _wrapped(self) -> Sequence[AsyncKeyValue]:
         return self.primary_key_value, self.cache_key_value
@@ -158,9 +157,15 @@ class PassthroughCacheWrapper(BaseWrapper):
         left = list(dict.fromkeys(keys)) if is_bulk else keys
         found = await self._cached(collection, left, is_bulk)
         while left := [key for key in left if key not in found]:
-            mine, others = self._share(collection, left)
-            if mine:
-                found.update(await self._fetch(collection, mine, operation.collection, is_bulk))
+            mine: dict[str, _Flight] = {}
+            try:
+                others = self._share(collection, left, mine)
+                if mine:
+                    found.update(await self._fetch(collection, mine, operation.collection, is_bulk))
+            except BaseException as error:
+                # A cancellation is this caller's own affair, and so is the fault of another key: those who wait try themselves.
+                self._land(collection, mine, {}, error if isinstance(error, Exception) and len(mine) == 1 else None)
+                raise
             for key, flight in others.items():
                 pair = await _followed(flight)
                 if pair is not None:
@@ -184,9 +189,8 @@ class PassthroughCacheWrapper(BaseWrapper):
             return {}
         return {key: pair for key, pair in pairs.items() if pair is not None}
 
-    def _share(self, collection: str, keys: Sequence[str]) -> tuple[dict[str, _Flight], dict[str, _Flight]]:
-        """Return a new flight for each key that has none, and those of others for the rest."""
-        mine: dict[str, _Flight] = {}
+    def _share(self, collection: str, keys: Sequence[str], mine: dict[str, _Flight]) -> dict[str, _Flight]:
+        """Add a flight of its own for each key that has none, and return those of others for the rest."""
         others: dict[str, _Flight] = {}
         with self._lock:
             for key in keys:
@@ -196,26 +200,21 @@ class PassthroughCacheWrapper(BaseWrapper):
                         flight.stale = True
                         if flight.populating:
                             self._distrust([(collection, key)])  # no write will know of it any more
-                    written = any(place in self._written for place in _places(collection, key))
-                    self._flights[collection, key] = mine[key] = _Flight(self._moment(), stale=written)
+                    written = any(place in places for places in self._written.values() for place in _places(collection, key))
+                    mine[key] = self._flights[collection, key] = _Flight(self._moment(), stale=written)
                 else:
                     flight.followers += 1
                     others[key] = flight
-        return mine, others
+        return others
 
     async def _fetch(self, collection: str, flights: dict[str, _Flight], named: str | None, is_bulk: bool) -> dict[str, Pair]:
         """Read keys from the primary, cache them, and give them to those that wait for them."""
         keys = list(flights)
         primary = self.primary_key_value
         asked = clock.now()
-        try:
-            pairs = await primary.ttl_many(keys, collection=named) if is_bulk else [await primary.ttl(keys[0], collection=named)]
-            found = dict(zip(keys, pairs, strict=True))
-            await self._populate(collection, found, flights, asked, is_bulk)
-        except BaseException as error:
-            # A cancellation is this caller's own affair, and so is the fault of another key: those who wait try themselves.
-            self._land(collection, flights, {}, error if isinstance(error, Exception) and len(keys) == 1 else None)
-            raise
+        pairs = await primary.ttl_many(keys, collection=named) if is_bulk else [await primary.ttl(keys[0], collection=named)]
+        found = dict(zip(keys, pairs, strict=True))
+        await self._populate(collection, found, flights, asked, is_bulk)
         self._land(collection, flights, found, None)
         return found
 
@@ -224,6 +223,8 @@ class PassthroughCacheWrapper(BaseWrapper):
             for key, flight in flights.items():
                 if self._flights.get((collection, key)) is flight:
                     del self._flights[collection, key]
+                if flight.done.done():  # before this was interrupted
+                    continue
                 if error is not None:
                     flight.done.set_exception(error)
                 else:
@@ -260,10 +261,11 @@ class PassthroughCacheWrapper(BaseWrapper):
 
     async def _write(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         places = operation.places(self.default_collection)
-        with self._lock:
-            self._written.update(places)
-            caching = self._detach(places)
+        write = object()
         try:
+            with self._lock:
+                self._written[write] = frozenset(places)
+                caching = self._detach(places)
             for flight in caching:
                 if flight.is_out_of_reach() or not await _settled(flight):
                     with self._lock:
@@ -275,7 +277,7 @@ class PassthroughCacheWrapper(BaseWrapper):
                 await self._forget(operation, places)
         finally:
             with self._lock:
-                self._written -= Counter(places)
+                self._written.pop(write, None)
                 self._detach(places)
 
     def _detach(self, places: Sequence[Place]) -> list[_Flight]:

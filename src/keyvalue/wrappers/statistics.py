@@ -121,14 +121,14 @@ class StatisticsWrapper(BaseWrapper):
     @arguments.checked
     def __init__(self, key_value: AsyncKeyValue) -> None:
         self._statistics = KVStoreStatistics()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         fork.register_after_fork(self)
         super().__init__(key_value)
         # Whether what is wrapped is known to check the names that it is given.
         self._is_checked = getattr(type(key_value), "get", None) in (BaseStore.get, BaseWrapper.get)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def statistics(self) -> KVStoreStatistics:

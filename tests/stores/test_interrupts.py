@@ -1,0 +1,92 @@
+"""Calls that are interrupted by a signal, calls of a signal's handler, and calls at the end of the process."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from keyvalue.blocking import BlockingKeyValue
+from tests import backends
+from tests.budget import scale
+from tests.interpreter import run_fresh
+from tests.interrupts import WRAPPERS
+from tests.servers.registry import SERVERS
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer that sends signals")
+
+BACKENDS = [name for name in backends.STORING if name not in ("windows-registry", "wrapped", "filetree-v1", "mongodb-replicaset")]
+
+
+@pytest.fixture
+def url(backend: str, empty_server: Callable[[str], str]) -> str:
+    return empty_server(backend) if backend in SERVERS else ""
+
+
+def run(*arguments: str, seconds: float = 500) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore::RuntimeWarning", "-m", *arguments]  # a coroutine that was interrupted before its start
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, env=environment)
+
+
+@pytest.mark.backends(*BACKENDS)
+def test_an_interrupted_call_harms_no_later_one(backend: str, url: str) -> None:
+    rounds = scale(20, 200) if backend in backends.SLOW else scale(100, 1000)
+    result = run("tests.interrupts", backend, str(rounds), url)
+    assert (result.stdout.strip(), result.returncode) == ("", 0), result.stderr
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_an_interrupted_call_leaves_wrappers_usable(wrapper: str) -> None:
+    result = run("tests.interrupts", wrapper, str(scale(300, 3000)))
+    assert (result.stdout.strip(), result.returncode) == ("", 0), result.stderr
+
+
+@pytest.mark.backends(*BACKENDS)
+def test_an_exit_handler_uses_a_store(backend: str, url: str, tmp_path: Path) -> None:
+    # The asynchronous clients of the two look up hosts in a thread, and none can be started then.
+    ways = ["facade"] if backend in ("dynamodb", "mongodb") else ["facade", "asyncio"]
+    for how in ways:
+        result = run("tests.at_exit", backend, how, str(tmp_path / how), url, seconds=60)
+        assert (how, result.stdout.strip(), result.stderr) == (how, "{'n': 1} {'n': 2}", "")
+
+
+@pytest.mark.backends("mongodb")
+def test_a_given_client_is_not_closed_at_exit(url: str) -> None:
+    program = """
+        import atexit, os
+        from pymongo import MongoClient
+        client = MongoClient(os.environ["URL"])
+        atexit.register(lambda: print(client.admin.command("ping")["ok"]))  # before the import, so it runs last
+        from keyvalue.stores.mongodb import MongoDBStore
+        store = MongoDBStore(client=client)
+    """
+    assert run_fresh(dedent(program), URL=url) == "1.0"
+
+
+@pytest.mark.backends(*(name for name in BACKENDS if name != "rocksdb"))  # which opens a database once
+def test_the_handler_of_a_signal_does_not_wait_for_the_first_call(make_raw: Callable[..., Any]) -> None:
+    found: list[Any] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: found.append(kv.get("missing")))
+    dice = random.Random(0)
+    try:
+        for number in range(1, 6):
+            kv: Any = BlockingKeyValue(make_raw())
+            sender = threading.Timer(0.003 * dice.random(), signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
+            sender.start()
+            kv.put("k", {"n": number})
+            sender.join()
+            assert kv.get("k") == {"n": number}
+            assert found == [None] * number
+            kv.close()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
