@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-__all__ = ["Reply", "Request", "answering"]
-
 
 class Request(NamedTuple):
     """A request: method and path, headers, and body."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
-__all__ = ["LONG", "scaled"]
-
 T = TypeVar("T")
 
 LONG = os.environ.get("KEYVALUE_TEST_LONG", "") not in ("", "0")
 """Whether everything runs at full length."""
 
 
-def scaled(short: T, full: T) -> T:
+def scale(short: T, full: T) -> T:
     """Return how often to repeat something, in this run."""
     return full if LONG else short

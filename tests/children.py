@@ -19,8 +19,6 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreRefusedError
 from tests.makers import MAKERS
 
-__all__ = ["FULL", "child", "fill_the_disk", "hold_open", "put_until_step", "write_until_killed"]
-
 FULL = 2**20
 """Bytes in a file at which `fill_the_disk` finds the disk full."""
 

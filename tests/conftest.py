@@ -27,7 +27,7 @@ os.environ["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nonexistent"
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 
 
-def unavailable(what: str, why: str) -> None:
+def skip_or_fail(what: str, why: str) -> None:
     """Skip a test for want of something; with `CI=true`, fail."""
     if CI:
         pytest.fail(f"{what} must be tested here: {why}")
@@ -59,7 +59,7 @@ def server_urls() -> Iterator[Callable[[str], str]]:
             except ModuleNotFoundError as error:
                 why = f"{error}: its client is not installed"
             if why is not None:
-                unavailable(name, why)
+                skip_or_fail(name, why)
             if name not in urls:
                 urls[name] = stack.enter_context(SERVERS[name].running())
             return urls[name]
@@ -89,7 +89,7 @@ def ignoring_case() -> Iterator[Path]:
     """A directory on a file system that ignores case."""
     why = case_insensitive.missing()
     if why is not None:
-        unavailable("a file system that ignores case", why)
+        skip_or_fail("a file system that ignores case", why)
     with case_insensitive.directory() as directory:
         yield directory
 
@@ -98,13 +98,14 @@ def ignoring_case() -> Iterator[Path]:
 def make_raw(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
     """Make stores over the backend of the test, as they are."""
     url: str = request.getfixturevalue("empty_server")(backend) if backend in SERVERS else ""
-    makers.load(backend)
+    if backend in makers.MAKERS:  # the others are wrappers of memory
+        makers.load(backend)
 
     def make(**kwargs: Any) -> Any:
         try:
             return backends.MAKERS[backend](tmp_path, url, **kwargs)
         except ImportError as error:
-            unavailable(backend, str(error))
+            skip_or_fail(backend, str(error))
 
     return make
 

@@ -96,9 +96,9 @@ def failure(number: int) -> OSError:
 
 
 @contextmanager
-def denying(hive: int, path: str, access: int) -> Generator[None, None, None]:
+def deny(hive: int, path: str, access: int) -> Generator[None, None, None]:
     """Have a key, which must be there, not be opened for something until the end of the block."""
-    key = _found(_HIVES[hive], path)
+    key = _find(_HIVES[hive], path)
     assert key is not None
     key.denied = access
     try:
@@ -107,7 +107,7 @@ def denying(hive: int, path: str, access: int) -> Generator[None, None, None]:
         key.denied = 0
 
 
-def unclosed() -> int:
+def count_unclosed() -> int:
     """Return how many handles nobody has closed, also of those that nobody has any more."""
     return len(_unclosed)
 
@@ -125,12 +125,26 @@ def installed() -> Generator[None, None, None]:
         del sys.modules["winreg"]
 
 
+def walk(winreg: Any, path: str, hive: int = HKEY_CURRENT_USER) -> Iterator[tuple[str, list[tuple[str, Any, int]]]]:
+    """Yield the keys below one and that itself, by way of the fake or the real winreg: the path of each, and its values."""
+    try:
+        with winreg.OpenKey(hive, path) as key:
+            keys, count, _ = winreg.QueryInfoKey(key)
+            below = [winreg.EnumKey(key, index) for index in range(keys)]
+            values = [winreg.EnumValue(key, index) for index in range(count)]
+    except FileNotFoundError:
+        return
+    for name in below:
+        yield from walk(winreg, f"{path}\\{name}", hive)
+    yield path, values
+
+
 # What winreg has.
 
 
 def OpenKey(key: Any, sub_key: str | None, reserved: int = 0, access: int = KEY_READ) -> PyHKEY:
     with _alone_with(key) as here:
-        found = _found(here, _checked(sub_key))
+        found = _find(here, _check(sub_key))
         if found is None:
             raise failure(2)
         return PyHKEY(found, access)
@@ -139,15 +153,15 @@ def OpenKey(key: Any, sub_key: str | None, reserved: int = 0, access: int = KEY_
 def CreateKeyEx(key: Any, sub_key: str | None, reserved: int = 0, access: int = KEY_WRITE) -> PyHKEY:
     with _alone_with(key) as place:
         here = place
-        for part in _parts(_checked(sub_key)):
+        for part in _parts(_check(sub_key)):
             if _units(part) > _LONGEST_KEY:
                 raise failure(87)
-            if folded(part) not in here.keys:
+            if fold(part) not in here.keys:
                 if here.denied & KEY_CREATE_SUB_KEY:
                     raise failure(5)
-                here.keys[folded(part)] = _Key(part)
+                here.keys[fold(part)] = _Key(part)
                 here.touch()
-            here = here.keys[folded(part)]
+            here = here.keys[fold(part)]
         return PyHKEY(here, access)
 
 
@@ -157,21 +171,21 @@ def CreateKey(key: Any, sub_key: str | None) -> PyHKEY:
 
 def DeleteKey(key: Any, sub_key: str) -> None:
     with _alone_with(key) as here:
-        *above, last = _parts(_checked(sub_key))
-        parent = _found(here, "\\".join(above))
-        found = parent and parent.keys.get(folded(last))
+        *above, last = _parts(_check(sub_key))
+        parent = _find(here, "\\".join(above))
+        found = parent and parent.keys.get(fold(last))
         if parent is None or found is None:
             raise failure(2)
         if found.keys:
             raise failure(5)
         found.is_deleted = True
-        del parent.keys[folded(last)]
+        del parent.keys[fold(last)]
         parent.touch()
 
 
 def DeleteValue(key: Any, value: str | None) -> None:
     with _alone_with(key, KEY_SET_VALUE) as here:
-        if here.values.pop(folded(_checked(value)), None) is None:
+        if here.values.pop(fold(_check(value)), None) is None:
             raise failure(2)
         here.touch()
 
@@ -193,7 +207,7 @@ def QueryInfoKey(key: Any) -> tuple[int, int, int]:
 
 def QueryValueEx(key: Any, name: str | None) -> tuple[Any, int]:
     with _alone_with(key, KEY_QUERY_VALUE) as here:
-        found = here.values.get(folded(_checked(name)))
+        found = here.values.get(fold(_check(name)))
         if found is None:
             raise failure(2)
         return found[1:]
@@ -201,11 +215,11 @@ def QueryValueEx(key: Any, name: str | None) -> tuple[Any, int]:
 
 def SetValueEx(key: Any, value_name: str | None, reserved: Any, type: int, value: Any) -> None:  # noqa: A002 # as in winreg
     with _alone_with(key, KEY_SET_VALUE) as here:
-        name = _checked(value_name)
+        name = _check(value_name)
         if _units(name) > _LONGEST_VALUE_NAME:
             raise failure(87)
-        first, *_ = here.values.get(folded(name), (name,))
-        here.values[folded(name)] = (first, _converted(type, value), type)
+        first, *_ = here.values.get(fold(name), (name,))
+        here.values[fold(name)] = (first, _convert(type, value), type)
         here.touch()
 
 
@@ -218,10 +232,10 @@ def _alone_with(key: Any, access: int = 0) -> Generator[_Key, None, None]:
         yield key.key_for(access) if isinstance(key, PyHKEY) else _HIVES[key]
 
 
-def _found(key: _Key, path: str) -> _Key | None:
+def _find(key: _Key, path: str) -> _Key | None:
     found: _Key | None = key
     for part in _parts(path):
-        found = found and found.keys.get(folded(part))
+        found = found and found.keys.get(fold(part))
     return found
 
 
@@ -237,7 +251,7 @@ def _at(index: int, things: Sequence[T]) -> T:
     return things[index]
 
 
-def _checked(name: str | None) -> str:
+def _check(name: str | None) -> str:
     if name is not None and not isinstance(name, str):
         raise TypeError(f"argument must be str or None, not {type(name).__name__}")
     if name and "\0" in name:
@@ -245,7 +259,7 @@ def _checked(name: str | None) -> str:
     return name or ""
 
 
-def folded(name: str) -> str:
+def fold(name: str) -> str:
     """Return what names that are the same to Windows have in common: their UTF-16 code units are, or the one is the other's capital."""
     return "".join(map(_capital, name))
 
@@ -260,7 +274,7 @@ def _units(name: str) -> int:
     return len(name.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _converted(kind: int, value: Any) -> Any:
+def _convert(kind: int, value: Any) -> Any:
     wanted, nothing = _DATA.get(kind, (bytes, None))
     if value is None:
         return nothing

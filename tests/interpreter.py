@@ -11,8 +11,6 @@ from collections.abc import Callable
 
 import pytest
 
-__all__ = ["Child", "forks", "returns_true_in_a_fork", "run_fresh"]
-
 
 def run_fresh(program: str, **environment: str) -> str:
     """Run a program in a fresh interpreter and return what it prints. It must exit with 0 and say nothing on stderr."""

@@ -64,6 +64,15 @@ def _keyring(_: Path, url: str) -> Mapping[str, Any]:
     return {}
 
 
+def _vault(_: Path, url: str) -> Mapping[str, Any]:
+    from tests.servers.vault import TOKEN
+
+    return {"url": url, "token": TOKEN}
+
+
+ARGUMENTS = {"memcached": _at_host_and_port, "dynamodb": _dynamodb, "vault": _vault}
+"""Those that py-key-value-aio's stores take too."""
+
 _mongodb = _maker("mongodb", "MongoDBStore", lambda _, url: {"url": url})
 
 MAKERS: Mapping[str, Factory] = {
@@ -85,12 +94,14 @@ MAKERS: Mapping[str, Factory] = {
     "mongodb-replicaset": _mongodb,
     "elasticsearch": _maker("elasticsearch", "ElasticsearchStore", lambda _, url: {"url": url, "index_prefix": "tests"}),
     "keyring": _maker("keyring", "KeyringStore", _keyring),
-    "vault": _maker("vault", "VaultStore", lambda _, url: {"url": url, "token": import_module("tests.servers.vault").TOKEN}),
+    "vault": _maker("vault", "VaultStore", _vault),
 }
 
 
 def load(backend: str) -> None:
     """Import what the stores of a backend need, if it is installed. Importing blocks, so an event loop should not be the first to do it."""
+    if backend not in MAKERS:
+        raise ValueError(f"There is no maker of {backend!r}, only of {', '.join(MAKERS)}")
     module = {"multi-disk": "disk", "windows-registry": "windows_registry"}.get(backend, backend.partition("-")[0])
     with suppress(ImportError):
         import_module(f"keyvalue.stores.{module}")

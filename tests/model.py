@@ -27,15 +27,11 @@ class Model:
 
     Stores keep deadlines to the microsecond, rounded up. So one that is a multiple of `TICK` is exact here, and any other is a short
     interval, in which the clock never stands still.
-
-    Args:
-        now: Where the clock starts; a multiple of `TICK`.
-        limit: At most so many entries in each collection, as for `MemoryStore`.
     """
 
     def __init__(self, now: float, limit: int | None = None) -> None:
-        self.now = now
-        self._limit = limit
+        self.now = now  # a multiple of `TICK`
+        self._limit = limit  # of entries in each collection, as for `MemoryStore`
         self._collections: dict[str, dict[str, Held]] = {}
 
     # The clock.

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["PAGES", "PROGRAMS", "Program"]
-
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
@@ -18,19 +16,12 @@ PAGES = sorted(
 
 
 class Program(NamedTuple):
-    """A program of a page.
-
-    Attributes:
-        text: Its source.
-        file: The name of its file, which its title says if others import it or it is for pytest.
-        server: The server that it needs, which its title names, or "".
-        beside: The other programs of the page that have names, by these.
-    """
+    """A program of a page."""
 
     text: str
-    file: str
-    server: str
-    beside: Mapping[str, str]
+    file: str  # the name of its file, which its title says if others import it or it is for pytest
+    server: str  # the server that it needs, which its title names, or ""
+    beside: Mapping[str, str]  # the other programs of the page that have names, by these
 
     @property
     def files(self) -> Mapping[str, str]:

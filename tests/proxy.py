@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 
 from tests.servers import free_port
 
-__all__ = ["Proxy", "proxied"]
-
 _ABSTRACT = "unix:abstract="
 
 
@@ -134,7 +132,7 @@ def _end(connection: socket.socket) -> None:
 
 
 @contextmanager
-def proxied(url: str) -> Generator[Proxy, None, None]:
+def open_proxy(url: str) -> Generator[Proxy, None, None]:
     """Put a proxy before the server of a URL."""
     proxy = Proxy(url)
     try:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 
-__all__ = ["everything_said"]
 
-
-def everything_said(error: BaseException) -> list[str]:
+def collect_texts(error: BaseException) -> list[str]:
     """Return all that a traceback, a log or a debugger may show of an error and of those behind it."""
     parts = [part for one in _chain_of(error) for part in (str(one), repr(one), repr(one.args), repr(vars(one)))]
     return [*traceback.format_exception(error), *parts]

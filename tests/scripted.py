@@ -46,15 +46,11 @@ class Lost(NamedTuple):
 
 
 class Gate:
-    """The call waits, before or after it is done, until the gate is opened.
-
-    Attributes:
-        reached: Set when the call waits.
-    """
+    """The call waits, before or after it is done, until the gate is opened."""
 
     def __init__(self, *, after: bool = False) -> None:
         self.after = after
-        self.reached = anyio.Event()
+        self.reached = anyio.Event()  # set when the call waits
         self._opened = anyio.Event()
 
     def open(self) -> None:
@@ -78,23 +74,15 @@ Step = Exception | Hang | Lost | Gate | None
 
 
 class ScriptedStore(BaseWrapper):
-    """A real store. Each call takes the next step of a script; None is an ordinary call, and so is every call after the end.
-
-    Attributes:
-        script: The steps to come.
-        calls: The names of the calls so far.
-        on: If given, only calls of this name take a step.
-        before: Called when a call arrives, whatever its step.
-        after: Called when it is done.
-    """
+    """A real store. Each call takes the next step of a script; None is an ordinary call, and so is every call after the end."""
 
     runs_inline = True
 
     def __init__(self, key_value: AsyncKeyValue, script: Iterable[Step] = ()) -> None:
         super().__init__(key_value)
-        self.calls: list[str] = []
-        self.before: Callable[[], object] = lambda: None
-        self.after: Callable[[], object] = lambda: None
+        self.calls: list[str] = []  # the names of those so far
+        self.before: Callable[[], object] = lambda: None  # called when a call arrives, whatever its step
+        self.after: Callable[[], object] = lambda: None  # called when it is done
         self.plan(*script)
 
     def plan(self, *steps: Step, on: str | None = None) -> None:

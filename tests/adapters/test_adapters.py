@@ -35,7 +35,7 @@ from keyvalue.testing._runtime import Awaited
 from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
 from keyvalue.wrappers.timeout import TimeoutWrapper
 from tests import runtimes
-from tests.budget import scaled
+from tests.budget import scale
 from tests.scripted import CALLS, ScriptedStore
 from tests.typed_cases import KEPT, NOT_UTF8, NOW, REFUSED, Aliased, Area, Checked, Crossed, Inner, Login, Numbers, Outer, Root, User
 
@@ -137,7 +137,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.just("__keyvalue_bytes__"), inner, max_size=3),
     max_leaves=10,
 )
-some = settings(max_examples=scaled(40, 400), deadline=None)
+some = settings(max_examples=scale(40, 400), deadline=None)
 
 
 class Anything(BaseModel):

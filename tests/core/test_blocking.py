@@ -22,7 +22,7 @@ from keyvalue.errors import StoreClosedError
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.base import BaseWrapper
 from tests.backends import PlainWrapper
-from tests.budget import scaled
+from tests.budget import scale
 from tests.interpreter import forks, returns_true_in_a_fork, run_fresh
 
 loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -222,7 +222,7 @@ def test_a_facade_called_on_its_own_loop_is_a_clear_error() -> None:
 
 @pytest.mark.backends("disk", "rocksdb")
 def test_closing_while_other_threads_are_in_calls(make_raw: Any, backend: str) -> None:
-    for _ in range(scaled(2, 10)):
+    for _ in range(scale(2, 10)):
         kv = BlockingKeyValue(make_raw())
         under_way = threading.Barrier(4)
 

@@ -21,7 +21,7 @@ from keyvalue.errors import KeyValueOperationError, StoreSetupError
 from keyvalue.stores.base import Client, Entry, EnumerableStore
 from keyvalue.stores.base import Row as ListedRow
 from keyvalue.wrappers.base import BaseWrapper
-from tests.budget import scaled
+from tests.budget import scale
 from tests.interpreter import forks, returns_true_in_a_fork
 from tests.scripted import on_loops
 
@@ -271,7 +271,7 @@ async def test_opening_that_failed_or_was_cancelled_is_tried_again_and_fails_nob
 @on_loops
 @pytest.mark.backends("disk", "filetree", "rocksdb", "windows-registry")  # tests/stores/test_network.py has the others
 async def test_calls_cancelled_at_random_moments_leave_every_answer_right(make_raw: Callable[..., Any], backend: str) -> None:
-    dice, numbers = random.Random(7), range(scaled(100, 400))
+    dice, numbers = random.Random(7), range(scale(100, 400))
     async with make_raw() as kv:
         await kv.put_many([f"k{number}" for number in numbers], [{"n": number} for number in numbers])
         calls = [lambda n: kv.get(f"k{n}"), lambda n: kv.put(f"k{n}", {"n": n}), lambda n: kv.get_many([f"k{n}", "x"])]

@@ -11,7 +11,7 @@ import pytest
 from keyvalue._core import codec
 from keyvalue.errors import SerializationError
 from keyvalue.testing._samples import nested
-from tests.budget import scaled
+from tests.budget import scale
 from tests.interpreter import run_fresh
 
 
@@ -51,7 +51,7 @@ for digits in range(3500, 3800, STEP):
     assert codec.decode(codec.encode({"a": value})) == {"a": value}
 print("fine")
 """
-    assert run_fresh(program.replace("STEP", scaled("10", "1"))) == "fine"
+    assert run_fresh(program.replace("STEP", scale("10", "1"))) == "fine"
 
 
 def test_subclasses_of_numbers_that_lie_do_not_change_silently() -> None:

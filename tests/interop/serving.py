@@ -11,7 +11,7 @@ import uvicorn
 
 
 @asynccontextmanager
-async def serving(app: Any, port: int) -> AsyncGenerator[str, None]:
+async def serve(app: Any, port: int) -> AsyncGenerator[str, None]:
     """Serve an ASGI application and yield its URL; it has ended when the block ends."""
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws="none", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)

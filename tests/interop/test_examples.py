@@ -28,7 +28,7 @@ from examples.starlette_sessions import make_app
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.stores.null import NullStore
 from keyvalue.testing import Clock
-from tests.interop.serving import serving
+from tests.interop.serving import serve
 from tests.servers import free_port
 
 pytestmark = pytest.mark.backends("disk", "redis")  # one that threads call, and one that a loop awaits
@@ -105,7 +105,7 @@ async def test_sessions_and_cached_responses_of_litestar(make_raw: Callable[[], 
 
 
 @asynccontextmanager
-async def on_trio(app: Starlette) -> AsyncGenerator[str, None]:
+async def serve_on_trio(app: Starlette) -> AsyncGenerator[str, None]:
     """Serve an application with hypercorn on trio; the caller must be on trio too."""
     config = hypercorn.config.Config()
     config.bind = ["127.0.0.1:0"]
@@ -121,7 +121,7 @@ def test_starlette_sessions_on_trio(make_raw: Callable[[], Any], clock: Clock) -
     async def main() -> None:
         kv = make_raw()
         async with kv:
-            async with on_trio(make_app(kv, https_only=False)) as url, httpx2.AsyncClient(base_url=url, timeout=20) as client:
+            async with serve_on_trio(make_app(kv, https_only=False)) as url, httpx2.AsyncClient(base_url=url, timeout=20) as client:
                 assert [(await client.get("/")).json()["visits"] for _ in range(3)] == [1, 2, 3]
                 (name,) = await kv.keys("sessions")
                 assert client.cookies["session"] == name
@@ -129,7 +129,7 @@ def test_starlette_sessions_on_trio(make_raw: Callable[[], Any], clock: Clock) -
                     reply = await stranger.get("/")
                     assert reply.json() == {"visits": 1}
                     assert reply.cookies["session"] not in ("forged", name)
-            async with on_trio(make_app(kv, https_only=False)) as url:  # restarted
+            async with serve_on_trio(make_app(kv, https_only=False)) as url:  # restarted
                 cookies = {"session": name}
                 async with httpx2.AsyncClient(base_url=url, cookies=cookies, timeout=20) as client:
                     assert (await client.get("/")).json() == {"visits": 4}
@@ -187,7 +187,7 @@ async def test_the_requests_cache_backend(make_raw: Callable[[], Any], clock: Cl
             assert (len(session.cache.responses), len(session.cache.redirects)) == (0, 0)
 
     app = Starlette(routes=[Route("/data", data), Route("/old", old), Route("/text", text)])
-    async with serving(app, free_port()) as url:
+    async with serve(app, free_port()) as url:
         await anyio.to_thread.run_sync(synchronous, url)
 
 

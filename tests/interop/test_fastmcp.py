@@ -33,7 +33,7 @@ from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
 from keyvalue.wrappers.encryption import FernetEncryptionWrapper
 from tests.interop.fake_identity_provider import CLIENT_ID, CLIENT_SECRET, SCOPE, FakeIdentityProvider
-from tests.interop.serving import serving
+from tests.interop.serving import serve
 from tests.servers import free_port
 
 pytestmark = pytest.mark.backends("filetree", "redis")  # the default of its own, and one that a loop awaits
@@ -114,7 +114,7 @@ async def test_events_are_replayed(make_raw: Make) -> None:
 
         app = mcp.http_app(event_store=EventStore(storage=store))
         headers = {"Accept": "application/json, text/event-stream"}
-        async with serving(app, free_port()) as url, httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
+        async with serve(app, free_port()) as url, httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
             hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
             rpc = partial(dict, jsonrpc="2.0")
             reply = await client.post("/mcp", json=rpc(method="initialize", params=hello, id=1))
@@ -187,7 +187,7 @@ class Browser(OAuth):
         return self._answer
 
 
-def protected(provider_url: str, url: str, store: Any | None) -> Any:
+def make_protected(provider_url: str, url: str, store: Any | None) -> Any:
     """Make a server that lets in whom the identity provider lets in."""
     verifier = IntrospectionTokenVerifier(
         introspection_url=f"{provider_url}/introspect", client_id=CLIENT_ID, client_secret=CLIENT_SECRET, required_scopes=[SCOPE]
@@ -214,7 +214,7 @@ async def authorizations(provider_url: str, port: int, store: Any | None, tokens
     """Serve, greet as a new client with the tokens of a store, and return how often its user was asked."""
     url = f"http://127.0.0.1:{port}"
     browser = Browser(token_storage=tokens)
-    async with serving(protected(provider_url, url, store), port), Client(f"{url}/mcp", auth=browser) as client:
+    async with serve(make_protected(provider_url, url, store), port), Client(f"{url}/mcp", auth=browser) as client:
         assert (await client.call_tool("greet")).data == "hello"
     return browser.authorizations
 
@@ -224,7 +224,7 @@ STORED_BY_THE_PROXY = {"mcp-upstream-tokens", "mcp-oauth-proxy-clients", "mcp-jt
 
 async def test_an_authorization_outlives_restarts(make_raw: Make) -> None:
     provider, port = FakeIdentityProvider(), free_port()
-    async with serving(provider.app, free_port()) as provider_url:
+    async with serve(provider.app, free_port()) as provider_url:
         async with make_raw() as store:
             assert await authorizations(provider_url, port, store, store) == 1
             assert {*await store.collections()} >= STORED_BY_THE_PROXY
@@ -257,7 +257,7 @@ async def test_its_default_token_store_is_read(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(fastmcp.settings, "home", tmp_path)
     monkeypatch.setattr(oauth_proxy, "FernetEncryptionWrapper", Noting)
     provider, port, tokens = FakeIdentityProvider(), free_port(), OldMemoryStore()
-    async with serving(provider.app, free_port()) as provider_url:
+    async with serve(provider.app, free_port()) as provider_url:
         assert await authorizations(provider_url, port, None, tokens) == 1
         theirs, fernet = made[0]
         (directory,) = (tmp_path / "oauth-proxy").iterdir()

@@ -27,7 +27,7 @@ from tests.scripted import CALLS
 
 pytest.importorskip("key_value.aio", reason="the predecessor is not installed")
 
-from tests.predecessor import OPENERS, Both, Data
+from tests.predecessor import BACKENDS, Both, Data
 
 Open = Callable[..., AbstractAsyncContextManager[Data]]
 
@@ -47,7 +47,7 @@ NOT_IN_ITS_MONGODB = ("integers", "larger", "NUL")
 NOT_IN_ELASTICSEARCH = ("larger", "NUL")  # neither writes them in a form that the other reads
 
 
-@pytest.mark.backends(*OPENERS)
+@pytest.mark.backends(*BACKENDS)
 @pytest.mark.parametrize("ours", [True, False], ids=["ours is read by it", "its is read by ours"])
 async def test_what_either_writes_the_other_reads(opened: Open, backend: str, ours: bool) -> None:
     mongodb, elasticsearch = backend.startswith("mongodb"), backend == "elasticsearch"
@@ -94,7 +94,7 @@ async def test_what_either_writes_the_other_reads(opened: Open, backend: str, ou
 ODD = [{"floats": [float("inf"), -float("inf")], "\ud800": "\udfff", "big": [2**70]}, nested(901)]
 
 
-@pytest.mark.backends(*(name for name in OPENERS if name != "elasticsearch"))
+@pytest.mark.backends(*(name for name in BACKENDS if name != "elasticsearch"))
 async def test_what_only_it_writes_is_read_until_it_expires(opened: Open, backend: str, clock: Clock) -> None:
     values = [{}, {}] if backend.startswith("mongodb") else ODD  # whose documents hold no such values
     async with opened() as data:

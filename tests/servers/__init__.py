@@ -16,10 +16,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
-
-__all__ = ["Running", "Server", "await_answer", "fetched", "free_port", "process"]
 
 _RESERVED = 100  # ports, at most
 _reserved: deque[int] = deque()
@@ -34,25 +33,16 @@ class Running(NamedTuple):
 
 @dataclass
 class Server:
-    """A kind of server.
-
-    Attributes:
-        name: What it is called.
-        absent: Returns why it can't be started here, or None. Quick, and fetches nothing.
-        run: Runs one on a port. In a directory it keeps its data as durably as it can; with None it forgets everything at its end.
-        empty: Removes all data.
-        fetch: Downloads what no package manager of Python brings, to where `absent` looks. None if there is nothing of that kind.
-        may_be_given: Whether one that runs already may be used. The tests empty it.
-        needs_directory: Whether it can't do without one. `running` gives it one in memory, where syncing costs nothing.
-    """
+    """A kind of server."""
 
     name: str
-    absent: Callable[[], str | None]
+    absent: Callable[[], str | None]  # returns why it can't be started here, or None; quick, and fetches nothing
+    # On a port. In a directory it keeps its data as durably as it can; with None it forgets everything at its end.
     run: Callable[[int, str | None], AbstractContextManager[Running]]
-    empty: Callable[[str], None]
-    fetch: Callable[[], object] | None = None
-    may_be_given: bool = True
-    needs_directory: bool = False
+    empty: Callable[[str], None]  # removes all data
+    fetch: Callable[[], object] | None = None  # downloads what no package manager of Python brings, to where `absent` looks
+    may_be_given: bool = True  # one that runs already may be used, which the tests empty
+    needs_directory: bool = False  # `running` gives it one in memory, where syncing costs nothing
 
     @property
     def variable(self) -> str:
@@ -108,26 +98,16 @@ def free_port() -> int:
 
 @contextmanager
 def process(
-    command: Callable[[str], Sequence[str]],
-    answers: Callable[[], bool],
-    seconds: float = 60,
-    directory: str | None = None,
+    command: Callable[[str], Sequence[str]],  # returns the command line for a directory
+    answers: Callable[[], bool],  # says whether it is up; may raise OSError
+    seconds: float = 60,  # how long to wait for that
+    directory: str | None = None,  # where it keeps its data; None for one of its own, which is removed at the end
     *,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,  # all of its environment variables; None for those of this process
     standard_input: bytes = b"",
-    quiet: bool = False,
+    quiet: bool = False,  # its complaints are not shown
 ) -> Generator[subprocess.Popen[bytes], None, None]:
-    """Run a server until the end of the block, from when it answers. One that does not is started again, once.
-
-    Args:
-        command: Returns the command line for a directory.
-        answers: Says whether it is up; may raise OSError.
-        seconds: How long to wait for that.
-        directory: Where it keeps its data. Default: in one of its own, which is removed at the end.
-        environment: All of its environment variables. Default: those of this process.
-        standard_input: What it reads.
-        quiet: Whether its complaints are not shown.
-    """
+    """Run a server until the end of the block, from when it answers. One that does not is started again, once."""
     with ExitStack() as stack:
         where = directory or stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
 
@@ -157,7 +137,7 @@ def process(
             running.wait()
 
 
-def fetched(what: str, fetch: Callable[[Path], None] | None = None) -> Path | None:
+def fetch_once(what: str, fetch: Callable[[Path], None] | None = None) -> Path | None:
     """Return the directory of a version of something that was downloaded once for all, by `fetch` if it is not there yet, or None.
 
     It lies in `KEYVALUE_TEST_CACHE`, which defaults to `keyvalue-tests` in the user's cache directory.
@@ -179,6 +159,13 @@ def fetched(what: str, fetch: Callable[[Path], None] | None = None) -> Path | No
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
     return there
+
+
+def find_program(name: str, package: str, pattern: str) -> str | None:
+    """Return the path of a program: the one on the PATH, or the file of a package that fits a pattern."""
+    found = find_spec(package)
+    files = [str(path) for where in (found.submodule_search_locations if found else None) or () for path in Path(where).glob(pattern)]
+    return shutil.which(name) or next(iter(files), None)
 
 
 def await_answer(answers: Callable[[], bool], what: object, seconds: float = 60, process: subprocess.Popen[bytes] | None = None) -> None:

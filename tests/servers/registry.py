@@ -8,8 +8,6 @@ from importlib import import_module
 
 from tests.servers import Server
 
-__all__ = ["SERVERS"]
-
 _MODULES = {
     "redis": "redis",
     "redis-cluster": "redis",

@@ -16,8 +16,6 @@ from hvac.exceptions import InvalidPath, InvalidRequest, VaultError
 from tests.servers import Running, Server, await_answer, free_port, process
 from tests.servers.tls import Files
 
-__all__ = ["TOKEN", "VAULT", "client", "mounted", "names", "opened", "plant", "private_server"]
-
 TOKEN = "root"
 """The token of the tests, which may do everything."""
 
@@ -34,7 +32,7 @@ def client(url: str, token: str | None = TOKEN, **options: Any) -> Any:
 
 
 @contextmanager
-def opened(url: str, token: str | None = TOKEN, **options: Any) -> Generator[Any, None, None]:
+def open_client(url: str, token: str | None = TOKEN, **options: Any) -> Generator[Any, None, None]:
     """Yield a client of a server, and close its connections."""
     there = client(url, token, **options)
     with closing(there.adapter):
@@ -43,11 +41,11 @@ def opened(url: str, token: str | None = TOKEN, **options: Any) -> Generator[Any
 
 def plant(url: str, name: str, data: Mapping[str, Any]) -> None:
     """Store a secret of any form."""
-    with opened(url) as there:
+    with open_client(url) as there:
         there.secrets.kv.v2.create_or_update_secret(name, data)
 
 
-def mounted(there: Any, path: str = "secret", version: str = "2") -> None:
+def mount(there: Any, path: str = "secret", version: str = "2") -> None:
     """Mount a KV engine, and wait until it can be used."""
     there.sys.enable_secrets_engine("kv", path=path, options={"version": version})
 
@@ -75,15 +73,11 @@ def names(there: Any, path: str = "secret", folder: str = "") -> set[str]:
 
 @contextmanager
 def private_server(
-    port: int | None = None, directory: str | None = None, tls: tuple[int, Files] | None = None
+    port: int | None = None,
+    directory: str | None = None,  # where it keeps its data, each write synced before it is acknowledged; None for memory
+    tls: tuple[int, Files] | None = None,  # another port, where it speaks TLS, and what it needs for that
 ) -> Generator[Running, None, None]:
-    """Run a server of one's own.
-
-    Args:
-        port: Its port. Default: a free one.
-        directory: Where it keeps its data, each write of which is synced before it is acknowledged. Default: in memory.
-        tls: Another port, where it speaks TLS, and what it needs for that.
-    """
+    """Run a server of one's own."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
 
@@ -113,11 +107,11 @@ def private_server(
 
 
 def _initialize(url: str) -> None:
-    with opened(url, token="") as there:
+    with open_client(url, token="") as there:
         there.token = there.adapter.put("/v1/sys/init", json={"recovery_shares": 1, "recovery_threshold": 1})["root_token"]
         await_answer(lambda: _is_active(url), url)
         there.auth.token.create(id=TOKEN, policies=["root"])
-        mounted(there)
+        mount(there)
 
 
 def _health(url: str) -> Any:
@@ -140,13 +134,13 @@ def _absent() -> str | None:
 
 
 def _empty(url: str) -> None:
-    with opened(url) as there:
+    with open_client(url) as there:
         mounts = there.sys.list_mounted_secrets_engines()["data"]
-        for path, mount in mounts.items():
-            if mount["type"] == "kv" and path != "secret/":
+        for path, engine in mounts.items():
+            if engine["type"] == "kv" and path != "secret/":
                 there.sys.disable_secrets_engine(path)
         if "secret/" not in mounts:
-            mounted(there)
+            mount(there)
             return
         # Unmounting it would take seconds on a busy machine, and has failed on one.
         secrets = there.secrets.kv.v2

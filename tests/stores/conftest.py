@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.proxy import Proxy, proxied
+from tests.proxy import Proxy, open_proxy
 from tests.stores.hooks import Hooks, hooks_of
 
 
@@ -32,5 +32,5 @@ def raw(hooks: Hooks, url: str) -> Iterator[Any]:
 
 @pytest.fixture
 def proxy(url: str) -> Iterator[Proxy]:
-    with proxied(url) as proxy:
+    with open_proxy(url) as proxy:
         yield proxy

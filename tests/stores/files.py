@@ -13,9 +13,6 @@ import pytest
 from keyvalue.blocking import BlockingKeyValue
 from tests import backends
 
-__all__ = ["EXPLODED", "Bomb", "open_files", "opened", "plant", "row_count", "side_files", "sql"]
-
-
 EXPLODED: list[bool] = []
 """Has something in it as soon as a `Bomb` was unpickled."""
 
@@ -31,7 +28,7 @@ class Bomb:
         return _explode, ()
 
 
-def opened(backend: str, where: Path) -> Any:
+def open_facade(backend: str, where: Path) -> Any:
     """Return a façade over a new store of a backend, to be entered."""
     return BlockingKeyValue(backends.MAKERS[backend](where, ""))
 

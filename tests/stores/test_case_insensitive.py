@@ -11,30 +11,17 @@ import pytest
 
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.stores.filetree import FileTreeStore
-from tests import backends
+from keyvalue.testing._runtime import Awaited, step
+from tests.stores.files import open_facade
+from tests.stores.hooks import assert_apart
 
 PAIRS = [("Users", "Alice"), ("users", "Alice"), ("Users", "alice"), ("users", "alice"), ("USERS", "ALICE"), ("é", "É"), ("É", "é")]
 
 
 @pytest.mark.backends("disk", "multi-disk", "filetree", "filetree-v1")
 def test_names_that_differ_in_case_never_meet(backend: str, ignoring_case: Path) -> None:
-    facade: Any = BlockingKeyValue(backends.MAKERS[backend](ignoring_case, ""))
-    with facade as kv:
-        for turn in range(2):
-            for collection, key in PAIRS:
-                kv.put(key, {"of": [collection, key], "turn": turn}, collection=collection)
-            for collection, key in PAIRS:
-                assert kv.get(key, collection=collection) == {"of": [collection, key], "turn": turn}
-        assert sorted(kv.keys("users")) == ["Alice", "alice"]
-        assert set(kv.collections()) == {collection for collection, _ in PAIRS}
-        assert kv.delete("alice", collection="users")
-        assert kv.get("alice", collection="users") is None
-        assert kv.get("Alice", collection="Users") == {"of": ["Users", "Alice"], "turn": 1}
-        assert kv.destroy_collection("Users")
-        assert kv.get("ALICE", collection="USERS") == {"of": ["USERS", "ALICE"], "turn": 1}
-        assert kv.keys("users") == ["Alice"]
-        assert kv.destroy()
-        assert kv.collections() == []
+    with open_facade(backend, ignoring_case) as kv:
+        step(assert_apart(Awaited(kv), PAIRS))
 
 
 def test_a_collection_that_is_spelled_like_the_drafts(ignoring_case: Path) -> None:

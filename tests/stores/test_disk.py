@@ -26,13 +26,14 @@ from keyvalue.stores.disk import DiskStore
 from keyvalue.testing import Clock
 from tests.runtimes import Runtime
 from tests.stores.files import open_files, plant, row_count, side_files, sql
+from tests.stores.hooks import assert_raised
 
 LARGE = {"text": "x" * 50_000}  # lies in a side file
 ADVICE = "is the directory writable, and what lies in it a database of diskcache"
 MIB = 2**20
 
 
-def opened(directory: Path, **kwargs: Any) -> Any:
+def open_store(directory: Path, **kwargs: Any) -> Any:
     return BlockingKeyValue(DiskStore(directory=directory, **kwargs))
 
 
@@ -72,9 +73,8 @@ async def test_a_locked_database(runtime: Runtime, tmp_path: Path) -> None:
         kv = runtime.adapt(DiskStore(disk_cache=cache))
         await kv.put("k", {"a": 1})
         other.execute("BEGIN IMMEDIATE")
-        for call in (lambda: kv.put("k", {}), lambda: kv.put_many(["k", "l"], [{}, {}]), lambda: kv.delete("k")):
-            with pytest.raises(StoreConnectionError, match="locked"):
-                await call()
+        calls = [lambda: kv.put("k", {}), lambda: kv.put_many(["k", "l"], [{}, {}]), lambda: kv.delete("k")]
+        await assert_raised(StoreConnectionError, "locked", *calls)
         assert await kv.get("k") == {"a": 1}
         other.rollback()
         assert await kv.delete("k") is True
@@ -118,7 +118,7 @@ def test_a_file_name_that_leads_elsewhere_is_neither_read_nor_deleted(tmp_path: 
     document = '{"version":1,"collection":"default_collection","key":"k","value":{"password":"hunter2"}}'
     secret.write_text(document)
     filename = {"relative": "../ab/cd/0123456789abcdef.val", "absolute": str(secret), "database": "cache.db"}[how]
-    with opened(directory) as kv:
+    with open_store(directory) as kv:
         for act in (lambda: kv.delete("k"), lambda: kv.put("k", {}), lambda: kv.put_many(["k", "l"], [{}, {}])):
             kv.delete("k")
             plant(directory, "default_collection::k", mode=mode, filename=filename, value=document if mode == 1 else None)
@@ -274,9 +274,9 @@ async def test_later_puts_remove_expired_rows(tmp_path: Path) -> None:
 )
 def test_a_limit_really_bounds_the_size(tmp_path: Path, before: str, length: int) -> None:
     if before != "new":
-        with opened(tmp_path, max_size=None if before == "without a limit" else 50 * MIB) as kv:
+        with open_store(tmp_path, max_size=None if before == "without a limit" else 50 * MIB) as kv:
             kv.put("old", {"text": "o" * length})
-    with opened(tmp_path, max_size=2 * MIB) as kv:
+    with open_store(tmp_path, max_size=2 * MIB) as kv:
         for number in range(6 * MIB // length):
             kv.put(f"k{number}", {"text": "x" * length})
         kept = kv.keys()
@@ -289,7 +289,7 @@ def test_a_limit_really_bounds_the_size(tmp_path: Path, before: str, length: int
 
 
 def test_eviction_leaves_what_was_just_put_in_bulk(tmp_path: Path) -> None:
-    with opened(tmp_path, max_size=2 * MIB) as kv:
+    with open_store(tmp_path, max_size=2 * MIB) as kv:
         for number in range(150):
             kv.put(f"k{number}", {"text": "x" * 20_000})
         new = [f"new{number}" for number in range(30)]
@@ -300,9 +300,9 @@ def test_eviction_leaves_what_was_just_put_in_bulk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("max_size", [None, 0])
 def test_no_limit_means_no_limit(tmp_path: Path, max_size: int | None) -> None:
-    with opened(tmp_path, max_size=MIB) as kv:
+    with open_store(tmp_path, max_size=MIB) as kv:
         kv.put("k", {})
-    with opened(tmp_path, max_size=max_size) as kv:
+    with open_store(tmp_path, max_size=max_size) as kv:
         for number in range(100):
             kv.put(f"k{number}", {"text": "x" * 30_000})
         assert len(kv.keys()) == 101

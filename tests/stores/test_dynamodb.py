@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,7 @@ async def test_what_is_configured_for_aws(runtime: Runtime, url: str, monkeypatc
         ({"aws_secret_access_key": None}, StoreSetupError, "aws_secret_access_key"),
     ]
     for options, error, message in failures:
-        with pytest.raises(error, match=message):
-            await runtime.adapt(store(url, **options)).get("k")
+        await assert_raised(error, message, partial(runtime.adapt(store(url, **options)).get, "k"))
     (tmp_path / "config").write_text("[default]\nregion = us-east-1\n")
     (tmp_path / "credentials").write_text("[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
     kv = runtime.adapt(DynamoDBStore(table_name=TABLE, endpoint_url=url))
@@ -79,8 +79,7 @@ async def test_a_table_that_is_missing_and_must_not_be_created(runtime: Runtime,
     await runtime.adapt(store(url, table_name="other")).put("k", {"a": 1})
     assert await kv.get("k") == {"a": 1}
     raw.delete_table(TableName="other")
-    with pytest.raises(StoreRefusedError, match="the table does not exist"):
-        await kv.put("k", {})
+    await assert_raised(StoreRefusedError, "the table does not exist", lambda: kv.put("k", {}))
 
 
 @pytest.mark.runtimes("asyncio")
@@ -110,8 +109,7 @@ async def test_a_table_of_another_kind(runtime: Runtime, url: str, raw: Any) -> 
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    with pytest.raises(StoreSetupError, match="has other keys"):
-        await runtime.adapt(store(url, table_name="other")).put("k", {})
+    await assert_raised(StoreSetupError, "has other keys", lambda: runtime.adapt(store(url, table_name="other")).put("k", {}))
     with pytest.raises(StoreRefusedError, match="DescribeTable: ValidationException"):
         await runtime.adapt(store(url, table_name="arn:aws:not a name!")).put("k", {})
 
@@ -179,7 +177,7 @@ def error(code: str, status: int = 400) -> Reply:
     return Reply(status, json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": ""}))
 
 
-def failing(reply: Reply, *operations: str, times: int = 10**6) -> Callable[[str, Any], Reply | None]:
+def fail_with(reply: Reply, *operations: str, times: int = 10**6) -> Callable[[str, Any], Reply | None]:
     replies = repeat(reply, times)
     return lambda operation, _: next(replies, None) if operation in operations else None
 
@@ -197,11 +195,11 @@ async def test_a_busy_server_is_asked_again_and_then_unreachable(runtime: Runtim
     for reply in BUSY:
         await kv.put("k", {})
         for call in calls:
-            front.spoil = failing(reply, *ITEMS, times=2)
+            front.spoil = fail_with(reply, *ITEMS, times=2)
             await call()
-            front.spoil = failing(reply, *ITEMS)
+            front.spoil = fail_with(reply, *ITEMS)
             await assert_raised(StoreConnectionError, r"the server (is busy|failed)", call)
-        front.spoil = failing(reply, *ITEMS, times=2)
+        front.spoil = fail_with(reply, *ITEMS, times=2)
         if reply.status == 500:  # it may have been done
             await assert_raised(StoreConnectionError, "the server failed", lambda: kv.delete("k"))
         else:
@@ -222,9 +220,9 @@ async def test_what_the_server_refuses(runtime: Runtime, front: Front) -> None:
     await kv.put("k", {"a": 1})
     calls = [calls_on(kv)[operation] for operation in ("get", "put", "put_many", "delete")]
     for code, advice in REFUSALS.items():
-        front.spoil = failing(error(code), *ITEMS)
+        front.spoil = fail_with(error(code), *ITEMS)
         await assert_raised(StoreRefusedError, advice, *calls)
-        front.spoil = failing(error(code), "DescribeTable")
+        front.spoil = fail_with(error(code), "DescribeTable")
         other = runtime.adapt(store(front.url))
         if code == "AccessDeniedException":
             assert await other.get("k") == {"a": 1}
@@ -234,25 +232,24 @@ async def test_what_the_server_refuses(runtime: Runtime, front: Front) -> None:
 
 async def test_who_may_not_set_up_the_table_may_use_it(runtime: Runtime, front: Front, raw: Any) -> None:
     denied = error("AccessDeniedException")
-    front.spoil = failing(denied, "DescribeTimeToLive", "UpdateTimeToLive")
+    front.spoil = fail_with(denied, "DescribeTimeToLive", "UpdateTimeToLive")
     kv = runtime.adapt(store(front.url, table_name="other"))
     await kv.put("k", {"a": 1}, ttl=50)
     assert await kv.get("k") == {"a": 1}
     raw.delete_table(TableName="other")
-    front.spoil = failing(denied, "CreateTable")
-    with pytest.raises(StoreSetupError, match="may not create it"):
-        await runtime.adapt(store(front.url, table_name="other")).get("k")
+    front.spoil = fail_with(denied, "CreateTable")
+    await assert_raised(StoreSetupError, "may not create it", lambda: runtime.adapt(store(front.url, table_name="other")).get("k"))
 
 
 async def test_a_table_that_takes_its_time(runtime: Runtime, front: Front) -> None:
     left = {"CreateTable": 1, "DescribeTable": 2}
 
-    def not_yet(operation: str, _: Any, answer: Any) -> None:
+    def delay(operation: str, _: Any, answer: Any) -> None:
         if operation in left and left[operation] and "__type" not in answer:
             left[operation] -= 1
             answer.get("Table", answer.get("TableDescription"))["TableStatus"] = "CREATING"
 
-    front.change = not_yet
+    front.change = delay
     kv = runtime.adapt(store(front.url, table_name="other"))
     await kv.put("k", {"a": 1})
     assert await kv.get("k") == {"a": 1}
@@ -261,7 +258,7 @@ async def test_a_table_that_takes_its_time(runtime: Runtime, front: Front) -> No
 
 
 async def test_what_was_not_processed_is_asked_for_again(runtime: Runtime, front: Front) -> None:
-    def unprocessed(operation: str, body: Any, answer: Any) -> None:
+    def leave_unprocessed(operation: str, body: Any, answer: Any) -> None:
         if operation == "BatchGetItem":
             keys = body["RequestItems"][TABLE]["Keys"]
             late = [key for key in keys[30:] if any(found["key"] == key["key"] for found in answer["Responses"][TABLE])]
@@ -274,21 +271,21 @@ async def test_what_was_not_processed_is_asked_for_again(runtime: Runtime, front
 
     kv = runtime.adapt(store(front.url))
     keys = [f"k{number}" for number in range(100)]
-    front.change = unprocessed
+    front.change = leave_unprocessed
     await kv.put_many(keys, [{"n": number} for number in range(100)])
     assert front.count("BatchWriteItem") == 12
     assert await kv.get_many(keys) == [{"n": number} for number in range(100)]
     assert front.count("BatchGetItem") == 4
 
-    def nothing(operation: str, body: Any) -> Reply | None:
+    def process_nothing(operation: str, body: Any) -> Reply | None:
         if operation == "BatchGetItem":
             return Reply(200, json.dumps({"Responses": {TABLE: []}, "UnprocessedKeys": body["RequestItems"]}))
         return Reply(200, json.dumps({"UnprocessedItems": body["RequestItems"]})) if operation == "BatchWriteItem" else None
 
-    front.spoil = failing(error("ValidationException"), "BatchGetItem")
+    front.spoil = fail_with(error("ValidationException"), "BatchGetItem")
     (refused,) = await assert_raised(StoreRefusedError, "refused the request", lambda: kv.get_many([*keys, "more"]))
     assert refused.extra_info == {"host": front.url.removeprefix("http://"), "operation": "get_many"}
-    front.spoil = nothing
+    front.spoil = process_nothing
     await assert_raised(StoreConnectionError, "the server is busy", lambda: kv.get_many(keys), lambda: kv.put_many(keys, [{}] * 100))
 
 

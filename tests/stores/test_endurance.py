@@ -19,12 +19,13 @@ import pytest
 from keyvalue._core import codec
 from keyvalue.testing._suite import at_once
 from tests import backends
-from tests.budget import scaled
+from tests.budget import scale
 from tests.children import FULL, child, fill_the_disk, put_until_step, write_until_killed
 from tests.runtimes import Runtime
-from tests.stores.files import opened
+from tests.stores.files import open_facade
+from tests.stores.hooks import assert_one_is_told
 
-KILLS = scaled(10, 50)
+KILLS = scale(10, 50)
 ALWAYS_WHOLE = ("disk", "multi-disk", "filetree", "rocksdb")
 """The backends that have the old entry or the new one, whatever happens."""
 
@@ -32,7 +33,7 @@ ALWAYS_WHOLE = ("disk", "multi-disk", "filetree", "rocksdb")
 # Kills
 
 
-def said_by(receiver: Any) -> list[Any]:
+def receive_rest(receiver: Any) -> list[Any]:
     """Return what a process has sent, and not been received, by its end."""
     said: list[Any] = []
     with suppress(EOFError):
@@ -57,14 +58,14 @@ def test_what_was_acknowledged_survives_a_kill(backend: str, tmp_path: Path, new
             time.sleep(dice.random() * (0.03 if new else 0.005))
             process.kill()
             process.join()
-            said += said_by(receiver)
+            said += receive_rest(receiver)
         attempted: dict[str, tuple[int, int, int]] = {}
         for what, key, entry in said:
             if what == "did":
                 acknowledged[key] = attempted.pop(key)
             else:
                 attempted[key] = entry
-        with opened(backend, where) as kv:
+        with open_facade(backend, where) as kv:
             for key in {*acknowledged, *attempted, *kv.keys("c")}:
                 value = kv.get(key, collection="c")
                 found = None if value is None else (value["seed"], value["number"], len(value["text"]))
@@ -87,12 +88,12 @@ def test_a_kill_at_any_step_of_a_put_leaves_the_old_entry_or_the_new(backend: st
         where = tmp_path / str(step)
         where.mkdir()
         if old is not None:
-            with opened(backend, where) as kv:
+            with open_facade(backend, where) as kv:
                 kv.put("k", old)
         with child(put_until_step, backend, where, new, step) as (process, receiver):
-            is_done = said_by(receiver) == ["done"]
+            is_done = receive_rest(receiver) == ["done"]
             process.join()
-        with opened(backend, where) as kv:
+        with open_facade(backend, where) as kv:
             found = kv.get("k")
             assert found in ((new,) if is_done else (old, new)), step
             assert kv.keys() == ([] if found is None else ["k"])
@@ -114,7 +115,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(backend: str, tmp_path: Path)
     assert len(failures) == 6
     assert all("disk full" in failure or "File too large" in failure for failure in failures)
     old = [f"old{number}" for number in range(50)]
-    with opened(backend, tmp_path) as kv:
+    with open_facade(backend, tmp_path) as kv:
         assert sorted(kv.keys()) == sorted(old)
         assert kv.get_many(old) == [{"text": "x" * 1000}] * 50
         kv.put("old0", {"again": True})
@@ -156,7 +157,7 @@ def is_for(key: str, value: dict[str, Any]) -> bool:
 @pytest.mark.timeout(600)
 async def test_many_callers_get_what_was_written_for_their_key(kv: Any, backend: str, runtime: Runtime) -> None:
     callers = 50 if runtime.is_loop else 8
-    calls = scaled(1000, 20_000)
+    calls = scale(1000, 20_000)
     if backend.startswith("filetree"):  # each of its puts waits for the disk
         calls //= 4
     await at_once(runtime, [functools.partial(use_at_random, kv, seed, calls // callers) for seed in range(callers)])
@@ -165,22 +166,12 @@ async def test_many_callers_get_what_was_written_for_their_key(kv: Any, backend:
 @pytest.mark.backends(*backends.EMBEDDED)
 async def test_of_many_that_delete_at_once_one_is_told_so(make: Any, backend: str, runtime: Runtime) -> None:  # H-50
     stores = [make() for _ in range(2 if backend in backends.SHARED else 1)]
-    told: list[int] = []
-
-    async def delete(number: int) -> None:
-        kv = stores[number % len(stores)]
-        told.append(await (kv.delete_many(["k"]) if number % 4 > 1 else kv.delete("k")))
-
-    for _ in range(scaled(20, 100)):
-        told.clear()
-        await stores[0].put("k", {})
-        await at_once(runtime, [functools.partial(delete, number) for number in range(8)])
-        assert sorted(told) == [0] * 7 + [1]
+    await assert_one_is_told(runtime, stores * 2, "k", scale(20, 100), "delete", "delete_many")
 
 
 # Large values
 
-TEXT = "x" * scaled(3_000_000, 30_000_000)
+TEXT = "x" * scale(3_000_000, 30_000_000)
 
 
 class Odd(str):
@@ -195,7 +186,7 @@ async def test_large_values_are_encoded_and_decoded_off_the_loop(kv: Any, monkey
     """`benchmarks/stalls.py` measures what that is good for."""
     threads: dict[str, set[int]] = {"dumps": set(), "loads": set()}
 
-    def noting(name: str) -> Callable[..., Any]:
+    def note(name: str) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             result = getattr(orjson, name)(*args, **options)
             if len(result if name == "dumps" else args[0]) > 2**20:
@@ -204,7 +195,7 @@ async def test_large_values_are_encoded_and_decoded_off_the_loop(kv: Any, monkey
 
         return call
 
-    monkeypatch.setattr(codec, "orjson", SimpleNamespace(**{**vars(orjson), "dumps": noting("dumps"), "loads": noting("loads")}))
+    monkeypatch.setattr(codec, "orjson", SimpleNamespace(**{**vars(orjson), "dumps": note("dumps"), "loads": note("loads")}))
     for text in (TEXT, Odd(TEXT)):
         await kv.put("k", {"text": text})
         await kv.put_many(["l", "m"], [{"text": text}, {}])

@@ -24,23 +24,17 @@ if sys.platform == "win32":
 @pytest.fixture(params=HERE, ids=lambda module: module.__name__)
 def winreg(request: pytest.FixtureRequest) -> Generator[Any, None, None]:
     module = request.param
-    unclosed = fake_winreg.unclosed()
-    _remove(module, PATH)
+    unclosed = fake_winreg.count_unclosed()
+    _remove(module)
     module.CreateKeyEx(module.HKEY_CURRENT_USER, PATH).Close()
     yield module
-    _remove(module, PATH)
-    assert fake_winreg.unclosed() == unclosed
+    _remove(module)
+    assert fake_winreg.count_unclosed() == unclosed
 
 
-def _remove(winreg: Any, path: str) -> None:
-    try:
-        with winreg.OpenKey(winreg.HKEY_CURRENT_USER, path) as key:
-            below = [winreg.EnumKey(key, index) for index in range(winreg.QueryInfoKey(key)[0])]
-    except FileNotFoundError:
-        return
-    for name in below:
-        _remove(winreg, f"{path}\\{name}")
-    winreg.DeleteKey(winreg.HKEY_CURRENT_USER, path)
+def _remove(winreg: Any) -> None:
+    for path, _ in fake_winreg.walk(winreg, PATH, winreg.HKEY_CURRENT_USER):
+        winreg.DeleteKey(winreg.HKEY_CURRENT_USER, path)
 
 
 @pytest.fixture
@@ -152,7 +146,7 @@ def test_each_character_is_alike_to_the_same_ones(winreg: Any, key: Any) -> None
     first: dict[str, str] = {}
     for number in (*range(1, 0xD800), *range(0xE000, 0x10000)):
         character = chr(number)
-        folded = fake_winreg.folded(character)
+        folded = fake_winreg.fold(character)
         assert folded.casefold() == character.casefold()  # the store relies on it
         if folded in first:
             assert winreg.QueryValueEx(key, character)[0] == first[folded]

@@ -32,11 +32,12 @@ from keyvalue.stores.rocksdb import RocksDBStore
 from keyvalue.testing import Clock
 from keyvalue.testing._runtime import Awaited, step
 from tests import backends
-from tests.budget import scaled
+from tests.budget import scale
 from tests.children import child, hold_open
 from tests.interpreter import run_fresh
 from tests.runtimes import Runtime
-from tests.stores.files import EXPLODED, Bomb, open_files, opened, side_files, sql
+from tests.stores.files import EXPLODED, Bomb, open_facade, open_files, side_files, sql
+from tests.stores.hooks import assert_raised
 
 LARGE = {"text": "secret" + os.urandom(50_000).hex()}  # diskcache puts it into a file of its own, compressed or not
 
@@ -56,7 +57,7 @@ KINDS: Mapping[str, tuple[Callable[..., Any], str, str]] = {
 """The class, its directory, and what may be given instead."""
 
 
-def given(backend: str, where: Path, **options: Any) -> closing[Any]:
+def open_client(backend: str, where: Path, **options: Any) -> closing[Any]:
     """Return what may be given instead of a directory, to be closed."""
     return closing({"disk": diskcache.Cache, "rocksdb": Rdict}[backend](str(where), **options))
 
@@ -64,7 +65,7 @@ def given(backend: str, where: Path, **options: Any) -> closing[Any]:
 @pytest.mark.backends(*KINDS)
 def test_either_a_directory_or_what_is_given(backend: str, tmp_path: Path) -> None:  # H-58
     kind, directory, instead = KINDS[backend]
-    client: Any = nullcontext(diskcache.Cache) if backend in ("multi-disk", "filetree") else given(backend, tmp_path / "given")
+    client: Any = nullcontext(diskcache.Cache) if backend in ("multi-disk", "filetree") else open_client(backend, tmp_path / "given")
     with client as client:
         wrong = [{directory: ""}]
         if instead:
@@ -129,9 +130,7 @@ async def test_a_directory_that_can_not_be_made(backend: str, runtime: Runtime, 
     (tmp_path / "file").write_text("mine")
     said = r"(?s)file/below.*writable" if backend in ("disk", "rocksdb") else f"{kind.__name__} could not be opened"
     kv = runtime.adapt(kind(**{directory: tmp_path / "file" / "below"}))
-    for call in (lambda: kv.get("k"), lambda: kv.put("k", {}), kv.setup):
-        with pytest.raises(StoreSetupError, match=said):
-            await call()
+    await assert_raised(StoreSetupError, said, lambda: kv.get("k"), lambda: kv.put("k", {}), kv.setup)
     assert (tmp_path / "file").read_text() == "mine"
     (tmp_path / "file").unlink()
     await kv.put("k", {"a": 1})
@@ -154,7 +153,7 @@ def assert_writes_are_refused(kv: Any) -> None:
 @pytest.mark.parametrize("how", ["removed", "moved"])
 def test_what_is_put_when_the_directory_is_gone_is_kept_or_refused(backend: str, how: str, tmp_path: Path) -> None:
     where, moved = tmp_path / backend, tmp_path / "moved"
-    with opened(backend, tmp_path) as kv:
+    with open_facade(backend, tmp_path) as kv:
         kv.put_many(["k", "large"], [{"a": 1}, LARGE])
         where.rename(moved) if how == "moved" else shutil.rmtree(where)
         if backend == "rocksdb":
@@ -165,18 +164,18 @@ def test_what_is_put_when_the_directory_is_gone_is_kept_or_refused(backend: str,
             kv.cull()
             kv.put_many(["k", "new"], [{"a": 2}, LARGE])
             assert kv.get_many(["k", "large", "new"]) == [{"a": 2}, None, LARGE]
-    with opened(backend, tmp_path) as kv:
+    with open_facade(backend, tmp_path) as kv:
         assert kv.get_many(["k", "large", "new"]) == ([None] * 3 if backend == "rocksdb" else [{"a": 2}, None, LARGE])
     if how == "moved":
         shutil.rmtree(where)
         moved.rename(where)
-        with opened(backend, tmp_path) as kv:
+        with open_facade(backend, tmp_path) as kv:
             assert kv.get_many(["k", "large", "new"]) == [{"a": 1}, LARGE, None]
 
 
 @pytest.mark.backends(*KINDS)
 def test_what_another_program_made_in_its_place_is_used_or_left_alone(backend: str, tmp_path: Path) -> None:
-    with opened(backend, tmp_path) as kv:
+    with open_facade(backend, tmp_path) as kv:
         kv.put_many(["k", "mine"], [{"theirs": False}, LARGE])
         shutil.rmtree(tmp_path / backend)
         with child(hold_open, backend, tmp_path) as (_, receiver):
@@ -189,7 +188,7 @@ def test_what_another_program_made_in_its_place_is_used_or_left_alone(backend: s
             kv.close()
     # RocksDB's lock on the old directory is held to the end of the process.
     shutil.copytree(tmp_path / backend, tmp_path / "copy" / backend)
-    with opened(backend, tmp_path / "copy") as kv:
+    with open_facade(backend, tmp_path / "copy") as kv:
         assert kv.get_many(["k", "mine", "new"]) == [{"theirs": True}, None, None if backend == "rocksdb" else LARGE]
 
 
@@ -285,7 +284,7 @@ def test_modes_that_can_not_be(backend: str, tmp_path: Path) -> None:
             kind(**{directory: tmp_path / "new"}, file_mode=other)
     assert list(tmp_path.iterdir()) == []
     if instead:
-        client: Any = nullcontext(diskcache.Cache) if backend == "multi-disk" else given(backend, tmp_path / "given")
+        client: Any = nullcontext(diskcache.Cache) if backend == "multi-disk" else open_client(backend, tmp_path / "given")
         with client as client, pytest.raises(ValueError, match=f"file_mode can't be combined with {instead}"):
             kind(**{instead: client}, file_mode=0o640)
 
@@ -321,7 +320,7 @@ except ValueError as error:
 @pytest.mark.backends(*KINDS)
 def test_names_mean_the_same_files_in_a_locale_that_is_not_utf_8(backend: str, tmp_path: Path) -> None:
     where = tmp_path / "\xe9"
-    with opened(backend, where) as kv:
+    with open_facade(backend, where) as kv:
         for name in NAMES:
             kv.put_many(NAMES, [{"n": 1}] * len(NAMES), collection=name)
     before = paths_below(where)
@@ -330,7 +329,7 @@ def test_names_mean_the_same_files_in_a_locale_that_is_not_utf_8(backend: str, t
     assert "can't be encoded as ascii" in said
     assert "PYTHONUTF8=1" in said
     assert backend == "rocksdb" or {path for path in before if not path.startswith("~drafts")} <= paths_below(where)
-    with opened(backend, where) as kv:
+    with open_facade(backend, where) as kv:
         for name in NAMES:
             assert kv.get_many(NAMES, collection=name) == [{"n": 2}] * len(NAMES)
             assert kv.keys("new" + name) == ["new" + name]
@@ -360,19 +359,12 @@ PICKLE = pickle.dumps(Bomb())
 
 @dataclass
 class Place:
-    """A store, and how to get at its rows behind its back.
+    """A store, and how to get at its rows behind its back."""
 
-    Attributes:
-        kv: A façade over the store.
-        directory: What it keeps its rows in; the collection's, of a MultiDiskStore.
-        row: The name of the row of "bad" in "c".
-        client: What was given to it.
-    """
-
-    kv: Any
-    directory: Path
-    row: Any = "c::bad"
-    client: Any = None
+    kv: Any  # a façade over it
+    directory: Path  # what it keeps its rows in; the collection's, of a MultiDiskStore
+    row: Any = "c::bad"  # the name of the row of "bad" in "c"
+    client: Any = None  # what was given to it
 
     def set_row(self, mode: int, value: object, filename: str | None = None) -> None:
         sql(self.directory, "UPDATE Cache SET mode = ?, value = ?, filename = ? WHERE key = ?", mode, value, filename, self.row)
@@ -388,17 +380,17 @@ class Place:
 
 
 @contextmanager
-def place(kind: str, where: Path) -> Generator[Place, None, None]:
+def open_place(kind: str, where: Path) -> Generator[Place, None, None]:
     backend, _, disk = kind.partition(" of ")
     if backend in ("multi-disk", "filetree"):
-        with opened(backend, where) as kv:
+        with open_facade(backend, where) as kv:
             yield Place(kv, where / backend / "c", "bad")
     elif kind == "disk":
-        with opened(backend, where) as kv:
+        with open_facade(backend, where) as kv:
             yield Place(kv, where / "disk")
     else:
         options = {"disk": getattr(diskcache, disk)} if disk else {}
-        with given(backend, where, **options) as client:
+        with open_client(backend, where, **options) as client:
             store = RocksDBStore(db=client) if backend == "rocksdb" else DiskStore(disk_cache=client)
             row = client.disk.put("c::bad")[0] if backend == "disk" else "c::bad"
             with BlockingKeyValue(store) as kv:
@@ -412,12 +404,12 @@ def rows(*damages: tuple[int, object]) -> dict[str, Harm]:
     return {f"{mode} {value!r}": functools.partial(Place.set_row, mode=mode, value=value) for mode, value in damages}
 
 
-def into_directory(path: Path) -> None:
+def turn_into_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
 
-def into_pipe(path: Path) -> None:
+def turn_into_pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
 
@@ -426,7 +418,7 @@ IN_SIDE_FILES: dict[str, Harm] = {
     "side file cut": lambda place: os.truncate(place.side_file, 40_000),
     "side file emptied": lambda place: os.truncate(place.side_file, 0),
     "side file removed": lambda place: place.side_file.unlink(),
-    "side file a directory": lambda place: into_directory(place.side_file),
+    "side file a directory": lambda place: turn_into_directory(place.side_file),
     "side file no text": lambda place: place.side_file.write_bytes(b"\xff" * 40_000),
     "side file a pickle": Place.unpickle_side_file,
 }
@@ -458,8 +450,8 @@ DAMAGES: Mapping[str, Mapping[str, Harm]] = {
         "emptied": file(lambda path: path.write_bytes(b"")),
         "cut": file(lambda path: path.write_bytes(path.read_bytes()[:-9])),
         "a pickle": file(lambda path: path.write_bytes(PICKLE)),
-        "a directory": file(into_directory),
-        "a pipe": file(into_pipe),
+        "a directory": file(turn_into_directory),
+        "a pipe": file(turn_into_pipe),
     },
     "rocksdb": {repr(other)[:30]: document(other) for other in OTHERS},
 }
@@ -469,7 +461,7 @@ DAMAGES: Mapping[str, Mapping[str, Harm]] = {
     ("kind", "harm"), [pytest.param(kind, harm, id=f"{kind}-{name}") for kind, harms in DAMAGES.items() for name, harm in harms.items()]
 )
 def test_what_is_damaged_is_an_error_for_its_own_key_alone_and_never_unpickled(kind: str, harm: Harm, tmp_path: Path) -> None:  # H-37, H-42
-    with place(kind, tmp_path) as there:
+    with open_place(kind, tmp_path) as there:
         kv = there.kv
 
         def damage() -> None:
@@ -521,7 +513,7 @@ MORE: Mapping[str, dict[Any, Any]] = {
 @pytest.mark.parametrize("kind", MORE)
 def test_rows_of_others_are_not_listed_and_survive(kind: str, tmp_path: Path) -> None:  # H-27
     theirs = THEIRS | MORE[kind]
-    with place(kind, tmp_path) as there:
+    with open_place(kind, tmp_path) as there:
         kv, client = there.kv, there.client
         for key, value in {**theirs, "bomb": Bomb()}.items():
             client[key] = value
@@ -545,7 +537,7 @@ def test_rows_of_others_are_not_listed_and_survive(kind: str, tmp_path: Path) ->
 def test_culling_goes_through_all_pages(backend: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:  # H-23b
     for module in (_diskcache, _filetree, rocksdb):
         monkeypatch.setattr(module, "_PAGE", 2)
-    with opened(backend, tmp_path) as kv:
+    with open_facade(backend, tmp_path) as kv:
         kv.put_many([f"k{number}" for number in range(9)], [LARGE] * 9, ttl=5)
         kv.put_many(["k", "l"], [{}, {}], collection="a::b", ttl=5)
         kv.put("stays", {}, ttl=6)
@@ -562,7 +554,7 @@ def test_culling_goes_through_all_pages(backend: str, tmp_path: Path, clock: Clo
 
 @pytest.mark.backends(*SHARED)
 def test_two_stores_on_one_directory_see_each_others_writes(backend: str, tmp_path: Path) -> None:
-    with opened(backend, tmp_path) as one, opened(backend, tmp_path) as other:
+    with open_facade(backend, tmp_path) as one, open_facade(backend, tmp_path) as other:
         for number in range(5):
             one.put("k", {"n": number}, ttl=100)
             value, left = other.ttl("k")
@@ -582,7 +574,7 @@ def test_two_stores_on_one_directory_see_each_others_writes(backend: str, tmp_pa
 @pytest.mark.backends(*SHARED)
 @pytest.mark.parametrize("bulk", [False, True])
 def test_what_another_store_overwrites_can_be_read_and_is_whole(backend: str, tmp_path: Path, bulk: bool) -> None:
-    with opened(backend, tmp_path) as reader, opened(backend, tmp_path) as writer, ThreadPoolExecutor(1) as pool:
+    with open_facade(backend, tmp_path) as reader, open_facade(backend, tmp_path) as writer, ThreadPoolExecutor(1) as pool:
         writer.put_many(["k", "l"], [LARGE, LARGE])
         stop = threading.Event()
 
@@ -598,7 +590,7 @@ def test_what_another_store_overwrites_can_be_read_and_is_whole(backend: str, tm
 
         writing = pool.submit(write)
         try:
-            for _ in range(scaled(300, 1000)):
+            for _ in range(scale(300, 1000)):
                 value = reader.get("k")
                 assert value == LARGE or value["text"] == f"{value['turn']:06}" * 10_000
                 assert sorted(reader.keys()) == ["k", "l"]

@@ -6,17 +6,20 @@ import asyncio
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from keyvalue._core import fork
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreSetupError
 from tests import backends
-from tests.interpreter import Child, forks, run_fresh
+from tests.interpreter import Child, forks, returns_true_in_a_fork, run_fresh
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -32,7 +35,7 @@ def put_and_get(kv: Any, who: str) -> bool:
 
 
 @contextmanager
-def in_use(store: Any, facade: Any) -> Generator[None, None, None]:
+def keep_in_use(store: Any, facade: Any) -> Generator[None, None, None]:
     """Have threads use a store all the time, synchronously and on asyncio."""
     stop = threading.Event()
 
@@ -75,7 +78,7 @@ def test_a_fork_mixes_and_loses_nothing(backend: str, make_raw: Callable[..., An
         return first and second
 
     # A fork while another thread is in valkey-glide can leave a lock of its library held in the child.
-    with in_use(store, kv) if inherited and not backend.startswith("valkey") else nullcontext():
+    with keep_in_use(store, kv) if inherited and not backend.startswith("valkey") else nullcontext():
         child = Child(run)
         assert put_and_get(kv, "parent")
     kv.close()
@@ -94,7 +97,7 @@ def test_a_fork_waits_for_the_call_under_way(backend: str, make_raw: Callable[..
     kv: Any = BlockingKeyValue(store)
     kv.put("before", {"before": True}, collection="c")
     for _ in range(5):
-        with in_use(store, kv):
+        with keep_in_use(store, kv):
             children = [Child(lambda _: put_and_get(BlockingKeyValue(store), "child")) for _ in range(3)]
             assert put_and_get(kv, "parent")
         for child in children:
@@ -170,6 +173,31 @@ os.waitpid(child, 0)
 with BlockingKeyValue(DiskStore(directory={path!r})) as again:
     print(*sorted(again.keys()))
 """
+
+
+@forks
+def test_forks_in_two_threads_come_one_after_the_other() -> None:
+    begin, events = threading.Barrier(2), list[tuple[str, int]]()
+
+    class Watcher:
+        def _before_fork(self) -> None:
+            events.append(("before", threading.get_ident()))
+            time.sleep(0.05)  # in which the other thread would do so too
+
+        def _after_fork_in_parent(self) -> None:
+            events.append(("after", threading.get_ident()))
+
+    def run(_: int) -> bool:
+        begin.wait()
+        return returns_true_in_a_fork(lambda: True)
+
+    watcher = Watcher()
+    fork.register_around_fork(watcher)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, range(2))) == [True, True]
+    (_, first), _, (_, second), _ = events
+    assert events == [(what, thread) for thread in (first, second) for what in ("before", "after")]
+    assert first != second
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the name of the C library is another one")

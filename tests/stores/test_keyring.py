@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRef
 from keyvalue.stores import _keyring
 from keyvalue.stores.keyring import KeyringStore, KeyringV1CollectionSanitizationStrategy, KeyringV1KeySanitizationStrategy
 from keyvalue.testing import Clock
+from keyvalue.testing._runtime import RUNTIMES
+from keyvalue.testing._suite import at_once
 from tests.fake_keyrings import (
     LAST,
     PATIENCE,
@@ -41,11 +43,12 @@ from tests.fake_keyrings import (
     FakeWindowsError,
     FakeWinVaultKeyring,
 )
+from tests.proxy import Proxy
 from tests.runtimes import Runtime
 from tests.servers import free_port, keyring
-from tests.stores.hooks import assert_raised, hooks_of
-from tests.stores.test_backends import calls_on
-from tests.stores.test_properties import World, check, entering
+from tests.stores import test_backends
+from tests.stores.hooks import Hooks, assert_raised, hooks_of
+from tests.stores.test_properties import World, check, enter_runtime
 
 SERVICE = "py-key-value"
 STRATEGIES: Any = {
@@ -69,11 +72,7 @@ def keeping_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_keyring, "_KEEPING_CASE", (*_keyring._KEEPING_CASE, FakeKeyring))  # pyright: ignore[reportPrivateUsage]
 
 
-async def assert_raised_by_all(kv: Any, error: type[Exception], match: str, cause: Exception | None = None) -> None:
-    calls = calls_on(kv)
-    for operation, raised in zip(calls, await assert_raised(error, match, *calls.values()), strict=True):
-        assert raised.extra_info == {"operation": operation}
-        assert raised.__cause__ is cause if cause else raised.__cause__ is not None
+assert_raised_by_all = partial(test_backends.assert_raised_by_all, url="", causes=Exception)
 
 
 # The format
@@ -124,9 +123,8 @@ async def test_a_backend_that_keeps_nothing_is_none(given: bool, over: Callable[
         monkeypatch.setattr(keyring_module.core, "_keyring_backend", backend)
         kv = over(backend if given else None)
         advice = "no keyring that keeps anything. Start a Secret Service.*or choose another backend"
-        await assert_raised_by_all(kv, StoreConnectionError, advice)
-        with pytest.raises(StoreConnectionError):
-            await kv.setup()
+        await assert_raised_by_all(kv, error=StoreConnectionError, message=advice)
+        await assert_raised(StoreConnectionError, advice, kv.setup)
         if not given:  # and then somebody chooses another one
             keyring_module.set_keyring(FakeKeyring())
             await kv.put("k", {"a": 1})
@@ -143,19 +141,19 @@ async def test_a_given_backend_is_used_where_the_configured_one_is_not_there(
         backend = FakeKeyring()
         await over(backend).put("k", {})
         assert backend.users == {"default_collection::k"}
-        await assert_raised_by_all(over(None), StoreConnectionError, "could not be opened.*is the configured backend")
+        await assert_raised_by_all(over(None), error=StoreConnectionError, message="could not be opened.*is the configured backend")
 
 
 async def test_no_bus_or_one_without_the_service(url: str, over: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     kv = over(SecretService.Keyring())
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "nonsense")
-    await assert_raised_by_all(kv, StoreConnectionError, "is it running, and is DBUS_SESSION_BUS_ADDRESS right")
+    await assert_raised_by_all(kv, error=StoreConnectionError, message="is it running, and is DBUS_SESSION_BUS_ADDRESS right")
     monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS")
-    await assert_raised_by_all(kv, StoreConnectionError, "is it running, and is DBUS_SESSION_BUS_ADDRESS right")
+    await assert_raised_by_all(kv, error=StoreConnectionError, message="is it running, and is DBUS_SESSION_BUS_ADDRESS right")
     address = f"unix:abstract=keyvalue-tests-{free_port()}"
     with keyring.private_bus(address):
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
-        await assert_raised_by_all(kv, StoreConnectionError, "is its service running")
+        await assert_raised_by_all(kv, error=StoreConnectionError, message="is its service running")
 
 
 async def test_a_locked_keyring_is_not_an_empty_one(url: str, over: Callable[..., Any]) -> None:
@@ -167,7 +165,7 @@ async def test_a_locked_keyring_is_not_an_empty_one(url: str, over: Callable[...
         for store in (kv, late):
             locked = "the keyring is locked.*unlock it and try again"
             await assert_raised(StoreConnectionError, locked, lambda store=store: store.get("missing"))  # the first one to fail
-            await assert_raised_by_all(store, StoreConnectionError, locked)
+            await assert_raised_by_all(store, error=StoreConnectionError, message=locked)
     finally:
         keyring.unlock(url)
     for store in (kv, late):
@@ -207,7 +205,8 @@ async def test_errors_say_what_to_do(over: Callable[..., Any]) -> None:
     for error, expected, text in ERRORS:
         backend = FakeKeyring(error)
         kv = over(backend)
-        await assert_raised_by_all(kv, expected, text, error)
+        raised = await assert_raised_by_all(kv, error=expected, message=text)
+        assert {id(one.__cause__) for one in raised} == {id(error)}
         backend.error = None
         await kv.put("k", {"a": 1})
         assert await kv.get("k") == {"a": 1}
@@ -237,8 +236,7 @@ async def test_a_delete_of_another_process_is_a_miss_and_one_that_is_refused_is_
     assert await kv.get("k") is None
     await kv.put("k", {})
     backend.delete_password = Mock(side_effect=keyring_errors.PasswordDeleteError("cancelled by the user"))
-    with pytest.raises(StoreRefusedError):
-        await kv.delete("k")
+    await assert_raised(StoreRefusedError, "", lambda: kv.delete("k"))
 
 
 # Chains
@@ -283,7 +281,7 @@ async def test_a_keyring_for_reading_only(over: Callable[..., Any]) -> None:
 # Windows
 
 
-def fits(characters: int) -> dict[str, Any]:
+def make_fitting(characters: int) -> dict[str, Any]:
     """Return a value whose document has so many characters."""
     document = Entry("default_collection", "k", None, b'{"v":""}', time.time()).document().decode()
     return {"v": "x" * (characters - len(document))}
@@ -296,18 +294,18 @@ async def test_what_windows_would_refuse_is_not_sent(
     clock.freeze()
     windows = FakeWinVaultKeyring()
     kv = over(chain(windows))
-    await kv.put("k", fits(1280))
+    await kv.put("k", make_fitting(1280))
     before = dict(windows.vault)
     large = [
-        partial(kv.put, "k", fits(1281)),
-        partial(kv.put_many, ["other", "k"], [{}, fits(1281)]),
+        partial(kv.put, "k", make_fitting(1281)),
+        partial(kv.put_many, ["other", "k"], [{}, make_fitting(1281)]),
         partial(kv.put, "k", {"v": "😀" * 700}),
     ]
     for error in await assert_raised(ValueTooLargeError, "larger", *large):
         assert error.extra_info["size"] > error.extra_info["max_size"] == 2560
         assert (error.extra_info["collection"], error.extra_info["key"]) == ("default_collection", "k")
     assert windows.vault == before
-    assert await kv.get("k") == fits(1280)
+    assert await kv.get("k") == make_fitting(1280)
     await kv.put("k", {"v": "é" * 1000})  # it is characters that count
     monkeypatch.setattr(_keyring, "_LIMITS", {})
     (error,) = await assert_raised(StoreRefusedError, "failed", large[0])  # by the fake, which has the same limit
@@ -319,12 +317,12 @@ async def test_the_backend_that_is_written_to_decides_on_the_limit(over: Callabl
     first, windows = FakeKeyring(), FakeWinVaultKeyring()
     kv, reading = over(FakeChain(first, windows)), over(FakeChain(FakeReadOnlyKeyring(), windows))
     for _ in range(2):  # until something is written, nobody knows where it will be
-        await assert_raised(ValueTooLargeError, "larger", lambda: kv.put_many(["other", "k"], [{}, fits(5000)]))
+        await assert_raised(ValueTooLargeError, "larger", lambda: kv.put_many(["other", "k"], [{}, make_fitting(5000)]))
         assert not first.passwords
     await kv.put("other", {})
-    await kv.put("k", fits(5000))
-    assert await kv.get("k") == fits(5000)
-    await assert_raised(ValueTooLargeError, "larger", lambda: reading.put_many(["other", "k"], [{}, fits(5000)]))
+    await kv.put("k", make_fitting(5000))
+    assert await kv.get("k") == make_fitting(5000)
+    await assert_raised(ValueTooLargeError, "larger", lambda: reading.put_many(["other", "k"], [{}, make_fitting(5000)]))
     assert windows.vault == {}
 
 
@@ -371,8 +369,7 @@ async def test_what_windows_holds_that_is_no_text(over: Callable[..., Any]) -> N
         assert caught.value.__cause__ is not None
         assert (caught.value.__cause__.__context__, caught.value.__cause__.__cause__) == (None, None)
         if user.endswith("::l"):
-            with pytest.raises(DeserializationError):
-                await kv.get("l")
+            await assert_raised(DeserializationError, "", lambda: kv.get("l"))
     last["UserName"] = "default_collection::l"
     assert await kv.delete("l") is True
     await kv.put("m", {"n": 3})
@@ -394,6 +391,18 @@ async def test_a_name_of_windows_passes_from_an_expired_entry_to_another(clock: 
             assert await kv.delete_many(["foo", "FOO"]) == 2
 
 
+async def test_a_name_that_differs_in_case_harms_no_row_that_was_put_over_an_expired_one(runtime: Runtime, clock: Clock) -> None:
+    """Windows keeps a copy of the row that was there before, and finds it under the other spelling."""
+    kv = runtime.adapt(KeyringStore(backend=FakeWinVaultKeyring()))
+    await kv.put("k", {}, ttl=1)
+    clock.advance(2)
+    await kv.put("k", {"n": 1})
+    await kv.put("K", {"n": 2})
+    assert await kv.get_many(["k", "K"]) == [{"n": 1}, {"n": 2}]
+    assert await kv.delete("k")
+    assert await kv.get_many(["k", "K"]) == [None, {"n": 2}]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("kind", "options"), [(FakeWinVaultKeyring, {}), (FakeKeyring, STRATEGIES), (FakeWinVaultKeyring, STRATEGIES)])
 def test_any_calls_in_any_order(kind: type[KeyringBackend], options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +414,7 @@ def test_any_calls_in_any_order(kind: type[KeyringBackend], options: Any, tmp_pa
     def make(*_: object, **__: object) -> KeyringStore:
         return KeyringStore(backend=backend[0], **options)
 
-    with entering("direct") as enter:
+    with enter_runtime("direct") as enter:
         check(World("keyring", make, enter, lambda: backend.insert(0, kind()), tmp_path, partial(moment.__setitem__, 0)))
 
 
@@ -413,7 +422,7 @@ def test_any_calls_in_any_order(kind: type[KeyringBackend], options: Any, tmp_pa
 
 
 @contextmanager
-def cancelled() -> Generator[None, None, None]:
+def cancel_soon() -> Generator[None, None, None]:
     """Cancel a call that is under way, and see that it returns."""
     with anyio.move_on_after(0.1) as scope:
         yield
@@ -425,7 +434,7 @@ async def test_nothing_abandoned_lands_after_a_later_call_has_returned(over: Cal
     backend = FakeKeyring()
     kv = over(backend)
     keys = [f"k{number}" for number in range(20)]
-    with backend.holding(after=3), cancelled():
+    with backend.holding(after=3), cancel_soon():
         await kv.put_many(keys, [{"n": "abandoned"}] * 20)
     await kv.put("other", {})
     landed = {f"default_collection::{key}" for key in (*keys[:4], "other")}
@@ -433,6 +442,22 @@ async def test_nothing_abandoned_lands_after_a_later_call_has_returned(over: Cal
     await kv.delete(keys[0])
     await anyio.sleep(0.1)
     assert backend.users == landed - {"default_collection::k0"}
+
+
+@pytest.mark.usefixtures("keeping_case")
+@pytest.mark.runtimes("asyncio", "trio")
+async def test_a_call_that_is_cancelled_before_its_turn_is_never_made(over: Callable[..., Any]) -> None:
+    backend = FakeKeyring()
+    kv = over(backend)
+    await kv.setup()
+    async with anyio.create_task_group() as group:
+        with backend.holding():
+            group.start_soon(kv.put, "k", {})
+            await anyio.to_thread.run_sync(backend.is_held.wait, PATIENCE)
+            with cancel_soon():
+                await kv.put("l", {})
+    await kv.close()  # which waits for what is under way
+    assert backend.users == {"default_collection::k"}
 
 
 async def test_names_that_meet_at_the_same_moment_part(over: Callable[..., Any]) -> None:
@@ -485,13 +510,37 @@ async def test_cancelling_the_wait_for_closing_returns_at_once(call: Callable[[A
     kv = KeyringStore(backend=backend)
     await kv.setup()
     with backend.holding():
-        with cancelled():
+        with cancel_soon():
             await call(kv)
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(kv.close(), 0.1)  # which cancels once, where a scope of anyio goes on cancelling
         assert backend.at_once == 1
     await kv.close()
     assert backend.at_once == 0
+
+
+@pytest.mark.runtimes(*RUNTIMES)
+async def test_a_service_that_hangs_holds_up_the_call_and_nothing_else(hooks: Hooks, proxy: Proxy, runtime: Runtime) -> None:
+    kv = runtime.adapt(hooks.store(proxy.url))
+    await kv.put("k", {"a": 1})
+    done: list[str] = []
+
+    async def get() -> None:
+        assert await kv.get("k") == {"a": 1}
+        done.append("get")
+
+    async def go_on() -> None:
+        await runtime.sleep(0.2)
+        done.append("sleep")
+        stack.close()
+
+    with ExitStack() as stack:
+        stack.enter_context(proxy.hanging())
+        if runtime.is_loop:
+            with cancel_soon():
+                await kv.get("k")
+        await at_once(runtime, [get, go_on])
+    assert done == ["sleep", "get"]
 
 
 # The connection to the Secret Service, which is kept

@@ -77,8 +77,7 @@ async def test_a_text_that_looks_like_the_end_of_a_reply(kv: Any, raw: Any) -> N
     raw.set("c::k", b'{"version": 1,\r\nEND\r\n'.replace(b"END", b"") + b'"value":\r\n\r\n{"a": 1}}\r\n')
     raw.set("c::l", b"END\r\nVALUE c::m 0 2\r\n{}\r\nEND\r\n")
     assert await kv.get("k", collection="c") == {"a": 1}
-    with pytest.raises(DeserializationError):
-        await kv.get("l", collection="c")
+    await assert_raised(DeserializationError, "", lambda: kv.get("l", collection="c"))
     assert await kv.get_many(["k", "m"], collection="c") == [{"a": 1}, None]
 
 
@@ -153,7 +152,7 @@ async def test_an_expiry_that_memcached_can_not_hold(kv: Any, url: str) -> None:
 # Names
 
 
-def hashed(collection: str, key: str) -> str:
+def hash_name(collection: str, key: str) -> str:
     return "~" + hashlib.sha256(f"{len(collection)}:{collection}:{key}".encode()).hexdigest()
 
 
@@ -163,7 +162,7 @@ UNFITTING = ["x" * 248, "é" * 124, "a b", " ", "\t", "a\0b", "a\nb", "\x7f", "\
 
 async def test_where_entries_lie(kv: Any, url: str, raw: Any) -> None:
     await kv.put_many([*FITTING, *UNFITTING], [{"k": key} for key in [*FITTING, *UNFITTING]], collection="c")
-    names = {f"c::{key}": key for key in FITTING} | {hashed("c", key): key for key in UNFITTING}
+    names = {f"c::{key}": key for key in FITTING} | {hash_name("c", key): key for key in UNFITTING}
     assert set(items(url)) == set(names)
     for name, key in names.items():
         document = json.loads(raw.get(name))
@@ -179,7 +178,7 @@ async def test_where_entries_lie_whose_names_would_be_mixed(kv: Any, url: str) -
     await kv.put("b::l", {"a": 2}, collection="a")
     await kv.put("k" * 250, {"a": 3}, collection="a::b")
     await kv.put("::" + "k" * 250, {"a": 4}, collection="a")
-    assert set(items(url)) == {"a~1~1b~:k", "a::b::l", hashed("a::b", "k" * 250), hashed("a", "::" + "k" * 250)}
+    assert set(items(url)) == {"a~1~1b~:k", "a::b::l", hash_name("a::b", "k" * 250), hash_name("a", "::" + "k" * 250)}
     assert await kv.get("k" * 250, collection="a::b") == {"a": 3}
     assert await kv.get("::" + "k" * 250, collection="a") == {"a": 4}
 
@@ -189,7 +188,7 @@ async def test_the_strategy_for_long_names(make: Callable[..., Any], url: str) -
     keys = ["k", "x" * 237, "x" * 238, "a b", "a b" + "x" * 300, "é" * 200]
     await kv.put_many(keys, [{"k": key} for key in keys], collection="c")
     long = {"H_" + hashlib.sha256(f"c::{key}".encode()).hexdigest() for key in ("x" * 238, "a b" + "x" * 300)}
-    assert set(items(url)) == {"c::k", "c::" + "x" * 237, hashed("c", "a b"), hashed("c", "é" * 200), *long}
+    assert set(items(url)) == {"c::k", "c::" + "x" * 237, hash_name("c", "a b"), hash_name("c", "é" * 200), *long}
     assert await kv.get_many([*keys, "x" * 239], collection="c") == [*({"k": key} for key in keys), None]
     # This key's name is what another one's is made to; it has `::` and that has none.
     assert await kv.get("H_" + hashlib.sha256(b"c::" + b"x" * 238).hexdigest(), collection="c") is None
@@ -253,8 +252,7 @@ async def test_the_largest_value(kv: Any, url: str, raw: Any, key: str) -> None:
     value = {"x": "x" * room}
     await kv.put(key, value, collection="c", ttl=50)
     assert await kv.get(key, collection="c") == value
-    with pytest.raises(ValueTooLargeError):
-        await kv.put(key, {"x": "x" * (room + 60)}, collection="c", ttl=50)
+    await assert_raised(ValueTooLargeError, "", lambda: kv.put(key, {"x": "x" * (room + 60)}, collection="c", ttl=50))
     assert await kv.get(key, collection="c") == value
 
 
@@ -279,8 +277,7 @@ async def test_a_refusal_is_nobody_elses_affair(make: Callable[..., Any], raw: A
     kv = make(max_value_size=2**24)
     await kv.put("k", {"a": 1})
     before = raw.stats()[b"total_connections"]
-    with pytest.raises(StoreRefusedError):
-        await kv.put_many(["l", "large"], [{}, {"x": "x" * 2**21}])
+    await assert_raised(StoreRefusedError, "", lambda: kv.put_many(["l", "large"], [{}, {"x": "x" * 2**21}]))
     assert await kv.get_many(["k", "l", "large"]) == [{"a": 1}, {}, None]
     assert raw.stats()[b"total_connections"] == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,19 +12,20 @@ import pytest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import InvalidKeyError, SerializationError
 from keyvalue.stores.memory import MemoryStore
+from keyvalue.stores.simple import SimpleStore
 from keyvalue.testing import Clock, Runtime
-from tests.budget import scaled
+from tests.budget import scale
 from tests.scripted import CALLS
 
 
-def held(store: MemoryStore) -> int:
+def count_held(store: MemoryStore) -> int:
     """How many entries the store really holds, expired or not."""
     entries = sum(len(entries) for entries in store._collections.values())  # pyright: ignore[reportPrivateUsage]
     assert entries == store._size  # pyright: ignore[reportPrivateUsage]
     return entries
 
 
-def deadlines(store: MemoryStore) -> int:
+def count_deadlines(store: MemoryStore) -> int:
     return len(store._deadlines)  # pyright: ignore[reportPrivateUsage]
 
 
@@ -74,8 +76,9 @@ def test_seeds_that_are_refused(seed: Any, error: type[Exception], said: str) ->
 
 @pytest.mark.parametrize("limit", [0, -1])  # H-58
 def test_a_limit_that_is_not_positive_is_refused(limit: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        MemoryStore(max_entries_per_collection=limit)
+    for make in (partial(MemoryStore, max_entries_per_collection=limit), partial(SimpleStore, max_entries=limit)):
+        with pytest.raises(ValueError, match="at least 1"):
+            make()
 
 
 @pytest.mark.parametrize("use", ["get", "ttl", "get_many", "ttl_many", "put", "put_many"])
@@ -113,7 +116,7 @@ async def test_expired_entries_make_room_first(clock: Clock) -> None:  # H-3
     clock.advance(5)
     await store.put("new", {})
     assert await store.get_many(["live", "expired", "new"]) == [{"a": 1}, None, {}]
-    assert held(store) == 2
+    assert count_held(store) == 2
 
 
 async def test_each_collection_has_its_own_limit_and_keeps_the_last_of_a_bulk_put() -> None:
@@ -122,7 +125,7 @@ async def test_each_collection_has_its_own_limit_and_keeps_the_last_of_a_bulk_pu
     await store.put_many([f"k{number}" for number in range(10)], [{}] * 10, ttl=5, collection="c")
     assert await store.keys("c") == ["k8", "k9"]
     assert await store.keys("d") == ["a", "b"]
-    assert held(store) == 4
+    assert count_held(store) == 4
 
 
 async def test_an_evicted_key_put_again_does_not_expire_with_its_old_deadline(clock: Clock) -> None:
@@ -143,10 +146,10 @@ async def test_any_later_call_frees_what_has_expired(clock: Clock, call: str) ->
     for collection in ("c", "d"):
         await store.put_many([f"k{number}" for number in range(1000)], [{}] * 1000, collection=collection, ttl=5)
     clock.advance(5)
-    assert held(store) == 2000
+    assert count_held(store) == 2000
     await CALLS[call](store)
-    assert held(store) == {"put": 1, "put_many": 2}.get(call, 0)
-    assert deadlines(store) == 0
+    assert count_held(store) == {"put": 1, "put_many": 2}.get(call, 0)
+    assert count_deadlines(store) == 0
     assert len(store._collections) == call.startswith("put")  # pyright: ignore[reportPrivateUsage]
 
 
@@ -157,13 +160,13 @@ async def test_deadlines_do_not_pile_up(clock: Clock) -> None:
         await store.put(f"evicted{number}", {}, ttl=1000)
         await store.put("deleted", {}, collection="d", ttl=1000)
         await store.delete("deleted", collection="d")
-        assert deadlines(store) <= 2 * held(store) + 64
+        assert count_deadlines(store) <= 2 * count_held(store) + 64
     await store.put_many([f"k{number}" for number in range(1000)], [{}] * 1000, collection="bulk", ttl=1000)
     await store.destroy_collection("bulk")
-    assert deadlines(store) <= 2 * held(store) + 64
+    assert count_deadlines(store) <= 2 * count_held(store) + 64
     clock.advance(1000)
     await store.cull()
-    assert (held(store), deadlines(store)) == (0, 0)
+    assert (count_held(store), count_deadlines(store)) == (0, 0)
 
 
 async def test_no_empty_collections_are_left(clock: Clock) -> None:  # H-28
@@ -194,7 +197,7 @@ def test_many_threads_read_only_what_was_written_for_the_key(limit: int | None) 
 
     def work(thread: int) -> int:
         seen = 0
-        for number in range(scaled(60, 300)):
+        for number in range(scale(60, 300)):
             key = keys[(number * 7 + thread) % 10]
             kv.put(key, {"key": key, "thread": thread}, ttl=60 if number % 2 else None)
             kv.put_many(keys[:3], [{"key": key} for key in keys[:3]], ttl=1e-6 if number % 3 else None)
@@ -209,5 +212,5 @@ def test_many_threads_read_only_what_was_written_for_the_key(limit: int | None) 
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
-    assert held(store) <= (limit or 10)
+    assert count_held(store) <= (limit or 10)
     kv.close()

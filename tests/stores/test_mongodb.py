@@ -25,8 +25,8 @@ from keyvalue.stores.mongodb import MongoDBStore, MongoDBV1CollectionSanitizatio
 from keyvalue.testing import Clock
 from keyvalue.testing._samples import nested, same
 from keyvalue.testing._suite import assert_collections, assert_keys, at_once
-from tests.budget import scaled
-from tests.conftest import unavailable
+from tests.budget import scale
+from tests.conftest import skip_or_fail
 from tests.runtimes import Runtime
 from tests.servers import free_port
 from tests.servers import mongodb as servers
@@ -60,8 +60,7 @@ async def test_a_name_that_can_not_be_looked_up(runtime: Runtime, monkeypatch: p
 async def test_the_options_of_a_url_count_more(runtime: Runtime, url: str) -> None:
     kv = runtime.adapt(MongoDBStore(url=f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=100", timeout=60))
     started = time.monotonic()
-    with pytest.raises(StoreConnectionError):
-        await kv.get("k")
+    await assert_raised(StoreConnectionError, "", lambda: kv.get("k"))
     assert time.monotonic() - started < 20
     kv = runtime.adapt(MongoDBStore(url=f"{url}?timeoutMS=1000&appName=mine&w=1&retryWrites=true"))
     await runtime.eventually(lambda: kv.put("k", {"a": 1}))
@@ -72,7 +71,7 @@ async def test_the_options_of_a_url_count_more(runtime: Runtime, url: str) -> No
 def guarded() -> Generator[str, None, None]:
     """A server that wants a password: its host and port."""
     if why := servers.MONGODB.absent():
-        unavailable("mongodb", why)
+        skip_or_fail("mongodb", why)
     with servers.private_server("--auth") as running:
         with MongoClient[Any](running.url) as client:
             client.admin.command("createUser", "me", pwd=PASSWORD, roles=["root"])
@@ -180,7 +179,7 @@ async def test_large_values_are_decoded_aside(kv: Any, monkeypatch: pytest.Monke
     assert aside.call_count == 2
 
 
-def theirs(key: Any, value: Any, **more: Any) -> dict[str, Any]:
+def make_row(key: Any, value: Any, **more: Any) -> dict[str, Any]:
     """A document as py-key-value-aio writes it."""
     now = datetime.now(timezone.utc)
     return {"key": key, "collection": "c", "created_at": now, "version": 1, "value": {"object": value}, **more}
@@ -194,11 +193,11 @@ async def test_values_that_only_py_key_value_aio_writes(kv: Any, raw: Any) -> No
         {"inf": [float("inf"), None]},
         {"$set": {"a.b": 1}},
     ]
-    raw["c"].insert_many([theirs(f"k{number}", value) for number, value in enumerate(values)])
+    raw["c"].insert_many([make_row(f"k{number}", value) for number, value in enumerate(values)])
     for number, value in enumerate(values):
         assert same(await kv.get(f"k{number}", collection="c"), value)
     assert await kv.get_many([f"k{number}" for number in range(len(values))] * 2, collection="c") == values * 2
-    raw["c"].insert_one(theirs("nan", {"nan": float("nan"), "none": None}))
+    raw["c"].insert_one(make_row("nan", {"nan": float("nan"), "none": None}))
     found = await kv.get_many(["nan", "nan"], collection="c")
     assert [str(value["nan"]) for value in found] == ["nan", "nan"]
 
@@ -207,7 +206,7 @@ async def test_values_that_only_py_key_value_aio_writes(kv: Any, raw: Any) -> No
 
 
 async def test_overwriting_clears_the_expiry(kv: Any, raw: Any, clock: Clock) -> None:  # H-1
-    raw["c"].insert_one(theirs("k", {}, expires_at=datetime.now(timezone.utc) + timedelta(seconds=50)))
+    raw["c"].insert_one(make_row("k", {}, expires_at=datetime.now(timezone.utc) + timedelta(seconds=50)))
     await kv.put("k", {"a": 1}, collection="c")
     clock.advance(60)
     assert await kv.ttl("k", collection="c") == ({"a": 1}, None)
@@ -244,11 +243,11 @@ async def test_the_last_millisecond(kv: Any, clock: Clock) -> None:
 
 async def test_concurrent_first_puts_leave_one_document(make: Any, raw: Any, runtime: Runtime) -> None:
     stores = list(enumerate([make(), make()] * 20))
-    for turn in range(scaled(3, 10)):
+    for turn in range(scale(3, 10)):
         puts = [partial(kv.put, f"k{turn}", {"n": number}) for number, kv in stores]
         puts += [partial(kv.put, f"l{turn}", {"n": number}) for number, kv in stores[:10]]
         await at_once(runtime, [*puts, *(partial(kv.put_many, [f"l{turn}", "x"], [{"n": n}, {}]) for n, kv in stores[:10])])
-    assert raw["default_collection"].count_documents({}) == 2 * scaled(3, 10) + 1
+    assert raw["default_collection"].count_documents({}) == 2 * scale(3, 10) + 1
 
 
 async def put(kv: Any, many: bool, value: Any, **ttl: float) -> None:
@@ -258,7 +257,7 @@ async def put(kv: Any, many: bool, value: Any, **ttl: float) -> None:
 
 @pytest.mark.parametrize("many", [False, True])
 async def test_documents_of_another_library(kv: Any, raw: Any, clock: Clock, many: bool) -> None:
-    raw["c"].insert_many([theirs("k", {"n": 1}), theirs("k", {"n": 2}), theirs("other", {"n": 3})])
+    raw["c"].insert_many([make_row("k", {"n": 1}), make_row("k", {"n": 2}), make_row("other", {"n": 3})])
     assert await kv.get("k", collection="c") == {"n": 1}
     assert await kv.get_many(["k", "x"], collection="c") == [{"n": 1}, None]
     await put(kv, many, {"n": 4}, ttl=5)
@@ -266,7 +265,7 @@ async def test_documents_of_another_library(kv: Any, raw: Any, clock: Clock, man
     assert await kv.get("k", collection="c") == {"n": 4}
     clock.advance(5)
     assert await kv.get("k", collection="c") is None
-    raw["c"].insert_many([theirs("d", {"n": 1}), theirs("d", {"n": 2})])
+    raw["c"].insert_many([make_row("d", {"n": 1}), make_row("d", {"n": 2})])
     assert await kv.delete("d", collection="c") is True
     assert await kv.delete("d", collection="c") is False
     assert await kv.get("other", collection="c") == {"n": 3}
@@ -284,7 +283,7 @@ async def test_all_processes_see_the_same_of_several_documents(kv: Any, url: str
         for turn in range(2):
             await kv.put("k", {"n": 1}, collection="c")
             own = raw["c"].find_one_and_delete({})
-            raw["c"].insert_many([theirs("k", {"n": 2}), own][:: 1 if turn else -1])
+            raw["c"].insert_many([make_row("k", {"n": 2}), own][:: 1 if turn else -1])
             await see({"n": 1})
             await put(kv, many, {"n": 3})
             await see({"n": 3})
@@ -294,44 +293,45 @@ async def test_all_processes_see_the_same_of_several_documents(kv: Any, url: str
             await kv.put("k", {"n": 4}, collection="c")
             assert [document["_id"] for document in raw["c"].find({"key": "k"})] == [own["_id"]]
             raw["c"].delete_many({})
-        soon = datetime.fromtimestamp(clock.now() + 50, timezone.utc)
-        raw["c"].insert_many([theirs("k", {"n": 1}, expires_at=soon), theirs("k", {"n": 2}, expires_at="damaged"), theirs("k", {"n": 3})])
+        soon = {"expires_at": datetime.fromtimestamp(clock.now() + 50, timezone.utc)}
+        damaged = {"expires_at": "damaged"}
+        raw["c"].insert_many([make_row("k", {"n": 1}, **soon), make_row("k", {"n": 2}, **damaged), make_row("k", {"n": 3})])
         await see({"n": 1})
-        raw["c"].delete_one({"expires_at": "damaged"})
+        raw["c"].delete_one(damaged)
         clock.advance(60)
         await see({"n": 3})
 
 
 async def test_the_commands_of_a_call(runtime: Runtime, url: str, raw: Any) -> None:
-    raw["c"].insert_many([theirs("k", {"n": 1}), theirs("l", {"n": 2})])
+    raw["c"].insert_many([make_row("k", {"n": 1}), make_row("l", {"n": 2})])
     commands = Mock(spec=monitoring.CommandListener)
     with MongoClient[Any](url, event_listeners=[commands]) as client:
         kv = runtime.adapt(MongoDBStore(client=client))
         await kv.put("first", {}, collection="c")
 
-        async def sent(call: Awaitable[Any]) -> list[str]:
+        async def list_commands(call: Awaitable[Any]) -> list[str]:
             commands.reset_mock()
             await call
             return [told.args[0].command_name for told in commands.started.call_args_list]
 
         both = ["k", "l", "new"]
         # What is new may have been written by py-key-value-aio: its documents give way to the entries' own.
-        assert await sent(kv.put_many(both, [{"n": 3}] * 3, collection="c", ttl=50)) == ["update", "delete"]
+        assert await list_commands(kv.put_many(both, [{"n": 3}] * 3, collection="c", ttl=50)) == ["update", "delete"]
         assert raw["c"].count_documents({}) == 4
-        assert await sent(kv.put_many(both, [{"n": 4}] * 3, collection="c")) == ["update"]
-        assert await sent(kv.put("k", {"n": 5}, collection="c")) == ["update"]
+        assert await list_commands(kv.put_many(both, [{"n": 4}] * 3, collection="c")) == ["update"]
+        assert await list_commands(kv.put("k", {"n": 5}, collection="c")) == ["update"]
         # A single put keeps the document that it finds.
-        raw["c"].insert_one(theirs("j", {"n": 1}))
+        raw["c"].insert_one(make_row("j", {"n": 1}))
         place = raw["c"].find_one({"key": "j"})["_id"]
-        assert await sent(kv.put("j", {"n": 2}, collection="c")) == ["update", "update"]
-        assert await sent(kv.get("j", collection="c")) == ["find", "find"]
+        assert await list_commands(kv.put("j", {"n": 2}, collection="c")) == ["update", "update"]
+        assert await list_commands(kv.get("j", collection="c")) == ["find", "find"]
         assert raw["c"].find_one({"key": "j"})["_id"] == place
-        assert await sent(kv.put("newer", {}, collection="c")) == ["update", "update"]
-        assert await sent(kv.put("newer", {"n": 6}, collection="c")) == ["update"]
-        assert await sent(kv.put_many(["new", "newest"], [{"n": 7}] * 2, collection="c")) == ["update", "delete"]
-        assert await sent(kv.get("newer", collection="c")) == ["find"]
-        assert await sent(kv.get_many([*both, "j"], collection="c")) == ["find", "find"]
-        assert await sent(kv.get_many(["newer", "new"], collection="c")) == ["find"]
+        assert await list_commands(kv.put("newer", {}, collection="c")) == ["update", "update"]
+        assert await list_commands(kv.put("newer", {"n": 6}, collection="c")) == ["update"]
+        assert await list_commands(kv.put_many(["new", "newest"], [{"n": 7}] * 2, collection="c")) == ["update", "delete"]
+        assert await list_commands(kv.get("newer", collection="c")) == ["find"]
+        assert await list_commands(kv.get_many([*both, "j"], collection="c")) == ["find", "find"]
+        assert await list_commands(kv.get_many(["newer", "new"], collection="c")) == ["find"]
         assert await kv.get_many([*both, "newer", "newest"], collection="c") == [{"n": 5}, {"n": 4}, {"n": 7}, {"n": 6}, {"n": 7}]
     held = {document["key"]: document for document in raw["c"].find()}
     assert len(held) == raw["c"].count_documents({}) == 7
@@ -343,7 +343,7 @@ def entries(url: str, raw: Any) -> Generator[BlockingKeyValue, None, None]:
     """A store whose collection "c" is there, and has a document of py-key-value-aio."""
     with BlockingKeyValue(MongoDBStore(url=url)) as kv:
         kv.put("l", {}, collection="c")
-        raw["c"].insert_one(theirs("k", {"n": 1}))
+        raw["c"].insert_one(make_row("k", {"n": 1}))
         yield kv
 
 
@@ -366,7 +366,7 @@ def lose(patch: pytest.MonkeyPatch, method: str, *, sent: int = 10**6, unheard: 
 
 
 def test_what_was_sent_twice_leaves_no_other_document(entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw["c"].insert_one(theirs("other", {"n": 1}))
+    raw["c"].insert_one(make_row("other", {"n": 1}))
     calls = lose(monkeypatch, "bulk_write", unheard=1)
     entries.put_many(["k", "l"], [{"n": 2}, {"n": 3}], collection="c")
     assert entries.get_many(["k", "l", "other"], collection="c") == [{"n": 2}, {"n": 3}, {"n": 1}]
@@ -415,7 +415,7 @@ async def test_a_document_whose_names_were_changed_is_missing_and_gives_way(kv: 
 async def test_an_index_of_the_users_own_serves(kv: Any, raw: Any) -> None:
     for name, options in {"a": {"unique": True}, "b": {"unique": True, "name": "mine"}, "c": {"sparse": True}}.items():
         raw[name].create_index("key", **options)
-        raw[name].insert_one(theirs("k", {"n": 1}, collection=name))
+        raw[name].insert_one(make_row("k", {"n": 1}, collection=name))
         await kv.put("l", {"n": 2}, collection=name)
         await kv.put_many(["k", "l", "m"], [{"n": 3}] * 3, collection=name)
         await kv.put("k", {"n": 4}, collection=name)
@@ -521,16 +521,14 @@ async def test_long_keys(kv: Any) -> None:
     keys = [letter * 4_000_000 for letter in "abc"]
     await kv.put_many(keys, [{"n": number} for number in range(3)])
     assert await kv.get_many([*keys, "x" * 2**24]) == [{"n": 0}, {"n": 1}, {"n": 2}, None]
-    with pytest.raises(ValueTooLargeError):
-        await kv.put("x" * 2**24, {})
+    await assert_raised(ValueTooLargeError, "", lambda: kv.put("x" * 2**24, {}))
     assert await kv.get("x" * 2**24) is None
     assert await kv.delete_many([*keys, "x" * 2**24]) == 3
     # Each would fit, but not both.
     half = "x" * (9 * 2**20)
     assert await kv.get(half, collection=half) is None
     assert await kv.delete(half, collection=half) is False
-    with pytest.raises(ValueTooLargeError):
-        await kv.put(half, {}, collection=half)
+    await assert_raised(ValueTooLargeError, "", lambda: kv.put(half, {}, collection=half))
 
 
 # A replica set
@@ -541,7 +539,7 @@ async def test_a_primary_that_steps_down(runtime: Runtime, empty_server: Any) ->
     kv = runtime.adapt(MongoDBStore(url=url, timeout=20))
     await kv.put("k", {"turn": -1})
     with MongoClient[Any](url) as client:
-        for turn in range(scaled(1, 2)):
+        for turn in range(scale(1, 2)):
             if len(client.admin.command("hello")["hosts"]) == 1:  # nobody else can be elected
                 break
             client.admin.command("replSetStepDown", 1, force=True)

@@ -26,7 +26,7 @@ from tests.runtimes import Runtime
 from tests.stores.files import open_files, plant, row_count
 
 
-def opened(**arguments: Any) -> Any:
+def open_store(**arguments: Any) -> Any:
     return BlockingKeyValue(MultiDiskStore(**arguments))
 
 
@@ -38,7 +38,7 @@ def test_bounds_on_the_size(tmp_path: Path) -> None:
 
 
 def test_reading_makes_no_directory(tmp_path: Path) -> None:  # H-28
-    with opened(base_directory=tmp_path) as kv:
+    with open_store(base_directory=tmp_path) as kv:
         for number in range(5):
             assert kv.get("k", collection=f"c{number}") is None
             assert kv.keys(f"c{number}") == []
@@ -74,7 +74,7 @@ def test_a_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     with diskcache.Cache(elsewhere):
         pass
-    with opened(base_directory=base) as kv:
+    with open_store(base_directory=base) as kv:
         kv.put("k", {"a": 1}, collection="c")
         (base / "linked").symlink_to(elsewhere)
         for call in (lambda: kv.get("k", collection="linked"), lambda: kv.put("k", {}, collection="linked")):
@@ -86,7 +86,7 @@ def test_a_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_database_harms_no_other(tmp_path: Path) -> None:
-    with opened(base_directory=tmp_path) as kv:
+    with open_store(base_directory=tmp_path) as kv:
         kv.put("good", {"a": 1}, collection="c")
         (tmp_path / "notes").mkdir()
         (tmp_path / "notes/cache.db").write_text("no database")
@@ -123,7 +123,7 @@ def test_a_factory(tmp_path: Path) -> None:
 
 def test_a_factory_that_gives_one_cache_to_many(tmp_path: Path) -> None:
     cache: Any = diskcache.Cache(tmp_path, eviction_policy="none")
-    with opened(disk_cache_factory=lambda _: cache) as kv:
+    with open_store(disk_cache_factory=lambda _: cache) as kv:
         kv.put("k", {"a": 1}, collection="c")
         assert kv.get("k", collection="d") is None
         assert kv.keys("d") == []
@@ -134,7 +134,7 @@ def test_a_factory_that_gives_one_cache_to_many(tmp_path: Path) -> None:
 def test_a_cache_of_a_factory_whose_directory_is_removed(tmp_path: Path) -> None:
     given: Any = diskcache.Cache(tmp_path / "given")
     caches = {"given": lambda: given}
-    with opened(disk_cache_factory=lambda name: caches.get(name, lambda: diskcache.Cache(tmp_path / name))()) as kv:
+    with open_store(disk_cache_factory=lambda name: caches.get(name, lambda: diskcache.Cache(tmp_path / name))()) as kv:
         for collection in ("c", "given"):
             kv.put("k", {}, collection=collection)
             shutil.rmtree(tmp_path / collection)
@@ -142,7 +142,7 @@ def test_a_cache_of_a_factory_whose_directory_is_removed(tmp_path: Path) -> None
         kv.put("k", {"a": 1}, collection="c")
         with pytest.raises(StoreSetupError, match="removed or moved"):
             kv.put("k", {"a": 1}, collection="given")
-    with opened(base_directory=tmp_path) as kv:
+    with open_store(base_directory=tmp_path) as kv:
         assert kv.get("k", collection="c") == {"a": 1}
 
 
@@ -150,5 +150,5 @@ def test_a_factory_that_fails() -> None:
     def fails(_: str) -> Any:
         raise LookupError("no such cache")
 
-    with opened(disk_cache_factory=fails) as kv, pytest.raises(LookupError, match="no such cache"):
+    with open_store(disk_cache_factory=fails) as kv, pytest.raises(LookupError, match="no such cache"):
         kv.put("k", {})

@@ -25,8 +25,8 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreConnectionError
 from keyvalue.testing._suite import has_capability
 from tests import backends, makers
-from tests.budget import scaled
-from tests.conftest import unavailable
+from tests.budget import scale
+from tests.conftest import skip_or_fail
 from tests.interpreter import run_fresh
 from tests.runtimes import Runtime
 from tests.servers import Running, free_port
@@ -137,7 +137,7 @@ class Cancelled:
         assert part(await call()) == expected
 
     async def check(self) -> None:
-        for _ in range(scaled(1, 10)):
+        for _ in range(scale(1, 10)):
             for key in self.keys:
                 assert await self.kv.get(key) == {"of": key}
         await self.kv.delete(self.keys[0])
@@ -151,7 +151,7 @@ def test_answers_are_right_after_cancellations(backend: str, url: str, make_raw:
             with anyio.fail_after(60):
                 await test.fill()
             cancelled = 0
-            for _ in range(scaled(60, 200)):
+            for _ in range(scale(60, 200)):
                 with anyio.move_on_after(test.seconds()) as scope:
                     await test.call(kv)
                 cancelled += scope.cancelled_caught
@@ -167,17 +167,17 @@ def test_answers_are_right_after_cancellations(backend: str, url: str, make_raw:
 # Servers that die
 
 
-def private(backend: str, directory: Path, port: int | None = None) -> AbstractContextManager[Running]:
+def run_private(backend: str, directory: Path, port: int | None = None) -> AbstractContextManager[Running]:
     """Run a server of the test's own, if there can be one."""
     server = SERVERS[backend]
     if why := server.absent():
-        unavailable(backend, why)
+        skip_or_fail(backend, why)
     return server.run(port or free_port(), str(directory))
 
 
 @pytest.mark.backends("redis-cluster", "valkey-cluster")
 async def test_a_cluster_that_is_gone(backend: str, runtime: Runtime, tmp_path: Path) -> None:
-    with private(backend, tmp_path) as running:
+    with run_private(backend, tmp_path) as running:
         kv = runtime.adapt(backends.MAKERS[backend](tmp_path, running.url, timeout=1.0))
         await kv.put_many(["k", "l", "m"], [{}, {}, {}])
     late = runtime.adapt(backends.MAKERS[backend](tmp_path, running.url, timeout=1.0))
@@ -223,7 +223,7 @@ async def test_a_server_killed_under_load_keeps_what_it_acknowledged(backend: st
     port = free_port()
     workers = [Worker(number) for number in range(10)]
     with ExitStack() as stack:
-        running = stack.enter_context(private(backend, tmp_path, port))
+        running = stack.enter_context(run_private(backend, tmp_path, port))
         limit = {} if backend == "keyring" else {"timeout": 2.0}  # there a prompt waits for a person
         kv: Any = backends.MAKERS[backend](tmp_path, running.url, **limit)
         async with anyio.create_task_group() as group:
@@ -238,7 +238,7 @@ async def test_a_server_killed_under_load_keeps_what_it_acknowledged(backend: st
                 worker.is_over = True
         if backend != "mongodb-replicaset":  # what is left of it goes on
             stack.close()
-            stack.enter_context(private(backend, tmp_path, port))
+            stack.enter_context(run_private(backend, tmp_path, port))
         eventually = Runtime("asyncio").eventually
         for worker in workers:
             value = await eventually(lambda worker=worker: kv.get(worker.key))
@@ -282,7 +282,7 @@ def test_loops_in_threads_at_once(make_raw: Make) -> None:
     async def work(number: int) -> None:
         await store.get("k")
         barrier.wait(60)
-        for turn in range(scaled(10, 25)):
+        for turn in range(scale(10, 25)):
             await store.put(f"k{number}", {"n": number, "turn": turn})
             values = await asyncio.gather(*(store.get(f"k{number}") for _ in range(3)))
             assert values == [{"n": number, "turn": turn}] * 3
@@ -296,7 +296,7 @@ def test_threads_on_one_facade(make_raw: Make) -> None:
     with BlockingKeyValue(make_raw()) as kv:
 
         def work(number: int) -> None:
-            for turn in range(scaled(10, 25)):
+            for turn in range(scale(10, 25)):
                 kv.put(f"k{number}", {"n": number, "turn": turn})
                 assert kv.get_many([f"k{number}", "missing"]) == [{"n": number, "turn": turn}, None]
 
@@ -337,14 +337,14 @@ def test_a_store_that_is_dropped_leaves_nothing_open(backend: str, url: str, mak
             gc.collect()
             await asyncio.sleep(0.1)  # closing may tell the server
 
-    def inline() -> None:
+    def use_inline() -> None:
         BlockingKeyValue(make_raw()).put("k", {})
 
     with no_warnings():
         asyncio.run(main())
         await_connections(url, before)
     with no_warnings() if backend != "redis-cluster" else nullcontext():  # redis-py itself leaves a node's connection to the collector
-        inline()
+        use_inline()
     await_connections(url, before)
 
 

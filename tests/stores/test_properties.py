@@ -30,15 +30,15 @@ from keyvalue.protocols import AsyncKeyValue
 from keyvalue.testing import RuntimeName
 from keyvalue.testing._samples import NAMES, VALUES, nested, same
 from tests import backends, runtimes
-from tests.budget import scaled
+from tests.budget import scale
 from tests.model import DEFAULT_COLLECTION, TICK, Model
 from tests.servers.registry import SERVERS
 
 pytestmark = pytest.mark.timeout(600)
 
 # Examples, and the steps of each. Hypothesis keeps about a fifth of its examples shorter.
-EMBEDDED, SERVER = scaled((60, 50), (260, 50)), scaled((8, 30), (40, 30))
-FEW = scaled(3, 20)
+EMBEDDED, SERVER = scale((60, 50), (260, 50)), scale((8, 30), (40, 30))
+FEW = scale(3, 20)
 """Examples on an event loop, where only the way to the store is another."""
 
 START = 4_000_000_000.0  # a moment to come: some servers expire entries by absolute time
@@ -48,7 +48,7 @@ UNPAGED = ("memory", "simple", "wrapped", "dynamodb", "memcached", "keyring")
 """The backends whose listing is not in pages of a number that is set here."""
 
 
-def one_in(pool: Sequence[Any]) -> st.SearchStrategy[Any]:
+def draw_from(pool: Sequence[Any]) -> st.SearchStrategy[Any]:
     """What `st.sampled_from` does, which would put all of the pool into the texts that Hypothesis makes of its strategies."""
     return st.integers(0, len(pool) - 1).map(lambda place: pool[place])
 
@@ -75,12 +75,12 @@ FAMILIES: list[Names] = [
     (["a/b", "a", "/a", "a/"], ["k", "b/k", "../a", "k/"]),
 ]
 
-_name = st.one_of(one_in(NAMES), one_in(NAMES), st.text(min_size=1, max_size=8))
+_name = st.one_of(draw_from(NAMES), draw_from(NAMES), st.text(min_size=1, max_size=8))
 _any_names = st.tuples(
     st.lists(st.one_of(_name, st.sampled_from([None, DEFAULT_COLLECTION, "a", "a::"])), min_size=1, max_size=3, unique=True),
     st.lists(_name, min_size=2, max_size=4, unique=True),
 )
-_family = one_in(FAMILIES)
+_family = draw_from(FAMILIES)
 _hostile_names = st.integers(0, 3).flatmap(lambda dice: _any_names if dice == 3 else _family)
 _few_names = st.shared(st.runner().flatmap(lambda machine: cast("KeyValueMachine", machine).names), key="names")
 
@@ -105,14 +105,14 @@ class Put(NamedTuple):
     expected: dict[str, Any]
 
 
-def through_json(value: Any) -> Put:
+def pass_through_json(value: Any) -> Put:
     return Put(value, json.loads(json.dumps(value)))
 
 
 POOL: list[Put] = [
     *(Put(value, value) for value in [*VALUES, nested(250), nested(250, 2**70), {"large": "é\0" * 25_000}]),
     *map(
-        through_json,
+        pass_through_json,
         [
             {"n": 1},
             {"n": 2},
@@ -143,8 +143,8 @@ _json = st.recursive(
     ),
     max_leaves=6,
 )
-_made_up = st.dictionaries(st.text(max_size=4), _json, max_size=3).map(through_json)
-_from_pool = one_in(POOL)
+_made_up = st.dictionaries(st.text(max_size=4), _json, max_size=3).map(pass_through_json)
+_from_pool = draw_from(POOL)
 A_VALUE = st.integers(0, 9).flatmap(lambda dice: _made_up if dice == 9 else _from_pool)
 
 SOME_ITEMS = st.lists(st.tuples(A_KEY, A_VALUE), max_size=6)
@@ -183,7 +183,7 @@ def _of_facade(store: AsyncKeyValue) -> Call:
 
 
 @contextmanager
-def entering(runtime: RuntimeName) -> Generator[Callable[[AsyncKeyValue], Call], None, None]:
+def enter_runtime(runtime: RuntimeName) -> Generator[Callable[[AsyncKeyValue], Call], None, None]:
     """Yield what makes of a store a function that calls its methods by name on a runtime, from this thread."""
     if runtime == "direct":
         yield _of_facade
@@ -413,7 +413,7 @@ def world_on(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Ge
     def world(runtime: RuntimeName) -> World:
         if runtime == "asyncio" and runtimes.NOTICES_BLOCKING:
             stack.enter_context(runtimes.no_blocking())
-        return World(backend, make, stack.enter_context(entering(runtime)), before_each, tmp_path, set_clock)
+        return World(backend, make, stack.enter_context(enter_runtime(runtime)), before_each, tmp_path, set_clock)
 
     url, before_each = "", lambda: None
     if backend in SERVERS:

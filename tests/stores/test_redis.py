@@ -18,7 +18,7 @@ from redis.sentinel import MasterNotFoundError
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 from keyvalue.stores.redis import RedisStore
-from tests.conftest import unavailable
+from tests.conftest import skip_or_fail
 from tests.proxy import Proxy
 from tests.runtimes import Runtime
 from tests.servers import await_answer, free_port
@@ -33,7 +33,7 @@ Servers = Callable[..., AbstractContextManager[str]]
 def servers() -> Servers:
     """Start servers of the test's own."""
     if why := REDIS.absent():
-        unavailable("redis", why)
+        skip_or_fail("redis", why)
     return private_server
 
 
@@ -48,8 +48,7 @@ def test_a_url_that_is_no_text(url: Any) -> None:
 
 async def test_a_database_that_the_server_has_not(runtime: Runtime, url: str) -> None:
     kv = runtime.adapt(RedisStore(url=url.rpartition("/")[0] + "/9999"))
-    with pytest.raises(StoreRefusedError, match="is there such a database"):
-        await kv.get("k")
+    await assert_raised(StoreRefusedError, "is there such a database", lambda: kv.get("k"))
 
 
 async def test_the_database_of_a_url_and_its_options(runtime: Runtime, url: str) -> None:  # H-57
@@ -82,6 +81,11 @@ async def test_a_password(runtime: Runtime, servers: Servers) -> None:  # H-57
             kv = runtime.adapt(RedisStore(**arguments))
             calls = [partial(kv.get, "k"), partial(kv.put_many, ["k", "l"], [{}, {}], ttl=5)]
             await assert_raised(StoreRefusedError, "check username and password", *calls)
+
+
+def test_a_repr_without_a_host() -> None:
+    assert "r.sock" in repr(RedisStore(url=f"unix://user:{SECRET}@/run/r.sock"))
+    assert "localhost" in repr(RedisStore(password=SECRET))
 
 
 async def test_a_unix_socket(runtime: Runtime, servers: Servers, tmp_path: Path) -> None:  # H-57

@@ -30,9 +30,10 @@ from tests import backends
 from tests.answering import Reply, Request, answering
 from tests.fake_keyrings import FakeKeyring, FakeWindowsError, FakeWinVaultKeyring
 from tests.interpreter import forks, returns_true_in_a_fork
-from tests.proxy import proxied
+from tests.proxy import open_proxy
 from tests.runtimes import Runtime
-from tests.said import everything_said
+from tests.said import collect_texts
+from tests.scripted import CALLS
 from tests.servers import free_port, keyring, vault
 
 SECRET = "hunter2-é-0123456789"  # what the tests look for
@@ -65,38 +66,38 @@ def echo(reply: Reply, knows_token: bool, request: Request) -> Reply:
     return reply._replace(text=sent if reply.headers else json.dumps({"errors": [sent]}))
 
 
-def without_rights(url: str, _: ExitStack) -> VaultStore:
-    with vault.opened(url) as there:
+def make_without_rights(url: str, _: ExitStack) -> VaultStore:
+    with vault.open_client(url) as there:
         created = there.auth.token.create(id=f"{TOKEN}-{free_port()}", policies=["default"])
     return VaultStore(url=url, token=created["auth"]["client_token"])
 
 
-def silent(_: str, stack: ExitStack) -> VaultStore:
+def make_silent(_: str, stack: ExitStack) -> VaultStore:
     listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=100))
     return VaultStore(url=f"http://127.0.0.1:{listener.getsockname()[1]}", token=TOKEN, timeout=0.05)
 
 
-def echoing(reply: Reply, knows_token: bool, _: str, stack: ExitStack) -> VaultStore:
+def make_echoing(reply: Reply, knows_token: bool, _: str, stack: ExitStack) -> VaultStore:
     url = stack.enter_context(answering(partial(echo, reply, knows_token)))
     return VaultStore(url=url.replace("//", f"//user:{TOKEN}@"), token=TOKEN)
 
 
-def damaged(url: str, _: ExitStack) -> VaultStore:
+def make_damaged(url: str, _: ExitStack) -> VaultStore:
     vault.plant(url, "default_collection::k", {"value": f'{{"value": "{SECRET}"'})
     return VaultStore(url=url, token=vault.TOKEN)
 
 
 VAULTS: Mapping[str, Callable[[str, ExitStack], VaultStore]] = {
-    "vault-damaged": damaged,
-    "vault-no rights": without_rights,
-    "vault-silent": silent,
+    "vault-damaged": make_damaged,
+    "vault-no rights": make_without_rights,
+    "vault-silent": make_silent,
     "vault-not there": lambda *_: VaultStore(url=f"http://127.0.0.1:{free_port()}", token=TOKEN),
     "vault-no TLS": lambda url, _: VaultStore(url=url.replace("http:", "https:"), token=TOKEN),
     "vault-no such host": lambda *_: VaultStore(url=f"http://user:{TOKEN}@no-such-host.invalid", token=TOKEN),
     "vault-line break": lambda url, _: VaultStore(client=hvac.Client(url, token=f"{TOKEN}\n")),
     "vault-no such port": lambda *_: VaultStore(client=hvac.Client(f"http://user:{TOKEN}@localhost:99999", token=TOKEN)),
-    **{f"vault-{reply.status} token": partial(echoing, reply, True) for reply in REPLIES},
-    **{f"vault-{reply.status} text": partial(echoing, reply, False) for reply in REPLIES},
+    **{f"vault-{reply.status} token": partial(make_echoing, reply, True) for reply in REPLIES},
+    **{f"vault-{reply.status} text": partial(make_echoing, reply, False) for reply in REPLIES},
 }
 """Make stores by the URL of a server."""
 PARTIAL = {*SERVICE, "too large", "vault-damaged"} - {"locked", "stopped"}
@@ -131,10 +132,7 @@ def calls_on(kv: Any) -> list[Callable[[], Awaitable[object]]]:
     large = {"secret": SECRET, "more": "x" * 3000}
     wrong: Any = [SECRET]
     return [
-        lambda: kv.get("k"),
-        lambda: kv.ttl("k"),
-        lambda: kv.get_many(["k", "l"]),
-        lambda: kv.ttl_many(["k", "l"]),
+        *(partial(CALLS[name], kv) for name in ("get", "ttl", "get_many", "ttl_many")),
         lambda: kv.put("l", large),
         lambda: kv.put_many(["l", "m"], [VALUE, large], ttl=60),
         *(
@@ -144,8 +142,7 @@ def calls_on(kv: Any) -> list[Callable[[], Awaitable[object]]]:
         lambda: kv.put("l", VALUE, ttl=math.nan),
         lambda: kv.put_many(["l"], wrong),
         lambda: kv.put_many(["l", "m"], [VALUE]),
-        lambda: kv.delete_many(["l", "m"]),
-        lambda: kv.delete("k"),
+        *(partial(CALLS[name], kv) for name in ("delete_many", "delete")),
         *(getattr(kv, method) for method in ("keys", "collections", "cull", "destroy") if has_capability(kv, method)),
     ]
 
@@ -175,7 +172,7 @@ async def test_no_secret_gets_out(
         except Exception as error:  # noqa: BLE001 # of any kind: that is what is looked at
             errors.append(error)
     assert len(errors) > 8 if fault in PARTIAL else len(errors) == len(calls)
-    texts = [repr(faulty), str(faulty), *(said for error in errors for said in everything_said(error)), *capfd.readouterr()]
+    texts = [repr(faulty), str(faulty), *(said for error in errors for said in collect_texts(error)), *capfd.readouterr()]
     for record in caplog.records:
         texts += [record.getMessage(), repr(vars(record))]
     assert [text for text in texts if shows_secret(text)] == []
@@ -189,7 +186,7 @@ def test_the_secret_would_be_found() -> None:
 @forks
 @pytest.mark.backends("keyring", "vault")
 def test_a_forked_child_has_a_connection_of_its_own(backend: str, empty_server: Callable[[str], str], tmp_path: Path) -> None:
-    with proxied(empty_server(backend)) as proxy:
+    with open_proxy(empty_server(backend)) as proxy:
         store = backends.MAKERS[backend](tmp_path, proxy.url)
         with BlockingKeyValue(store) as kv:
             kv.put("k", {"a": 1})

@@ -10,12 +10,6 @@ from keyvalue.stores.simple import SimpleStore
 from keyvalue.testing import Clock
 
 
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_that_is_not_positive_is_refused(limit: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        SimpleStore(max_entries=limit)
-
-
 @pytest.mark.parametrize("arguments", [{"max_entries": 2}, {}])
 async def test_the_first_put_goes_first(arguments: dict[str, Any]) -> None:
     kv = SimpleStore(**arguments)

@@ -15,7 +15,7 @@ import pytest
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 from keyvalue.stores.redis import RedisStore
 from keyvalue.stores.valkey import ValkeyStore
-from tests.conftest import unavailable
+from tests.conftest import skip_or_fail
 from tests.runtimes import Runtime
 from tests.servers.redis import REDIS, VALKEY, private_server, valkey_server, with_tls
 from tests.stores.hooks import SECRET, address, assert_raised, use
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.backends("valkey")
 def guarded() -> Iterator[dict[str, Any]]:
     """A server that wants a password: its host and port."""
     if why := VALKEY.absent():
-        unavailable("valkey", why)
+        skip_or_fail("valkey", why)
     with private_server("--requirepass", SECRET, program=valkey_server()) as url:
         yield address(url)
 
@@ -47,7 +47,7 @@ async def test_wrong_credentials(runtime: Runtime, guarded: dict[str, Any]) -> N
 def tls(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """A server that speaks TLS: its port, and who vouches for it. The packaged valkey-server does not."""
     if why := REDIS.absent():
-        unavailable("redis", why)
+        skip_or_fail("redis", why)
     with with_tls(tmp_path, "--tls-auth-clients", "no") as (port, files):
         yield port, files.authority
 
@@ -90,8 +90,7 @@ async def test_a_node_of_a_cluster_taken_for_a_server_alone(backend: str, url: s
         for number in range(100):
             await kv.get(f"k{number}")
 
-    with pytest.raises(StoreRefusedError, match="cluster=True"):
-        await get_one_after_the_other()
+    await assert_raised(StoreRefusedError, "cluster=True", lambda: get_one_after_the_other())
 
 
 async def test_first_calls_at_once_make_one_client(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

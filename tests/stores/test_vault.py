@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import hvac
@@ -25,20 +24,20 @@ import requests
 
 from keyvalue._core.flat import digest
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
+from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores._vault import Secrets
 from keyvalue.stores.vault import VaultStore
 from keyvalue.testing import Clock
 from keyvalue.testing._suite import at_once
 from tests.answering import Reply, Request, answering
-from tests.conftest import unavailable
+from tests.conftest import skip_or_fail
 from tests.proxy import Proxy
 from tests.runtimes import Runtime
 from tests.servers import Running, free_port
 from tests.servers.tls import write_files
-from tests.servers.vault import TOKEN, VAULT, mounted, names, opened, plant, private_server
+from tests.servers.vault import TOKEN, VAULT, mount, names, open_client, plant, private_server
 from tests.stores.hooks import SECRET, assert_raised, document, use
-from tests.stores.test_backends import calls_on
+from tests.stores.test_backends import assert_raised_by_all
 
 # hvac only blocks: what its calls do is the same on all runtimes.
 pytestmark = [pytest.mark.backends("vault"), pytest.mark.runtimes("asyncio")]
@@ -49,7 +48,7 @@ def own_server() -> Callable[..., AbstractContextManager[Running]]:
     """What starts a server of the test's own."""
     why = VAULT.absent()
     if why is not None:
-        unavailable("a Vault of one's own", why)
+        skip_or_fail("a Vault of one's own", why)
     return private_server
 
 
@@ -81,13 +80,6 @@ def token_of(raw: Any, *rules: tuple[str, str]) -> str:
 
 def secret(raw: Any, name: str) -> Any:
     return raw.secrets.kv.v2.read_secret_version(name, raise_on_deleted_version=True)["data"]["data"]
-
-
-async def assert_raised_by_all(kv: Any, url: str, error: type[KeyValueError], cause: type[Exception], message: str = "VaultStore") -> None:
-    calls = calls_on(kv)
-    for operation, raised in zip(calls, await assert_raised(error, message, *calls.values()), strict=True):
-        assert isinstance(raised.__cause__, cause)
-        assert raised.extra_info == {"host": urlsplit(url).netloc, "operation": operation}
 
 
 # Connecting
@@ -131,7 +123,7 @@ def test_connections_are_kept_for_all_calls_at_once(url: str, caplog: pytest.Log
             for number in range(200):
                 group.start_soon(kv.put, f"k{number}", {})
 
-    with caplog.at_level(logging.DEBUG), opened(url) as given:
+    with caplog.at_level(logging.DEBUG), open_client(url) as given:
         for store, most in ((VaultStore(client=given), 10), (VaultStore(url=url, token=TOKEN), 40)):
             caplog.clear()
             anyio.run(main, store)
@@ -143,7 +135,7 @@ def test_connections_are_kept_for_all_calls_at_once(url: str, caplog: pytest.Log
 async def test_tls(own_server: Any, store: Callable[..., Any], runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port, files = free_port(), write_files(tmp_path)
     url = f"https://127.0.0.1:{port}"
-    with own_server(tls=(port, files)), opened(url, verify=str(files.authority)) as given:
+    with own_server(tls=(port, files)), open_client(url, verify=str(files.authority)) as given:
         await use(runtime.adapt(VaultStore(client=given)))
         (error,) = await assert_raised(StoreConnectionError, "TLS", lambda: store(url).get("k"))
         assert isinstance(error.__cause__, requests.exceptions.SSLError)
@@ -159,7 +151,7 @@ async def test_tls(own_server: Any, store: Callable[..., Any], runtime: Runtime,
 
 async def test_mount_points(url: str, raw: Any, store: Callable[..., Any]) -> None:
     for mount_point in ("kv", "team/app kv", "/other/", "données"):
-        mounted(raw, mount_point.strip("/"))
+        mount(raw, mount_point.strip("/"))
         kv = store(url, mount_point=mount_point)
         await use(kv)
         await kv.put("k", {"a": 1}, collection="c")
@@ -170,8 +162,8 @@ async def test_mount_points(url: str, raw: Any, store: Callable[..., Any]) -> No
 async def test_a_namespace(url: str, raw: Any, store: Callable[..., Any], runtime: Runtime) -> None:
     raw.adapter.post("/v1/sys/namespaces/team")
     try:
-        with opened(url, namespace="team") as inside:
-            mounted(inside)
+        with open_client(url, namespace="team") as inside:
+            mount(inside)
             kv = store(url, namespace="team")
             await use(kv)
             await kv.put("k", {"a": 1}, collection="c")
@@ -179,23 +171,23 @@ async def test_a_namespace(url: str, raw: Any, store: Callable[..., Any], runtim
             assert names(raw) == set()
             given = runtime.adapt(VaultStore(client=inside))
             assert await given.get("k", collection="c") == {"a": 1}
-            await assert_raised_by_all(store(url, namespace="other"), url, StoreRefusedError, hvac.exceptions.VaultError, "namespace")
+            await assert_raised_by_all(store(url, namespace="other"), url, StoreRefusedError, "namespace", hvac.exceptions.VaultError)
     finally:
         raw.adapter.delete("/v1/sys/namespaces/team")
 
 
 async def test_an_engine_that_is_not_there_or_of_another_kind(url: str, raw: Any, store: Callable[..., Any]) -> None:
     kv = store(url, mount_point="kv")
-    await assert_raised_by_all(kv, url, StoreRefusedError, hvac.exceptions.VaultError, "mount_point")
-    mounted(raw, "kv")
+    await assert_raised_by_all(kv, url, StoreRefusedError, "mount_point", hvac.exceptions.VaultError)
+    mount(raw, "kv")
     await kv.put("k", {"a": 1})
     raw.sys.disable_secrets_engine("kv")
-    await assert_raised_by_all(kv, url, StoreRefusedError, hvac.exceptions.InvalidPath, "nothing at mount_point")
-    mounted(raw, "kv", version="1")
+    await assert_raised_by_all(kv, url, StoreRefusedError, "nothing at mount_point", hvac.exceptions.InvalidPath)
+    mount(raw, "kv", version="1")
     why = "no KV secrets engine of version 2"
     for mount_point in ("kv", "cubbyhole"):
         other = store(url, mount_point=mount_point)
-        await assert_raised_by_all(other, url, StoreRefusedError, hvac.exceptions.UnsupportedOperation, why)
+        await assert_raised_by_all(other, url, StoreRefusedError, why, hvac.exceptions.UnsupportedOperation)
         with pytest.raises(hvac.exceptions.InvalidPath):
             raw.adapter.list(f"/v1/{mount_point}")
     # Of a store that knew the engine of version 2:
@@ -211,11 +203,11 @@ async def test_a_token_that_is_not_valid(url: str, raw: Any, store: Callable[...
     await use(revoked)
     raw.auth.token.revoke(token)
     for kv in (revoked, store(url, SECRET), store(url, None)):
-        await assert_raised_by_all(kv, url, StoreRefusedError, hvac.exceptions.Forbidden, "check the token")
+        await assert_raised_by_all(kv, url, StoreRefusedError, "check the token", hvac.exceptions.Forbidden)
 
 
 async def test_a_token_of_a_given_client_may_change(url: str, runtime: Runtime) -> None:
-    with opened(url, "no such token") as given:
+    with open_client(url, "no such token") as given:
         kv = runtime.adapt(VaultStore(client=given))
         await assert_raised(StoreRefusedError, "the token", lambda: kv.get("k"))
         given.token = TOKEN
@@ -228,52 +220,52 @@ async def test_policies(url: str, raw: Any, kv: Any, store: Callable[..., Any]) 
     await kv.put_many(["k", "l"], [{"a": 1}, {}], collection="mine")
     await kv.put("k", {"b": 1}, collection="other")
 
-    def adapted(*rules: tuple[str, str]) -> Any:
+    def make_with_rights(*rules: tuple[str, str]) -> Any:
         return store(url, token_of(raw, *rules))
 
     async def refuse(*calls: Callable[[], Any]) -> None:
         await assert_raised(StoreRefusedError, "its policies", *calls)
 
-    reader = adapted(("secret/data/mine::*", "read"))
+    reader = make_with_rights(("secret/data/mine::*", "read"))
     assert await reader.get_many(["k", "missing"], collection="mine") == [{"a": 1}, None]
     await refuse(lambda: reader.get("k", collection="other"), lambda: reader.put("k", {}, collection="mine"), reader.collections)
     await refuse(lambda: reader.delete("k", collection="mine"), lambda: reader.keys("mine"), reader.destroy, reader.cull)
     assert await reader.delete("missing", collection="mine") is False
 
-    lister = adapted(("secret/data/mine::*", "read"), ("secret/metadata/*", "list"))
+    lister = make_with_rights(("secret/data/mine::*", "read"), ("secret/metadata/*", "list"))
     assert sorted(await lister.keys("mine")) == ["k", "l"]
     await refuse(lister.collections, lambda: lister.destroy_collection("mine"))  # of `other` it may not read an entry
 
-    creator = adapted(("secret/data/mine::*", "create"))
+    creator = make_with_rights(("secret/data/mine::*", "create"))
     await creator.put("new", {"c": 1}, collection="mine")
     await refuse(lambda: creator.put("k", {}, collection="mine"), lambda: creator.get("k", collection="mine"))
 
     home = digest("mine")
     data, metadata = ([f"secret/{kind}/{name}*" for name in ("mine::", "mine~:", f"{home}/")] for kind in ("data", "metadata"))
-    one = adapted((data[0], "create read update"), (metadata[0], "delete list"))  # as the docs have it
+    one = make_with_rights((data[0], "create read update"), (metadata[0], "delete list"))  # as the docs have it
     await one.put("k", {"d": 1}, collection="mine")
     assert await one.get_many(["k", "missing"], collection="mine") == [{"d": 1}, None]
     assert await one.delete("k", collection="mine") is True
     await refuse(lambda: one.keys("mine"), lambda: one.get("k", collection="other"))
     rules = [*((path, "create read update") for path in data), *((path, "delete list") for path in metadata)]
-    every = adapted(*rules, ("secret/metadata/", "list"), (f"secret/metadata/{home}", "list"))
+    every = make_with_rights(*rules, ("secret/metadata/", "list"), (f"secret/metadata/{home}", "list"))
     await every.put_many(["k", "::k", "a//b"], [{}, {}, {}], collection="mine")
     assert sorted(await every.keys("mine")) == ["::k", "a//b", "k", "l", "new"]
     assert await every.destroy_collection("mine") is True
 
-    owner = adapted(("secret/data/*", "create read update"), ("secret/metadata/*", "list delete"))
+    owner = make_with_rights(("secret/data/*", "create read update"), ("secret/metadata/*", "list delete"))
     assert await owner.destroy() is True
     await use(owner)
     assert names(raw) == set()
 
 
 async def test_a_sealed_server(own_server: Any, store: Callable[..., Any]) -> None:
-    with own_server() as running, opened(running.url) as operator:
+    with own_server() as running, open_client(running.url) as operator:
         kv, late = store(running.url), store(running.url)
         await kv.put("k", {"a": 1})
         operator.sys.seal()
         for sealed in (kv, late):
-            await assert_raised_by_all(sealed, running.url, StoreConnectionError, hvac.exceptions.VaultDown, "sealed")
+            await assert_raised_by_all(sealed, running.url, StoreConnectionError, "sealed", hvac.exceptions.VaultDown)
 
 
 async def test_a_quota_that_is_used_up(kv: Any, raw: Any) -> None:
@@ -288,25 +280,25 @@ async def test_a_quota_that_is_used_up(kv: Any, raw: Any) -> None:
     assert await kv.get("k") == {"a": 1}
 
 
-def told(*errors: str) -> str:
+def format_errors(*errors: str) -> str:
     return json.dumps({"errors": errors})
 
 
-UPGRADING = "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief period"
+UPGRADING = "Upgrading from non-versioned to versioned data. This backend will be skip_or_fail for a brief period"
 TOO_LONG = "JSON string value exceeds allowed length"  # as Vault 1.20 has it
 ANSWERS: Sequence[tuple[int, str, type[KeyValueStoreError], type[Exception]]] = [
-    (400, told("no"), StoreRefusedError, hvac.exceptions.InvalidRequest),
-    (400, told(UPGRADING), StoreConnectionError, hvac.exceptions.VaultDown),
-    (401, told("no"), StoreRefusedError, hvac.exceptions.Unauthorized),
-    (403, told("permission denied"), StoreRefusedError, hvac.exceptions.Forbidden),
-    (404, told("no handler for route"), StoreRefusedError, hvac.exceptions.InvalidPath),
+    (400, format_errors("no"), StoreRefusedError, hvac.exceptions.InvalidRequest),
+    (400, format_errors(UPGRADING), StoreConnectionError, hvac.exceptions.VaultDown),
+    (401, format_errors("no"), StoreRefusedError, hvac.exceptions.Unauthorized),
+    (403, format_errors("permission denied"), StoreRefusedError, hvac.exceptions.Forbidden),
+    (404, format_errors("no handler for route"), StoreRefusedError, hvac.exceptions.InvalidPath),
     (404, '{"message": "no Route matched with those values"}', StoreRefusedError, hvac.exceptions.InvalidPath),  # a gateway
-    (405, told(), StoreRefusedError, hvac.exceptions.UnexpectedError),
-    (429, told("too many"), StoreConnectionError, hvac.exceptions.RateLimitExceeded),
-    (500, told("internal error"), StoreConnectionError, hvac.exceptions.InternalServerError),
-    (501, told("not initialized"), StoreConnectionError, hvac.exceptions.VaultNotInitialized),
+    (405, format_errors(), StoreRefusedError, hvac.exceptions.UnexpectedError),
+    (429, format_errors("too many"), StoreConnectionError, hvac.exceptions.RateLimitExceeded),
+    (500, format_errors("internal error"), StoreConnectionError, hvac.exceptions.InternalServerError),
+    (501, format_errors("not initialized"), StoreConnectionError, hvac.exceptions.VaultNotInitialized),
     (502, "<html>bad gateway", StoreConnectionError, hvac.exceptions.BadGateway),
-    (503, told("Vault is sealed"), StoreConnectionError, hvac.exceptions.VaultDown),
+    (503, format_errors("Vault is sealed"), StoreConnectionError, hvac.exceptions.VaultDown),
     (504, "<html>timeout", StoreConnectionError, hvac.exceptions.VaultDown),
     (200, "<html>welcome", StoreRefusedError, hvac.exceptions.UnsupportedOperation),
     (200, "[]", StoreRefusedError, hvac.exceptions.UnsupportedOperation),
@@ -323,8 +315,8 @@ def gateway(reply: Reply, request: Request) -> Reply:
 async def test_what_a_fake_server_answers(store: Callable[..., Any]) -> None:
     for status, content, raised, cause in ANSWERS:
         with answering(partial(gateway, Reply(status, content))) as url:
-            await assert_raised_by_all(store(url), url, raised, cause)
-    for reply, raised in ((Reply(413), StoreRefusedError), (Reply(500, told(TOO_LONG)), StoreConnectionError)):
+            await assert_raised_by_all(store(url), url, raised, "VaultStore", cause)
+    for reply, raised in ((Reply(413), StoreRefusedError), (Reply(500, format_errors(TOO_LONG)), StoreConnectionError)):
         with answering(partial(gateway, reply)) as url:
             kv = store(url)
             puts = [partial(kv.put, "k", {}), partial(kv.put_many, ["k", "l"], [{}, {}])]
@@ -439,12 +431,12 @@ async def test_where_check_and_set_is_required(url: str, raw: Any, runtime: Runt
 def test_cull_leaves_what_is_put_meanwhile(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     deleting, real = threading.Event(), Secrets.delete
 
-    def slowly(self: Secrets, name: str) -> None:
+    def delete_slowly(self: Secrets, name: str) -> None:
         deleting.set()
         time.sleep(0.2)
         real(self, name)
 
-    monkeypatch.setattr(Secrets, "delete", slowly)
+    monkeypatch.setattr(Secrets, "delete", delete_slowly)
     facade: Any = BlockingKeyValue(VaultStore(url=url, token=TOKEN))
     with facade as kv, ThreadPoolExecutor(1) as pool:
         kv.put("k", {"old": True}, ttl=5)

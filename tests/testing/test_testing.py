@@ -88,7 +88,7 @@ class Result(NamedTuple):
     failed: Mapping[str, Mapping[str, set[str]]]
 
 
-def outsider(directory: Path, files: Mapping[str, str], *arguments: str) -> Result:
+def run_as_outsider(directory: Path, files: Mapping[str, str], *arguments: str) -> Result:
     """Run the tests of files that lie in a directory of somebody else's."""
     for name, text in files.items():
         (directory / name).write_text(text)
@@ -106,14 +106,14 @@ def outsider(directory: Path, files: Mapping[str, str], *arguments: str) -> Resu
 
 
 def test_a_right_store_passes(tmp_path: Path) -> None:
-    result = outsider(tmp_path, {"test_right.py": RIGHT})
+    result = run_as_outsider(tmp_path, {"test_right.py": RIGHT})
     assert set(result.counts) == {"passed"}
     assert result.counts["passed"] % 4 == 0
     assert result.counts["passed"] >= 4 * len(TESTS)
 
 
 def test_it_does_not_matter_which_plugins_for_coroutines_there_are(tmp_path: Path) -> None:
-    result = outsider(tmp_path, {"test_right.py": RIGHT, "claiming.py": CLAIMING}, "-p", "claiming", "-p", "anyio", "-k", "asyncio")
+    result = run_as_outsider(tmp_path, {"test_right.py": RIGHT, "claiming.py": CLAIMING}, "-p", "claiming", "-p", "anyio", "-k", "asyncio")
     assert set(result.counts) == {"passed"}
     assert result.counts["passed"] >= len(TESTS)
 
@@ -136,7 +136,7 @@ def test_the_examples_of_the_documentation_pass(tmp_path: Path) -> None:
         files[f"{name.lower()}.py"] = example(name)
         tests = class_of_tests(name, f"{name}({arguments})", DIRECT_TOO)
         files[f"test_{name.lower()}.py"] = f"{IMPORTS}from {name.lower()} import {name}\n{tests}"
-    result = outsider(tmp_path, files)
+    result = run_as_outsider(tmp_path, files)
     assert set(result.counts) == {"passed"}, result.text
 
 
@@ -157,7 +157,7 @@ def damage(self, directory: Path, collection: str, key: str) -> None:
 """
     tests = class_of_tests("HashStore", "HashStore(self.url, default_collection=self.default_collection)", lines)
     tests = f"{IMPORTS}import redis\nfrom example import HashStore\n{tests}"
-    result = outsider(tmp_path, {"example.py": program, "test_example.py": tests})
+    result = run_as_outsider(tmp_path, {"example.py": program, "test_example.py": tests})
     assert set(result.counts) == {"passed"}, result.text
 
 
@@ -186,23 +186,14 @@ OF_CLOSING = {"test_closing", "test_closing_before_use", "test_context_manager_a
 
 
 class Case(NamedTuple):
-    """A class of stores, and one of tests for it.
+    """A class of stores, and one of tests for it."""
 
-    Attributes:
-        methods: What it has other than its base.
-        failed: The tests that it fails.
-        base: Its base.
-        arguments: What it is made with.
-        tests: What the class of its tests has.
-        contract: The base of that.
-    """
-
-    methods: str
-    failed: set[str]
+    methods: str  # what it has other than its base
+    failed: set[str]  # the tests that it fails
     base: str = "MemoryStore"
-    arguments: str = ""
-    tests: str = "pass"
-    contract: str = "StoreContract"
+    arguments: str = ""  # what it is made with
+    tests: str = "pass"  # what the class of its tests has
+    contract: str = "StoreContract"  # the base of that
 
     def source(self, name: str) -> str:
         """Return the text of both classes."""
@@ -362,6 +353,14 @@ CASES: Mapping[str, Case] = {
         "@pytest.fixture(autouse=True)\ndef empty(self): self.here = MemoryStore()",
     ),
     "OfAnotherCollection": Case("pass", {"test_the_default_collection", "test_limits_of_listing"}, arguments="default_collection='mine'"),
+    "ForgetsMaxDepth": Case(
+        "async def _inner_value(self, value, key, collection): return {'in': dict(value)}\n"
+        "async def _outer_value(self, value, key, collection): return value['in']",
+        {"test_deep_values"},
+        "BaseWrapper",
+        "MemoryStore()",
+    ),
+    "CantClose": Case("async def close(self): raise LookupError('no such client')", {*TESTS} - {RECLAIMS}),
     "NotDamaged": Case(
         "pass", {"test_a_damaged_entry_is_an_error_for_its_own_key_alone"}, tests="def damage(self, directory, collection, key): pass"
     ),
@@ -389,7 +388,7 @@ def of_cases(tmp_path_factory: pytest.TempPathFactory) -> Result:
     text = IMPORTS + "".join(case.source(name) for name, case in CASES.items())
     # A second of waiting once will do, and more tests list, or see what is reclaimed early, than those named here.
     chosen = "not (reclaims or ClaimsToList) or ReclaimsEarly and nothing_early or ClaimsToList and (can_do or limits)"
-    return outsider(tmp_path_factory.mktemp("cases"), {"test_cases.py": text}, "-k", chosen)
+    return run_as_outsider(tmp_path_factory.mktemp("cases"), {"test_cases.py": text}, "-k", chosen)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -422,6 +421,12 @@ def test_a_failure_says_what_was_compared_and_what_the_contract_says(of_cases: R
     blocked = failure(r"BlocksNames\.test_any_names\w+\[asyncio\]")
     assert "\nE OSError: no such name\n" in blocked
     assert "Any str that is not empty and encodes as UTF-8 is a key" in blocked
+    deep = failure(r"ForgetsMaxDepth\.test_\w+\[asyncio\]")
+    assert "TestForgetsMaxDepth.max_depth says how many levels are taken" in deep
+    assert len(deep.splitlines()) < 5
+    unclosed = failure(r"CantClose\.test_expiry\[asyncio\]")
+    assert re.search(r"^E .*CloseError: The test is over.*LookupError: no such client", unclosed, re.MULTILINE), unclosed
+    assert "The contract" not in unclosed
 
 
 def test_every_test_says_what_the_contract_says() -> None:

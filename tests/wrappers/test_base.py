@@ -37,7 +37,7 @@ from tests.core.test_blocking import ThirdParty
 from tests.scripted import CALLS, ScriptedStore
 
 
-def without(dropped: str, store: AsyncKeyValue) -> BaseWrapper:
+def drop_capability(dropped: str, store: AsyncKeyValue) -> BaseWrapper:
     """Wrap a store, and drop a capability."""
 
     class Without(BaseWrapper):
@@ -47,7 +47,7 @@ def without(dropped: str, store: AsyncKeyValue) -> BaseWrapper:
     return Without(store)
 
 
-def only_keys() -> Any:
+def make_key_lister() -> Any:
     """Return a third party's store that can list keys, by an attribute bound on the instance."""
     store: Any = ThirdParty()
     store.keys = MemoryStore().keys
@@ -60,19 +60,19 @@ def only_keys() -> Any:
         (MemoryStore, ALL),
         (NullStore, set[str]()),
         (ThirdParty, set[str]()),
-        (only_keys, {"keys"}),
+        (make_key_lister, {"keys"}),
         (lambda: PlainWrapper(MemoryStore()), ALL),
         (lambda: PlainWrapper(NullStore()), set[str]()),
-        (lambda: PlainWrapper(RenamingWrapper(PlainWrapper(only_keys()))), {"keys"}),
-        (lambda: without("cull", MemoryStore()), ALL - {"cull"}),
-        (lambda: PlainWrapper(without("cull", PlainWrapper(MemoryStore()))), ALL - {"cull"}),
+        (lambda: PlainWrapper(RenamingWrapper(PlainWrapper(make_key_lister()))), {"keys"}),
+        (lambda: drop_capability("cull", MemoryStore()), ALL - {"cull"}),
+        (lambda: PlainWrapper(drop_capability("cull", PlainWrapper(MemoryStore()))), ALL - {"cull"}),
         (lambda: PrefixKeysWrapper(MemoryStore(), "p"), ALL),
-        (lambda: PrefixKeysWrapper(without("keys", MemoryStore()), "p"), {"cull"}),
+        (lambda: PrefixKeysWrapper(drop_capability("keys", MemoryStore()), "p"), {"cull"}),
         (lambda: FallbackWrapper(MemoryStore(), MemoryStore()), ALL),
         (lambda: FallbackWrapper(MemoryStore(), NullStore()), set[str]()),
         (lambda: PassthroughCacheWrapper(MemoryStore(), NullStore()), ALL - {"destroy", "destroy_collection"}),
         (lambda: PassthroughCacheWrapper(NullStore(), MemoryStore()), set[str]()),
-        (lambda: PlainWrapper(FallbackWrapper(without("cull", MemoryStore()), MemoryStore())), ALL - {"cull"}),
+        (lambda: PlainWrapper(FallbackWrapper(drop_capability("cull", MemoryStore()), MemoryStore())), ALL - {"cull"}),
     ],
 )
 def test_capabilities_are_truthful_through_a_stack(make: Callable[[], Any], expected: set[str]) -> None:
@@ -115,16 +115,16 @@ def test_a_wrapper_keeps_its_class_and_is_in_no_reference_cycle() -> None:
 TTL = "positive, finite number of seconds"
 
 
-def saying_so(*args: Any, **kwargs: Any) -> Awaitable[dict[str, Any] | None]:
+def get_plainly(*args: Any, **kwargs: Any) -> Awaitable[dict[str, Any] | None]:
     return MemoryStore.get(*args, **kwargs)
 
 
 @functools.wraps(MemoryStore.get)
-def decorating(*args: Any, **kwargs: Any) -> Any:
+def get_decorated(*args: Any, **kwargs: Any) -> Any:
     return MemoryStore.get(*args, **kwargs)
 
 
-@pytest.mark.parametrize("get", [saying_so, decorating])
+@pytest.mark.parametrize("get", [get_plainly, get_decorated])
 async def test_plain_functions_that_return_awaitables_are_asynchronous(get: Any) -> None:
     store: Any = type("Store", (MemoryStore,), {"get": get})()
     assert await PlainWrapper(store).get("k") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -194,10 +195,34 @@ def test_a_fork_does_not_trust_what_its_parent_does_not() -> None:
     assert returns_true_in_a_fork(lambda: runtime_module.drive(cached.kv.get("k")) == NEW)
 
 
-async def test_the_default_collection_is_one_by_either_name() -> None:
-    kv = Cached().kv
+@forks
+def test_a_fork_waits_for_no_read_of_its_parents() -> None:
+    cached, is_reading, go_on = Cached(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        is_reading.set()
+        go_on.wait(60)
+
+    def read() -> bool:
+        cached.primary.before = lambda: None
+        return runtime_module.drive(cached.kv.get("k")) == OLD
+
+    cached.primary.before = hold
+    with BlockingKeyValue(cached.kv) as kv, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(kv.get, "k")
+        is_reading.wait()
+        is_read = returns_true_in_a_fork(read)
+        go_on.set()
+        assert reading.result() == OLD
+    assert is_read
+
+
+@pytest.mark.parametrize("options", [{}, {"default_collection": "mine"}])
+async def test_the_default_collection_is_one_by_either_name(options: dict[str, Any]) -> None:
+    (name,) = options.values() or [DEFAULT]
+    kv = PassthroughCacheWrapper(MemoryStore(seed={name: {"k": OLD}}, **options), MemoryStore(), **options)
     assert await kv.get("k") == OLD
-    await kv.put("k", NEW, collection=DEFAULT)
+    await kv.put("k", NEW, collection=name)
     assert await kv.get("k") == NEW
 
 
@@ -388,3 +413,17 @@ async def test_a_write_that_can_not_wait_leaves_no_stale_value(write: str, reads
     assert await cached.kv.get_many(["k"]) == [expected]
     row = await cached.cache.get("k", collection=DEFAULT)
     assert dies or row is None or row["__cached_value__"] == expected, "for other processes too"
+
+
+@on_loops
+async def test_what_a_read_out_of_reach_caches_late_is_not_trusted() -> None:
+    """A synchronous read can't join one of the loop that it blocks. If a write follows, nobody waits for what that one still caches."""
+    cached, gate = Cached(), Gate()
+    cached.cache.plan(gate, on="put")
+    async with gate.holding(cached.kv.get, "k"):
+        facade = BlockingKeyValue(cached.kv)
+        assert facade.get("k") == OLD
+        facade.put("k", NEW)
+        cached.cache.plan(DOWN, on="delete_many")  # so that what is cached late stays there
+    assert (await cached.cache.get("k", collection=DEFAULT) or {})["__cached_value__"] == OLD
+    assert await cached.kv.get("k") == NEW

@@ -30,7 +30,7 @@ def envelope(json_text: bytes, **changes: Any) -> dict[str, Any]:
     return {"__compressed_data__": data, "__compression_algorithm__": "gzip", "__compression_version__": 1, **changes}
 
 
-def packed(data: bytes) -> dict[str, Any]:
+def pack(data: bytes) -> dict[str, Any]:
     return envelope(b"", __compressed_data__=base64.b64encode(data).decode())
 
 
@@ -82,10 +82,10 @@ async def test_rows_of_other_forms_are_returned_as_they_are(row: dict[str, Any])
         (envelope(b"{}", __compression_version__=True), "newer version"),
         (envelope(b"{}", __compression_algorithm__="lzma"), "newer version"),
         (envelope(b"{}", __compressed_data__="!"), "base64"),
-        (packed(b"{}"), "damaged"),
-        pytest.param({**packed(b"{}"), "__compression_algorithm__": "zstd"}, "damaged", marks=needs_zstd),
-        (packed(gzip.compress(b"{}")[:-3]), "damaged"),
-        (packed(gzip.compress(b"{}") + b"more"), "damaged"),
+        (pack(b"{}"), "damaged"),
+        pytest.param({**pack(b"{}"), "__compression_algorithm__": "zstd"}, "damaged", marks=needs_zstd),
+        (pack(gzip.compress(b"{}")[:-3]), "damaged"),
+        (pack(gzip.compress(b"{}") + b"more"), "damaged"),
         (envelope(b'{"a":"%s"}' % (b"x" * 2000)), "larger than max_size"),
     ],
 )
@@ -115,13 +115,13 @@ async def test_small_rows_of_large_values_are_decompressed_off_the_loop(algorith
     sizes: list[int] = []
     decompressed: Callable[..., bytes] = compression._decompressed  # pyright: ignore[reportPrivateUsage] # where it runs is what counts
 
-    def noted(*args: Any) -> bytes:
+    def note(*args: Any) -> bytes:
         text = decompressed(*args)
         if threading.current_thread() is threading.main_thread():
             sizes.append(len(text))
         return text
 
-    monkeypatch.setattr(compression, "_decompressed", noted)
+    monkeypatch.setattr(compression, "_decompressed", note)
     kv = CompressionWrapper(MemoryStore(), algorithm=algorithm)
     values: list[dict[str, Any]] = [BIG, {"x": "x" * 2**20}]
     await kv.put_many(["small", "large"], values)

@@ -39,7 +39,7 @@ def aes_gcm(store: AsyncKeyValue, *secrets: bytes) -> AESGCMEncryptionWrapper:
     return AESGCMEncryptionWrapper(store, keys={f"key-{secret[0]}": secret for secret in secrets})
 
 
-def encrypted(kind: str, store: AsyncKeyValue, secret: bytes = ONE, **kwargs: Any) -> BaseEncryptionWrapper:
+def make_encrypting(kind: str, store: AsyncKeyValue, secret: bytes = ONE, **kwargs: Any) -> BaseEncryptionWrapper:
     if kind == "fernet":
         return FernetEncryptionWrapper(store, fernet=fernets(secret), **kwargs)
     if kind == "aes-gcm":
@@ -53,7 +53,7 @@ each_encryption = pytest.mark.parametrize("kind", ["fernet", "aes-gcm", "base"])
 @each_encryption
 async def test_nothing_readable_is_stored(kind: str, runtime: Runtime) -> None:
     memory = MemoryStore()
-    kv = runtime.adapt(encrypted(kind, memory))
+    kv = runtime.adapt(make_encrypting(kind, memory))
     await kv.put("k", SECRET, ttl=60)
     await kv.put_many(["l", "m"], [SECRET, {"big": "x" * 300_000}])
     assert await kv.get_many(["k", "l", "m"]) == [SECRET, SECRET, {"big": "x" * 300_000}]
@@ -65,7 +65,7 @@ async def test_nothing_readable_is_stored(kind: str, runtime: Runtime) -> None:
         assert b"hunter2" not in base64.b64decode(row["__encrypted_data__"])
 
 
-def flipped(text: str) -> str:
+def flip_bit(text: str) -> str:
     data = bytearray(base64.b64decode(text))
     data[len(data) // 2] ^= 1
     return base64.b64encode(data).decode()
@@ -74,11 +74,11 @@ def flipped(text: str) -> str:
 @each_encryption
 async def test_what_can_not_be_decrypted_is_an_error_that_tells_no_secrets(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     memory = MemoryStore()
-    await encrypted(kind, memory).put("k", SECRET, collection="c")
+    await make_encrypting(kind, memory).put("k", SECRET, collection="c")
     row = await memory.get("k", collection="c") or {}
     text = row["__encrypted_data__"]
     rows: list[tuple[dict[str, Any], type[Exception]]] = [
-        ({**row, "__encrypted_data__": flipped(text)}, DecryptionError),
+        ({**row, "__encrypted_data__": flip_bit(text)}, DecryptionError),
         ({**row, "__encrypted_data__": text[: len(text) // 8 * 4]}, DecryptionError),
         ({**row, "__encrypted_data__": ""}, DecryptionError),
         ({**row, "__encrypted_data__": "!"}, CorruptedDataError),
@@ -94,14 +94,14 @@ async def test_what_can_not_be_decrypted_is_an_error_that_tells_no_secrets(kind:
     for bad, error in rows:
         await memory.put("k", bad, collection="c")
         with pytest.raises(error) as caught:
-            await encrypted(kind, memory).get("k", collection="c")
-        lenient = encrypted(kind, memory, raise_on_decryption_error=False)
+            await make_encrypting(kind, memory).get("k", collection="c")
+        lenient = make_encrypting(kind, memory, raise_on_decryption_error=False)
         assert await lenient.get("k", collection="c") is None
         assert await lenient.ttl_many(["k"], collection="c") == [(None, None)]
         assert "hunter2" not in f"{caught.value} {caplog.text}"
     await memory.put("k", row, collection="c")
     with pytest.raises(DecryptionError) as caught:
-        await encrypted(kind, memory, TWO).get("k", collection="c")
+        await make_encrypting(kind, memory, TWO).get("k", collection="c")
     assert ("key-1" in str(caught.value)) == (kind == "aes-gcm")
 
 
@@ -109,12 +109,12 @@ async def test_what_can_not_be_decrypted_is_an_error_that_tells_no_secrets(kind:
 async def test_plaintext_is_refused_unless_allowed(kind: str) -> None:
     memory = MemoryStore(seed={"c": {"k": {"plain": 1}}})
     with pytest.raises(DecryptionError, match="allow_plaintext") as caught:
-        await encrypted(kind, memory).get("k", collection="c")
+        await make_encrypting(kind, memory).get("k", collection="c")
     assert caught.value.extra_info == {"collection": "c", "key": "k"}
-    moving = encrypted(kind, memory, allow_plaintext=True)
+    moving = make_encrypting(kind, memory, allow_plaintext=True)
     assert await moving.get("k", collection="c") == {"plain": 1}
     assert await moving.rotate("c") == 1
-    assert await encrypted(kind, memory).get("k", collection="c") == {"plain": 1}
+    assert await make_encrypting(kind, memory).get("k", collection="c") == {"plain": 1}
 
 
 async def test_beneath_a_prefix_the_row_of_a_tenant_is_no_good_as_anothers() -> None:  # which is why the docs order them so
@@ -218,12 +218,12 @@ async def test_keys_are_derived_off_the_loop_once(monkeypatch: pytest.MonkeyPatc
     derive: Callable[..., bytes] = encryption._derived  # pyright: ignore[reportPrivateUsage] # where it runs is what counts
     go_on = threading.Event()
 
-    def noted(*args: str) -> bytes:
+    def note(*args: str) -> bytes:
         derived.append(threading.current_thread())
         assert go_on.wait(10), "the loop stood still"
         return derive(*args)
 
-    monkeypatch.setattr(encryption, "_derived", noted)
+    monkeypatch.setattr(encryption, "_derived", note)
     monkeypatch.setattr(encryption, "_PBKDF2_ITERATIONS", 1)
     kv = FernetEncryptionWrapper(MemoryStore(), source_material="secret", salt="salt")
     assert derived == []

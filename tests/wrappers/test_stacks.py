@@ -30,7 +30,7 @@ from keyvalue.wrappers.passthrough_cache import PassthroughCacheWrapper
 from keyvalue.wrappers.retry import RetryWrapper
 from keyvalue.wrappers.timeout import TimeoutWrapper
 from tests import backends
-from tests.budget import scaled
+from tests.budget import scale
 from tests.runtimes import Runtime
 from tests.scripted import CALLS, DOWN, NEW, OLD, Hang, ScriptedStore
 
@@ -77,7 +77,7 @@ def comparable(method: str, result: Any) -> Any:
 
 
 @pytest.mark.parametrize("runtime_name", ["asyncio", "trio", "direct"])
-@settings(max_examples=scaled(60, 500), deadline=None)
+@settings(max_examples=scale(60, 500), deadline=None)
 @given(wrappers=st.lists(st.sampled_from(sorted(backends.WRAPPERS)), min_size=1, max_size=5), script=st.lists(a_call, max_size=20))
 def test_any_stack_answers_as_the_store_alone_does(runtime_name: RuntimeName, wrappers: list[str], script: list[Any]) -> None:
     now = 1_700_000_000.0
@@ -128,7 +128,7 @@ CANCELLED = {**CALLS, "put big": lambda kv: kv.put("k", BIG)}
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-@settings(max_examples=scaled(120, 1000), deadline=None)
+@settings(max_examples=scale(120, 1000), deadline=None)
 @given(
     wrappers=st.lists(st.sampled_from(sorted(CANCELLABLE)), min_size=1, max_size=4),
     name=st.sampled_from(sorted(CANCELLED)),

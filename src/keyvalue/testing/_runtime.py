@@ -17,7 +17,7 @@ from keyvalue._core.store import BaseStore
 from keyvalue.blocking import BlockingKeyValue, runs_inline
 from keyvalue.protocols.key_value import AsyncKeyValue
 
-__all__ = ["RUNTIMES", "Awaited", "Runtime", "RuntimeName", "step", "undeclared"]
+__all__ = ["RUNTIMES", "Awaited", "CloseError", "Runtime", "RuntimeName", "step", "undeclared"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,10 @@ class Awaited:
 
     async def __aexit__(self, *_: object) -> None:
         self.facade.__exit__(None, None, None)
+
+
+class CloseError(AssertionError):
+    """A store could not be closed after a test, which says nothing of what was tested."""
 
 
 def undeclared(store: Any) -> Any:
@@ -134,9 +138,7 @@ class Runtime:
                 await function(**kwargs)
             finally:
                 while self._made:
-                    close = getattr(self._made.pop(), "close", None)
-                    if close is not None:
-                        await close()
+                    await self._close(self._made.pop())
 
         if self.is_loop:
             with self.guard():
@@ -161,6 +163,18 @@ class Runtime:
         It is there to be overridden, for example to have blocking calls raise. See the fixture `ArgumentContract.runtime`.
         """
         return nullcontext()
+
+    async def _close(self, adapted: Any) -> None:
+        close = getattr(adapted, "close", None)
+        if close is None:
+            return
+        try:
+            await close()
+        except Exception as error:
+            raise CloseError(
+                f"The test is over, and its store can't be closed: {type(error).__name__}: {error}. If that is the client's error: "
+                "`Client(close=...)` says how to close a client that has no close()"
+            ) from error
 
     def _facade(self, store: AsyncKeyValue) -> BlockingKeyValue:
         """Return the façade over a store, on this path."""

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from keyvalue._core.capabilities import PROTOCOLS
-from keyvalue.testing._runtime import Awaited, Runtime, step
+from keyvalue.testing._runtime import Awaited, CloseError, Runtime, step
 
 __all__ = ["assert_collections", "assert_keys", "at_once", "has_capability", "on_the_runtime"]
 
@@ -51,6 +51,8 @@ def on_the_runtime(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             fixtures["runtime"] = runtime
         try:
             runtime.run(functools.partial(test, self), **fixtures)
+        except CloseError:
+            raise
         except (Exception, pytest.fail.Exception) as error:
             vars(error)["__notes__"] = [*vars(error).get("__notes__", ()), note]  # add_note is not there before Python 3.11
             raise

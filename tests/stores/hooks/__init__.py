@@ -6,25 +6,27 @@ the hooks by the name of the backend, those of its clusters too.
 
 from __future__ import annotations
 
+import inspect
 import json
-import logging
 import math
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from keyvalue.protocols import AsyncKeyValue
-from keyvalue.testing._suite import assert_collections, assert_keys, has_capability
+from keyvalue.testing import Runtime
+from keyvalue.testing._suite import assert_collections, assert_keys, at_once, has_capability
 from tests.makers import MAKERS
-from tests.said import everything_said
-
-__all__ = ["DAMAGED_BYTES", "NEVER", "PASSWORD", "SECRET", "Hooks", "address", "assert_raised", "document", "hooks_of", "use"]
+from tests.said import collect_texts
 
 SECRET = "hunter" + "2" * 5
 """What no error may show. Put together, so that no line of source in a traceback holds it."""
@@ -165,13 +167,21 @@ class Hooks(ABC):
     def contents(self, url: str) -> Mapping[Any, Any]:
         """Return all that lies in the backend, by name."""
 
+    def names(self, url: str) -> set[str]:
+        """Return the names of all that lies in the backend, as text."""
+        return set(self.contents(url))
+
+    def plant(self, url: str, name: str, data: Any) -> None:
+        """Put something under a name, of the form that `damaged` has."""
+        raise NotImplementedError
+
     @abstractmethod
     def plant_foreign(self, url: str) -> None:
         """Put other programs' data into the backend: of all kinds that it can hold, and what resembles an entry in the collection "a"."""
 
-    @abstractmethod
     def damage(self, url: str, key: str, damaged: Any) -> None:
         """Put one of `damaged` in place of an entry of the collection "c" that is there."""
+        self.plant(url, f"c::{key}", damaged)
 
     def expiries(self, url: str) -> Mapping[str, float]:
         """Return when the server's own expiry removes what there is, in seconds since the epoch, by the key of the entry."""
@@ -190,14 +200,70 @@ def address(url: str) -> dict[str, Any]:
 
 async def assert_raised(error: type[Exception], message: str, *calls: Callable[[], Awaitable[Any]]) -> list[Any]:
     """Fail if not each call raises an error, or if one tells a secret; return the errors."""
+
+    async def make(number: int, call: Callable[[], Awaitable[Any]]) -> None:
+        await call()
+        text = inspect.getsource(call).strip() if isinstance(call, FunctionType) else reprlib.repr(call)
+        pytest.fail(f"Call {number} of {len(calls)} raises nothing: {text}")
+
     errors: list[Any] = []
-    for number, call in enumerate(calls):
-        logging.getLogger(__name__).debug("call %d", number)  # pytest shows it if the call does not raise
-        with pytest.raises(error, match=message) as caught:
-            await call()
-        assert SECRET not in "".join(everything_said(caught.value))
+    for number, call in enumerate(calls, 1):
+        with pytest.raises(error, match=message or None) as caught:
+            await make(number, call)
+        assert SECRET not in "".join(collect_texts(caught.value))
         errors.append(caught.value)
     return errors
+
+
+async def assert_apart(kv: Any, pairs: Sequence[tuple[str, str]]) -> None:
+    """Fail unless each pair of collection and key has an entry of its own, whatever happens to the others."""
+    there: dict[tuple[str, str], Any] = {}
+
+    async def assert_right() -> None:
+        for collection in {collection for collection, _ in pairs}:
+            keys = [key for other, key in pairs if other == collection]
+            assert [await kv.get(key, collection=collection) for key in keys] == [there.get((collection, key)) for key in keys]
+            assert await kv.get_many(keys, collection=collection) == [there.get((collection, key)) for key in keys]
+            await assert_keys(kv, [key for other, key in there if other == collection], collection)
+        await assert_collections(kv, {collection for collection, _ in there})
+
+    for turn in range(2):
+        for collection, key in pairs:
+            there[collection, key] = {"of": [collection, key], "turn": turn}
+            await kv.put(key, there[collection, key], collection=collection)
+        await assert_right()
+    for number, (collection, key) in enumerate(pairs[::2]):
+        deleted = kv.delete_many([key, key], collection=collection) if number % 2 else kv.delete(key, collection=collection)
+        assert await deleted == 1
+        assert await kv.delete(key, collection=collection) is False
+        del there[collection, key]
+        await assert_right()
+        there[collection, key] = {"again": True}
+        await kv.put(key, {"again": True}, collection=collection)
+        await assert_right()
+    for destroyed, _ in pairs[1::2]:
+        is_there = any(collection == destroyed for collection, _ in there)
+        assert await kv.destroy_collection(destroyed) is is_there
+        there = {(collection, key): value for (collection, key), value in there.items() if collection != destroyed}
+        await assert_right()
+    assert await kv.destroy() is True
+    there.clear()
+    await assert_right()
+
+
+async def assert_one_is_told(runtime: Runtime, stores: Sequence[Any], key: str, turns: int, *methods: str) -> None:
+    """Fail unless, of many that delete an entry at once by some methods, one is told that it was there."""
+    told: list[int] = []
+
+    async def delete(kv: Any, method: str) -> None:
+        told.append(await getattr(kv, method)([key, "other"] if method == "delete_many" else key))
+
+    calls = [partial(delete, kv, method) for kv in stores for method in methods]
+    for turn in range(turns):
+        told.clear()
+        await stores[0].put(key, {"turn": turn})
+        await at_once(runtime, calls)
+        assert sorted(told) == [0] * (len(calls) - 1) + [1]
 
 
 async def use(kv: Any) -> None:

@@ -17,7 +17,7 @@ from botocore.config import Config
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.dynamodb import DynamoDBStore
 from tests.answering import Reply, Request, answering
-from tests.budget import scaled
+from tests.budget import scale
 from tests.servers.dynamodb import CREDENTIALS, TABLE, client, shared_client
 from tests.stores.hooks import NEVER, SECRET, Hooks, document
 
@@ -72,7 +72,7 @@ class DynamoDBHooks(Hooks):
     ttls = (*Hooks.ttls, 2 * 10**11)
     late = 1.0
 
-    large = (scaled(8, 45), 390_000)
+    large = (scale(8, 45), 390_000)
     misnamed = (("a", "elsewhere"),)
     bad_keys = ("bad", DIGEST)
     damaged: Mapping[str, dict[str, Any]] = {
@@ -161,6 +161,14 @@ class DynamoDBHooks(Hooks):
         order = {"collection": {"S": "orders"}, "key": {"S": "1"}, "total": {"N": "12"}, "value": {"M": {}}}
         for item in (order, *({"collection": {"S": "a"}, "key": {"S": key}, **attributes} for key, attributes in of_a.items())):
             shared_client(url).put_item(TableName=TABLE, Item=item)
+
+    def names(self, url: str) -> set[str]:
+        return {f"{collection}::{key}" for _, collection, key in self.contents(url)}
+
+    def plant(self, url: str, name: str, data: bytes) -> None:
+        collection, _, key = name.partition("::")
+        item = {"collection": {"S": collection}, "key": {"S": key}, "value": {"S": data.decode()}}
+        shared_client(url).put_item(TableName=TABLE, Item=item)
 
     def damage(self, url: str, key: str, damaged: dict[str, Any]) -> None:
         (entry,) = (item for item in self.contents(url).values() if json.loads(item["value"]["S"])["key"] == key)

@@ -52,8 +52,11 @@ class KeyringHooks(Hooks):
         keyring.plant(url, "a::k", b"theirs", "other service")
         keyring.plant(url, "a::elsewhere", document("b", "elsewhere").encode())
 
-    def damage(self, url: str, key: str, damaged: bytes) -> None:
-        keyring.plant(url, f"c::{key}", damaged)
+    def names(self, url: str) -> set[str]:
+        return keyring.names(url)
+
+    def plant(self, url: str, name: str, data: bytes) -> None:
+        keyring.plant(url, name, data)
 
 
 HOOKS = {"keyring": KeyringHooks("keyring")}

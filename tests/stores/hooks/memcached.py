@@ -71,9 +71,9 @@ class MemcachedHooks(Hooks):
             for name, text in theirs.items():
                 client.set(name, text)
 
-    def damage(self, url: str, key: str, damaged: bytes) -> None:
+    def plant(self, url: str, name: str, data: bytes) -> None:
         with self.raw(url) as client:
-            client.set(f"c::{key}", damaged, flags=16)
+            client.set(name, data, flags=16)
 
     def expiries(self, url: str) -> Mapping[str, float]:
         return {name.partition("::")[2]: float(expiry) if expiry >= 0 else NEVER for name, expiry in items(url).items()}

@@ -80,6 +80,7 @@ class MongoDBHooks(Hooks):
     def accepted(self) -> Iterator[Mapping[str, Any]]:
         yield {}
         yield {"url": "mongodb+srv://nowhere.invalid"}
+        yield {"url": f"mongodb://user:{SECRET}@localhost:27017/?appname={SECRET}"}
 
     def wrong_clients(self) -> Iterator[Any]:
         yield from ("mongodb://localhost", object(), MongoClient, MongoClient[Any](connect=False)[DATABASE])
@@ -103,6 +104,11 @@ class MongoDBHooks(Hooks):
             database = client.get_database(DATABASE, CodecOptions(document_class=RawBSONDocument))
             names = database.list_collection_names(filter={"type": "collection"})
             return {(name, str(document["_id"])): document.raw for name in names for document in database[name].find()}
+
+    def names(self, url: str) -> set[str]:
+        with self.raw(url) as client:
+            rows = [row for name in client[DATABASE].list_collection_names() for row in client[DATABASE][name].find()]
+        return {f"{row['collection']}::{row['key']}" for row in rows}
 
     def plant_foreign(self, url: str) -> None:
         of_a: list[dict[str, Any]] = [

@@ -13,8 +13,6 @@ from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.redis import RedisStore
 from tests.stores.hooks import DAMAGED_BYTES, NEVER, SECRET, Hooks, document
 
-__all__ = ["HOOKS", "RespHooks"]
-
 
 class RespHooks(Hooks):
     """What is the same with Redis and Valkey, whose servers redis-py can look into."""
@@ -54,9 +52,12 @@ class RespHooks(Hooks):
             client.xadd("a::stream", {"x": 1})
             client.rpush("a::b::k", "x")
 
-    def damage(self, url: str, key: str, damaged: bytes) -> None:
+    def names(self, url: str) -> set[str]:
+        return {name.decode() for name in self.contents(url)}
+
+    def plant(self, url: str, name: str, data: bytes) -> None:
         with self.raw(url) as client:
-            client.set(f"c::{key}", damaged)
+            client.set(name, data)
 
     def expiries(self, url: str) -> Mapping[str, float]:
         with self.raw(url) as client:
@@ -89,7 +90,10 @@ class RedisHooks(RespHooks):
     def accepted(self) -> Iterable[Mapping[str, Any]]:
         for path in ("//localhost", "//localhost/", "//localhost/2", "//localhost/x?db=2"):
             yield {"url": f"redis:{path}"}
-        yield {"url": "unix:///run/r.sock"}
+        yield {"url": f"redis://user:{SECRET}@localhost:6380"}
+        yield {"url": f"rediss://localhost:6380?password={SECRET}"}
+        yield {"url": f"unix://user:{SECRET}@/run/r.sock"}
+        yield {"password": SECRET}
 
     def wrong_clients(self) -> Iterable[Any]:
         return "redis://localhost", object(), redis.Redis, redis.ConnectionPool()

@@ -16,8 +16,6 @@ from keyvalue.stores.valkey import ValkeyStore
 from tests.stores.hooks import SECRET
 from tests.stores.hooks.redis import RespHooks
 
-__all__ = ["HOOKS", "configuration"]
-
 
 def configuration(url: str, cluster: bool = False) -> Any:
     """Return glide's configuration of a client."""

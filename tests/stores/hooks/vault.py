@@ -16,7 +16,7 @@ import requests
 from keyvalue._core.flat import digest
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.vault import VaultStore
-from tests.servers.vault import names, opened, plant
+from tests.servers.vault import names, open_client, plant
 from tests.stores.hooks import SECRET, Hooks, document
 
 
@@ -61,13 +61,13 @@ class VaultHooks(Hooks):
 
     def sync_clients(self, url: str) -> Mapping[str, AbstractContextManager[Any]]:
         kinds = [(adapter, strict) for adapter in (hvac.adapters.JSONAdapter, hvac.adapters.RawAdapter) for strict in (False, True)]
-        return {f"{adapter.__name__} {strict}": opened(url, adapter=adapter, strict_http=strict) for adapter, strict in kinds}
+        return {f"{adapter.__name__} {strict}": open_client(url, adapter=adapter, strict_http=strict) for adapter, strict in kinds}
 
     def assert_open(self, client: Any) -> None:
         assert len(client.session.get_adapter(client.url).poolmanager.pools) == 1
 
     def raw(self, url: str) -> AbstractContextManager[Any]:
-        return opened(url)
+        return open_client(url)
 
     def contents(self, url: str) -> Mapping[str, Any]:
         with self.raw(url) as there:
@@ -87,6 +87,9 @@ class VaultHooks(Hooks):
         }
         for name, data in theirs.items():
             plant(url, name, data)
+
+    def plant(self, url: str, name: str, data: bytes) -> None:
+        plant(url, name, {"value": data.decode()})
 
     def damage(self, url: str, key: str, damaged: Mapping[str, Any]) -> None:
         plant(url, "c::bad" if key == "bad" else f"{digest('c')}/{digest(key)}", damaged)
