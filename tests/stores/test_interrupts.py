@@ -16,10 +16,13 @@ from typing import Any
 import pytest
 
 from keyvalue.blocking import BlockingKeyValue
+from keyvalue.errors import KeyValueOperationError
+from keyvalue.stores._diskcache import SharedCache
 from tests import backends
 from tests.budget import scale
 from tests.interpreter import run_fresh
 from tests.interrupts import WRAPPERS
+from tests.makers import MAKERS
 from tests.servers.registry import SERVERS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer that sends signals")
@@ -74,9 +77,16 @@ def test_a_given_client_is_not_closed_at_exit(url: str) -> None:
 
 
 @pytest.mark.backends(*(name for name in BACKENDS if name != "rocksdb"))  # which opens a database once
-def test_the_handler_of_a_signal_does_not_wait_for_the_first_call(make_raw: Callable[..., Any]) -> None:
+def test_the_handler_of_a_signal_does_not_wait_for_the_first_call(backend: str, make_raw: Callable[..., Any]) -> None:
     found: list[Any] = []
-    before = signal.signal(signal.SIGUSR1, lambda *_: found.append(kv.get("missing")))
+
+    def handle(*_: object) -> None:
+        try:
+            found.append(kv.get("missing"))
+        except KeyValueOperationError as error:
+            found.append(None if "handler of a signal" in str(error) and "disk" in backend else error)
+
+    before = signal.signal(signal.SIGUSR1, handle)
     dice = random.Random(0)
     try:
         for number in range(1, 6):
@@ -90,3 +100,33 @@ def test_the_handler_of_a_signal_does_not_wait_for_the_first_call(make_raw: Call
             kv.close()
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_handler_is_refused_in_the_middle_of_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it put would be lost if the transaction is rolled back after all."""
+    kv: Any = BlockingKeyValue(MAKERS["disk"](tmp_path, ""))
+    kv.put("k", {"n": 1})
+    errors: list[Exception] = []
+
+    def handle(*_: object) -> None:
+        try:
+            kv.put("handler", {})
+        except KeyValueOperationError as error:
+            errors.append(error)
+        sys.exit(3)
+
+    def set_and_signal(cache: Any, *row: Any) -> Any:
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        return set_row(cache, *row)
+
+    set_row = SharedCache.set
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        monkeypatch.setattr(SharedCache, "set", set_and_signal)
+        with pytest.raises(SystemExit):
+            kv.put_many(["k", "l"], [{"n": 2}, {"n": 2}])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(errors) == 1
+    assert kv.get_many(["k", "l", "handler"]) == [{"n": 1}, None, None]
+    kv.close()

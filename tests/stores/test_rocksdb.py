@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rocksdict import AccessType, Options, Rdict
+from rocksdict import AccessType, Env, Options, Rdict
 
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, KeyValueStoreError, StoreRefusedError, StoreSetupError
@@ -167,6 +167,14 @@ async def test_a_given_database_whose_directory_is_removed(runtime: Runtime, tmp
             with pytest.raises(StoreSetupError, match=r"removed or moved.*open a new one"):
                 await call()
         await store.close()
+
+
+async def test_a_given_database_in_memory(runtime: Runtime, tmp_path: Path) -> None:
+    options = Options()
+    options.set_env(Env.mem_env())
+    kv = runtime.adapt(RocksDBStore(db=Rdict(str(tmp_path), options)))
+    await kv.put("k", {"a": 1})
+    assert await kv.get("k") == {"a": 1}
 
 
 async def test_writes_go_on_when_the_directory_is_put_back(runtime: Runtime, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ __all__ = [
     "mappings",
     "name",
     "names",
-    "no_file_mode",
     "one_of",
+    "refuse_file_mode",
     "seconds",
     "url",
     "with_article",
@@ -217,7 +217,7 @@ def directory(path: str | Path, auto_create: bool, file_mode: int | None) -> Dir
     return Directory(found, auto_create, mode)
 
 
-def no_file_mode(file_mode: int | None, given: str) -> None:
+def refuse_file_mode(file_mode: int | None, given: str) -> None:
     """Check that no mode of files is given beside a client that has its own.
 
     Raises:

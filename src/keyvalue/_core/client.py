@@ -26,15 +26,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
 from contextlib import nullcontext, suppress
+from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from keyvalue._core import fork, runtime
-from keyvalue.errors import KeyValueError, StoreClosedError, StoreConnectionError, StoreSetupError
+from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreClosedError, StoreConnectionError, StoreSetupError
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
 _THREADS = 40  # at most
+_MANY = 1000  # threads that make calls at a time; some clients set no limit of their own
 _PATIENCE = 5.0  # seconds that calls under way may delay the end of the process: a prompt that nobody answers must not
 
 AtFork = Literal["recreate", "share", "close", "refuse"]
@@ -112,6 +114,8 @@ class Client:
         self._is_of_parent = False
         self._capacity = capacity
         self._slots = self._slots_of(given)
+        self._holding: set[int] = set()  # the threads that hold a slot, or wait for one
+        self._is_in_turn = False
         self._threads = runtime.Threads(1 if exclusive else _THREADS, name)
         self._in_threads: set[Future[Any]] = set()
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[_Held, AsyncGenerator[None, None]]] = {}
@@ -150,6 +154,8 @@ class Client:
             self._is_of_parent = self._at_fork == "refuse"
             self._sync = None
         self._slots = self._slots_of(self._sync)
+        self._holding = set()
+        self._is_in_turn = False
 
     @property
     def runs_inline(self) -> bool:
@@ -256,21 +262,37 @@ class Client:
             with self._turn:
                 return self._call_in_turn(function)
         try:
-            client = self._sync
+            client, slots = self._sync, self._slots
             if client is None or self._closed:
-                client = self._synchronous()
-            if self._slots is None:
-                return function(client)
-            with self._slots:
-                return function(self._synchronous() if self._closed else client)
+                client, slots = self._synchronous(), self._slots
+            return function(client) if slots is None else self._call_in_slot(function, client, slots)
         except BaseException as error:
             if not isinstance(error, Exception):
-                self._slots = self._slots_of(self._sync)  # the interrupted call may still hold its own
                 self._recover()
             raise
 
-    def _call_in_turn(self, function: Callable[[Any], Any]) -> Any:
+    def _call_in_slot(self, function: Callable[[Any], Any], client: Any, slots: SimpleQueue[bool]) -> Any:
+        thread = threading.get_ident()
+        if thread in self._holding:  # the handler of a signal can't wait for the call that it interrupted
+            return function(client)
+        slot = False
         try:
+            self._holding.add(thread)
+            slot = slots.get()
+            return function(self._synchronous() if self._closed else client)
+        finally:
+            if slot:
+                slots.put(slot)
+            self._holding.discard(thread)
+
+    def _call_in_turn(self, function: Callable[[Any], Any]) -> Any:
+        if self._is_in_turn:
+            raise KeyValueOperationError(
+                f"This {self._name} was called by the handler of a signal in the middle of another call of the same thread; let the "
+                "handler note what is to be done, and do it when that call has returned"
+            )
+        try:
+            self._is_in_turn = True
             client = self._synchronous()
             if self._is_current is not None and not self._is_current(client):
                 self._discard()
@@ -280,6 +302,8 @@ class Client:
             if not isinstance(error, Exception):
                 self._recover()
             raise
+        finally:
+            self._is_in_turn = False
 
     def _recover(self) -> None:
         """Have a client that was interrupted in the middle of something not go on from there."""
@@ -298,9 +322,14 @@ class Client:
             self._release(client)
             self._close(client)
 
-    def _slots_of(self, client: Any) -> threading.Semaphore | None:
+    def _slots_of(self, client: Any) -> SimpleQueue[bool] | None:
         capacity = None if client is None else self._capacity(client)
-        return None if capacity is None else threading.Semaphore(capacity)
+        if capacity is None:
+            return None
+        slots: SimpleQueue[bool] = SimpleQueue()  # not a Semaphore, whose lock an interrupt can leave held
+        for _ in range(min(capacity, _MANY)):
+            slots.put(True)
+        return slots
 
     def _closed_error(self) -> StoreClosedError:
         return StoreClosedError(f"This {self._name} is closed; make a new one")
@@ -440,9 +469,13 @@ class Client:
     def close_at_exit(self, deadline: float) -> None:
         """Close the synchronous client once the calls in worker threads have ended, unless that takes too long."""
         with suppress(Exception):
+            client = self._sync
             hung = wait_for(list(self._in_threads), max(0.0, deadline - time.monotonic())).not_done
-            if not hung and self._sync is not None and not self._given:
-                self._close_synchronous(self._sync)
+            if client is None or self._given or hung:
+                return
+            if self._turn is None or self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                self._release(client)
+                self._close(client)
 
     def _release(self, client: Any) -> None:
         """Take a client as closed: it is not to be closed again when this is dropped."""

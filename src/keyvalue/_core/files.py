@@ -16,7 +16,7 @@ __all__ = ["OWNER_ONLY", "Directory", "WatchedFile", "create_file", "decode_name
 OWNER_ONLY = 0o600
 """The mode of new files by default."""
 
-_creating = threading.Lock()
+_creating = threading.RLock()
 _IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
 
 
@@ -62,14 +62,18 @@ class WatchedFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._status: os.stat_result | None = None
+        self._is_on_disk = True
 
     def watch(self) -> None:
-        """Watch the file that the path names now."""
+        """Watch the file that the path names now. If its directory has none, the client keeps its files in memory, where they stay."""
         self._status = None
-        self.is_in_place()
+        self._is_on_disk = True
+        self._is_on_disk = self.is_in_place() or not os.path.isdir(os.path.dirname(self.path))
 
     def is_in_place(self) -> bool:
         """Return whether the path names the watched file."""
+        if not self._is_on_disk:
+            return True
         try:
             status = os.stat(self.path)
         except OSError:
@@ -93,7 +97,7 @@ def make_directory(path: str, file_mode: int) -> None:
     mode = file_mode | (file_mode & 0o444) >> 2
     for new in reversed(missing):
         try:
-            os.mkdir(new, 0o700)
+            os.mkdir(new, 0o777 if os.name == "nt" else 0o700)  # Windows would take 0700 for a list of who may use it
         except FileExistsError:
             if os.path.isdir(new):  # another program was quicker
                 continue

@@ -377,7 +377,7 @@ class Once:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._running: Future[StoreConnectionError | None] | None = None
         self._owner: object | None = None
         self._thread: int | None = None  # the one that it runs in, if inline
@@ -385,7 +385,7 @@ class Once:
         fork.register_after_fork(self)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._running = None
 
     async def run(self, function: Callable[[], Awaitable[object]]) -> None:
@@ -466,22 +466,34 @@ class Threads:
         """
         call = _Call(contextvars.copy_context(), function, future or Future())
         with self._lock:
-            pool = self._pool
-            pool.calls.put(call)
-            if pool.idle:
-                pool.idle -= 1
-            elif pool.started < self._count:
-                thread = threading.Thread(target=_work, args=(pool, self._lock), name=f"{self._name}_{pool.started}", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # the interpreter is shutting down; nothing else runs that this could hold up
-                    if not pool.started:
-                        call.run()
-                else:
-                    if not pool.started:
-                        weakref.finalize(self, pool.calls.put, None).atexit = False
-                    pool.started += 1
+            if self._has_thread():
+                self._pool.calls.put(call)
+                return call.future
+        call.run()
         return call.future
+
+    def _has_thread(self) -> bool:
+        """Start another thread if all are busy and there may be more, and return whether there is any.
+
+        Raises:
+            RuntimeError: None can be started, although the interpreter is not shutting down.
+        """
+        pool = self._pool
+        if pool.idle:
+            pool.idle -= 1
+        elif pool.started < self._count:
+            thread = threading.Thread(target=_work, args=(pool, self._lock), name=f"{self._name}_{pool.started}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                if not pool.started and threading.main_thread().is_alive():
+                    raise
+                # At exit, nothing else runs that a call in this thread could hold up.
+                return pool.started > 0
+            if not pool.started:
+                weakref.finalize(self, pool.calls.put, None).atexit = False
+            pool.started += 1
+        return True
 
     def stop(self) -> None:
         """Let the threads end when they have nothing left to do."""
@@ -514,6 +526,7 @@ class _Call:
             result = self._context.run(self._function)
         except BaseException as error:  # noqa: BLE001 # it is the caller's
             self.future.set_exception(error)
+            del self  # or the error would hold itself, by this frame
         else:
             self.future.set_result(result)
 

@@ -323,11 +323,12 @@ class BaseStore(ABC):
         """Await a call with what it is about known to `_use`."""
         if self._client is None or (runtime.is_inline() and not self._client.leaves_thread()):  # nothing is abandoned in its own thread
             return await call
-        token = _claim.set((collection, keys))
+        before = _claim.get()
         try:
+            _claim.set((collection, keys))
             return await call
         finally:
-            _claim.reset(token)
+            _claim.set(before)
 
     async def _ready(self, collection: str | None = None, keys: Iterable[str] = ()) -> None:
         """Open the store if that is still to be done, and wait for abandoned writes that touch the same keys."""

@@ -200,13 +200,15 @@ class Tree:
         return os.path.join(self._directory(DRAFTS), "tmp" + "".join(secrets.choice(_LETTERS) for _ in range(8)))
 
     def _write(self, draft: str, content: bytes) -> None:
+        def create(path: str, _: int) -> int:
+            return files.open_exclusively(path, self._data.file_mode)
+
         try:
-            file = open(draft, "xb")  # noqa: SIM115 # closed below
+            file = open(draft, "xb", opener=create)  # noqa: SIM115 # closed below
         except FileNotFoundError:
             files.make_directory(os.path.dirname(draft), self._data.file_mode)
-            file = open(draft, "xb")  # noqa: SIM115 # likewise
+            file = open(draft, "xb", opener=create)  # noqa: SIM115 # closed below
         with file:
-            os.chmod(draft, self._data.file_mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

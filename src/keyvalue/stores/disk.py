@@ -95,7 +95,7 @@ class DiskStore(EnumerableFlatStore):
             place, settings = arguments.directory(directory, auto_create, file_mode), _settings(max_size)
         else:
             assert disk_cache is not None
-            arguments.no_file_mode(file_mode, "disk_cache")
+            arguments.refuse_file_mode(file_mode, "disk_cache")
             place, settings = settings_of(disk_cache)
         self._client = Client(
             "DiskStore",
@@ -191,7 +191,7 @@ class MultiDiskStore(EnumerableFlatStore):
         if base_directory is not None:
             base = arguments.directory(base_directory, auto_create, file_mode)
         else:
-            arguments.no_file_mode(file_mode, "disk_cache_factory")
+            arguments.refuse_file_mode(file_mode, "disk_cache_factory")
             base = None
         self._client = Client(
             "MultiDiskStore", exclusive=True, at_fork="close", make=lambda: CacheDirectory(base, disk_cache_factory, **settings)

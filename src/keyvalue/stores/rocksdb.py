@@ -81,7 +81,7 @@ class RocksDBStore(EnumerableFlatStore):
             make = partial(_open, directory, self._lock_file)
         else:
             assert db is not None
-            arguments.no_file_mode(file_mode, "db")
+            arguments.refuse_file_mode(file_mode, "db")
             self._lock_file = _lock_file(_path_of(db))
             make = partial(self._another, db)
         self._client = Client("RocksDBStore", make=make, close=partial(_close, self._lock_file), at_fork="refuse")
@@ -201,7 +201,11 @@ def _path_of(db: Rdict) -> str:
 
 def _close(lock_file: WatchedFile, db: Rdict) -> None:
     if lock_file.is_in_place():
-        db.close()
+        try:
+            db.close()
+        except Exception as error:
+            if "SyncWAL() is not supported" not in str(error):  # by files in memory, which need none
+                raise StoreRefusedError(f"RocksDBStore could not be closed: {error}") from error
     elif os.path.exists(lock_file.path):
         fork.keep_inherited(db)  # closing would write over the database that is there now
     else:

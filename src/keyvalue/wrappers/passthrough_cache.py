@@ -120,7 +120,7 @@ class PassthroughCacheWrapper(BaseWrapper):
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
         self._flights: dict[tuple[str, str], _Flight] = {}
-        self._written: dict[object, frozenset[Place]] = {}  # by the writes that are under way
+        self._written: dict[Place, set[object]] = {}  # the writes that are under way
 
     def _wrapped(self) -> Sequence[AsyncKeyValue]:
         return self.primary_key_value, self.cache_key_value
@@ -200,7 +200,7 @@ class PassthroughCacheWrapper(BaseWrapper):
                         flight.stale = True
                         if flight.populating:
                             self._distrust([(collection, key)])  # no write will know of it any more
-                    written = any(place in places for places in self._written.values() for place in _places(collection, key))
+                    written = any(place in self._written for place in _places(collection, key))
                     mine[key] = self._flights[collection, key] = _Flight(self._moment(), stale=written)
                 else:
                     flight.followers += 1
@@ -264,7 +264,8 @@ class PassthroughCacheWrapper(BaseWrapper):
         write = object()
         try:
             with self._lock:
-                self._written[write] = frozenset(places)
+                for place in places:
+                    self._written.setdefault(place, set()).add(write)
                 caching = self._detach(places)
             for flight in caching:
                 if flight.is_out_of_reach() or not await _settled(flight):
@@ -277,7 +278,11 @@ class PassthroughCacheWrapper(BaseWrapper):
                 await self._forget(operation, places)
         finally:
             with self._lock:
-                self._written.pop(write, None)
+                for place in places:
+                    writes = self._written.get(place, set())
+                    writes.discard(write)
+                    if not writes:
+                        self._written.pop(place, None)
                 self._detach(places)
 
     def _detach(self, places: Sequence[Place]) -> list[_Flight]:
