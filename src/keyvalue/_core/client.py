@@ -67,7 +67,7 @@ class Client:
         capacity: Returns how many calls a client can make at a time, a given one too; None if that has no limit. Further calls wait here,
             since a client with no connection left may refuse them, or count their wait against the server's timeout.
         interruptible: Whether the synchronous client bears being interrupted, as by Ctrl-C. If not, calls of the main thread, which alone
-            is interrupted, are made in a worker thread. That costs some 50 microseconds a call.
+            is interrupted, are made in a worker thread. That costs some 90 microseconds a call.
         repair: Called with the synchronous client, a given one too, after a call in the caller's own thread was interrupted. It must be
             usable then. None: an exclusive client that was made here is closed and made anew, and others are usable.
         shielded: Whether the asynchronous client is not to be cancelled in a read either: it then goes on to its end, unheeded.
