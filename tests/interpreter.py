@@ -7,16 +7,21 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
 
+def run_python(*arguments: str, seconds: float = 60, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a fresh interpreter with some arguments and more of an environment, and return what came of it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it imports much
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**inherited, **(environment or {})}, timeout=seconds)
+
+
 def run_fresh(program: str, **environment: str) -> str:
     """Run a program in a fresh interpreter and return what it prints. It must exit with 0 and say nothing on stderr."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it imports much
-    command = [sys.executable, "-c", program]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env={**inherited, **environment}, timeout=60)
+    result = run_python("-c", program, environment=environment)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout.strip()
 

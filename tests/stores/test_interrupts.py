@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -20,38 +18,30 @@ from keyvalue.errors import KeyValueOperationError
 from keyvalue.stores._diskcache import SharedCache
 from tests import backends
 from tests.budget import scale
-from tests.interpreter import run_fresh
+from tests.interpreter import run_fresh, run_python
 from tests.interrupts import WRAPPERS
 from tests.makers import MAKERS
-from tests.servers.registry import SERVERS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer that sends signals")
 
 BACKENDS = [name for name in backends.STORING if name not in ("windows-registry", "wrapped", "filetree-v1", "mongodb-replicaset")]
 
 
-@pytest.fixture
-def url(backend: str, empty_server: Callable[[str], str]) -> str:
-    return empty_server(backend) if backend in SERVERS else ""
-
-
-def run(*arguments: str, seconds: float = 500) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore::RuntimeWarning", "-m", *arguments]  # a coroutine that was interrupted before its start
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, env=environment)
+def assert_no_faults(*arguments: str) -> None:
+    # The warning is of a coroutine that was interrupted before its start.
+    result = run_python("-W", "ignore::RuntimeWarning", "-m", "tests.interrupts", *arguments, seconds=500)
+    assert (result.stdout.strip(), result.returncode) == ("", 0), result.stderr
 
 
 @pytest.mark.backends(*BACKENDS)
 def test_an_interrupted_call_harms_no_later_one(backend: str, url: str) -> None:
     rounds = scale(20, 200) if backend in backends.SLOW else scale(100, 1000)
-    result = run("tests.interrupts", backend, str(rounds), url)
-    assert (result.stdout.strip(), result.returncode) == ("", 0), result.stderr
+    assert_no_faults(backend, str(rounds), url)
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_an_interrupted_call_leaves_wrappers_usable(wrapper: str) -> None:
-    result = run("tests.interrupts", wrapper, str(scale(300, 3000)))
-    assert (result.stdout.strip(), result.returncode) == ("", 0), result.stderr
+    assert_no_faults(wrapper, str(scale(300, 3000)))
 
 
 @pytest.mark.backends(*BACKENDS)
@@ -59,7 +49,7 @@ def test_an_exit_handler_uses_a_store(backend: str, url: str, tmp_path: Path) ->
     # The asynchronous clients of the two look up hosts in a thread, and none can be started then.
     ways = ["facade"] if backend in ("dynamodb", "mongodb") else ["facade", "asyncio"]
     for how in ways:
-        result = run("tests.at_exit", backend, how, str(tmp_path / how), url, seconds=60)
+        result = run_python("-m", "tests.at_exit", backend, how, str(tmp_path / how), url)
         assert (how, result.stdout.strip(), result.stderr) == (how, "{'n': 1} {'n': 2}", "")
 
 

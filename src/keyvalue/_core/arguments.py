@@ -224,7 +224,7 @@ def refuse_file_mode(file_mode: int | None, given: str) -> None:
         ValueError: One is.
     """
     if file_mode is not None:
-        raise ValueError(f"file_mode can't be combined with {given}, whose files have modes already")
+        raise ValueError(f"file_mode can't be combined with {given}: its files have modes already")
 
 
 def _mode(file_mode: int | None) -> int:

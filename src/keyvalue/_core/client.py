@@ -25,7 +25,8 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
-from contextlib import nullcontext, suppress
+from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -37,7 +38,8 @@ __all__ = ["Client"]
 T = TypeVar("T")
 _THREADS = 40  # at most
 _MANY = 1000  # threads that make calls at a time; some clients set no limit of their own
-_PATIENCE = 5.0  # seconds that calls under way may delay the end of the process: a prompt that nobody answers must not
+_PATIENCE = 5.0  # seconds for which unfinished calls may delay the end of the process
+_FOREVER = 1e9  # seconds
 
 AtFork = Literal["recreate", "share", "close", "refuse"]
 
@@ -189,14 +191,12 @@ class Client:
         while True:
             try:
                 if runtime.is_inline() and self._given_async is None:
-                    if self.leaves_thread():
-                        return await self._in_thread(lambda: self._call(function), abandon)
-                    return self._call(function)
+                    return await self._in_thread(function, abandon) if self.leaves_thread() else self._call(function)
                 loop = runtime.asyncio_loop()
                 kept = None if loop is None else self._by_loop.get(loop)
                 held = await self._asynchronous() if kept is None else kept[0]
                 if held is None:
-                    return await self._in_thread(lambda: self._call(function), abandon)
+                    return await self._in_thread(function, abandon)
                 return await self._on_loop(function, held, abandon)
             except Exception as error:
                 raised = error if isinstance(error, KeyValueError) else mapped(error)
@@ -214,7 +214,7 @@ class Client:
         if runtime.is_inline() and not self.leaves_thread():
             self._call(_nothing)
         else:
-            await self._in_thread(lambda: self._call(_nothing), None)
+            await self._in_thread(_nothing, None)
 
     async def _on_loop(
         self,
@@ -326,7 +326,7 @@ class Client:
         capacity = None if client is None else self._capacity(client)
         if capacity is None:
             return None
-        slots: SimpleQueue[bool] = SimpleQueue()  # not a Semaphore, whose lock an interrupt can leave held
+        slots: SimpleQueue[bool] = SimpleQueue()  # an interrupt can leave a Semaphore locked
         for _ in range(min(capacity, _MANY)):
             slots.put(True)
         return slots
@@ -359,12 +359,12 @@ class Client:
                 self._keep_until_dropped(made, self._close)
             return self._sync
 
-    async def _in_thread(self, function: Callable[[], T], abandon: Callable[[Future[Any], object | None], None] | None) -> T:
-        future: Future[T] = Future()
+    async def _in_thread(self, function: Callable[[Any], Any], abandon: Callable[[Future[Any], object | None], None] | None) -> Any:
+        future: Future[Any] = Future()
         self._in_threads.add(future)
         future.add_done_callback(self._in_threads.discard)
         try:
-            self._threads.submit(function, future)
+            self._threads.submit(partial(self._call, function), future)
             return await runtime.wait(future)
         except BaseException:
             if not future.done() and not future.cancel() and abandon is not None:
@@ -456,26 +456,31 @@ class Client:
             with suppress(CancelledError, runtime.LoopOverError):  # the loop that it was sent to has ended meanwhile
                 await runtime.wait(closing, loop)
 
-    def _close_synchronous(self, client: Any) -> None:
-        wait_for(list(self._in_threads))
-        self._release(client)
-        with self._turn or nullcontext():
+    def _close_synchronous(self, client: Any, seconds: float = _FOREVER) -> None:
+        """Close a client after the calls that it is making, unless they take longer than some seconds."""
+        deadline = time.monotonic() + seconds
+        if wait_for(list(self._in_threads), seconds).not_done:
+            return
+        if self._turn is not None and not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return
+        try:
+            self._release(client)
             self._close(client)
+        finally:
+            if self._turn is not None:
+                self._turn.release()
 
     def _keep_until_dropped(self, client: Any, close: Callable[[Any], object]) -> None:
         keeper = self._keepers[id(client)] = weakref.finalize(self, close, client)
         keeper.atexit = False  # which would be before exit handlers of the program; see `_close_at_exit`
 
     def close_at_exit(self, deadline: float) -> None:
-        """Close the synchronous client once the calls in worker threads have ended, unless that takes too long."""
+        """Wait for the calls in worker threads, and close the synchronous client if they end by a moment of `time.monotonic`."""
         with suppress(Exception):
-            client = self._sync
-            hung = wait_for(list(self._in_threads), max(0.0, deadline - time.monotonic())).not_done
-            if client is None or self._given or hung:
-                return
-            if self._turn is None or self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                self._release(client)
-                self._close(client)
+            if self._sync is None or self._given:
+                wait_for(list(self._in_threads), max(0.0, deadline - time.monotonic()))
+            else:
+                self._close_synchronous(self._sync, max(0.0, deadline - time.monotonic()))
 
     def _release(self, client: Any) -> None:
         """Take a client as closed: it is not to be closed again when this is dropped."""

@@ -124,7 +124,7 @@ def open_exclusively(path: str, file_mode: int) -> int:
 
 
 def create_file(path: str, file_mode: int) -> None:
-    """Create an empty file if there is none."""
+    """Create an empty file unless its path exists."""
     with _creating, suppress(FileExistsError):  # closing a file drops the locks that another thread has got on it meanwhile
         if not os.path.lexists(path):
             os.close(open_exclusively(path, file_mode))

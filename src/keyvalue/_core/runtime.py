@@ -435,8 +435,8 @@ class Once:
 class Threads:
     """The worker threads of one store, started as needed.
 
-    One pool serves every loop that uses the store. A call whose waiter was cancelled keeps its thread until it ends, so hung calls fill up
-    their own store's threads and nobody else's. They are daemons, unlike those of `concurrent.futures`: so a hung call does not keep the
+    One pool serves every loop that uses the store. A call whose waiter was cancelled keeps its thread until it ends, so hung calls use up
+    the threads of their own store only. They are daemon threads, unlike those of `concurrent.futures`: a hung call does not keep the
     process from ending, and exit handlers of the program can still make calls.
 
     Args:
@@ -466,13 +466,13 @@ class Threads:
         """
         call = _Call(contextvars.copy_context(), function, future or Future())
         with self._lock:
-            if self._has_thread():
+            if self._provide_thread():
                 self._pool.calls.put(call)
                 return call.future
         call.run()
         return call.future
 
-    def _has_thread(self) -> bool:
+    def _provide_thread(self) -> bool:
         """Start another thread if all are busy and there may be more, and return whether there is any.
 
         Raises:

@@ -291,7 +291,7 @@ def _repair(client: redis.Redis | redis.RedisCluster) -> None:
     clients = [node.redis_connection for node in client.get_nodes()] if isinstance(client, redis.RedisCluster) else [client]
     for pool in [each.connection_pool for each in clients if each is not None]:
         pool.disconnect(inuse_connections=False)
-        if not isinstance(pool, redis.BlockingConnectionPool):  # somebody may wait for one of its connections
+        if not isinstance(pool, redis.BlockingConnectionPool):  # other threads may be waiting for its connections
             pool.reset()  # those in use elsewhere don't come back
 
 

@@ -197,7 +197,7 @@ class ValkeyStore(RespStore):
 
 def _capacity(client: Any) -> int:
     """Return how many requests to make at a time: half of what the client takes, since it counts one for a while after its answer."""
-    config = getattr(client, "config", None) or getattr(client, "_config", None)  # the synchronous one tells nobody else
+    config = getattr(client, "config", None) or getattr(client, "_config", None)  # private in the synchronous client
     return max(1, (getattr(config, "inflight_requests_limit", None) or _IN_FLIGHT) // 2)
 
 
