@@ -234,7 +234,7 @@ class _Loop:
             raise _ended()
         portal = self._portal or self.portal()
         try:
-            future = portal.start_task_soon(_await, operation, (*runtime.blocked(), runtime.running_loop()))
+            future = portal.start_task_soon(_await, operation, (*runtime.blocked(), *runtime.loops_here()))
         except RuntimeError as error:
             if threading.get_ident() == getattr(self._thread, "ident", None):
                 raise RuntimeError(

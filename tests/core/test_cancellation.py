@@ -22,6 +22,7 @@ from keyvalue.stores.base import Client, Entry, EnumerableStore
 from keyvalue.stores.base import Row as ListedRow
 from keyvalue.wrappers.base import BaseWrapper
 from tests.budget import scale
+from tests.guest import guest_run
 from tests.interpreter import forks, returns_true_in_a_fork
 from tests.scripted import on_loops
 
@@ -195,14 +196,19 @@ def test_abandoned_work_of_one_loop_is_waited_for_in_another_thread() -> None:
     assert list(kv.client.values.values()) == [b'{"v":"new"}']
 
 
-def test_an_abandoned_put_on_the_blocked_loop_is_a_clear_error() -> None:
+@pytest.mark.parametrize("caller", ["asyncio", "trio"])
+def test_an_abandoned_put_on_the_blocked_loop_is_a_clear_error(caller: str) -> None:
     async def main() -> None:
-        async with HeldStore("awaited") as kv:
+        async with HeldStore("awaited") as kv, guest_run() as in_trio:
             await kv.abandon()
             facades = BlockingKeyValue(kv), BlockingKeyValue(BaseWrapper(kv))  # the second on a loop of its own
             for facade in facades:
+
+                async def get(facade: Any = facade) -> Any:
+                    return facade.get("held")
+
                 with pytest.raises(KeyValueOperationError, match="synchronous call blocks"):
-                    facade.get("held")
+                    await (get() if caller == "asyncio" else in_trio(get))
             kv.client.let_go.set()
             assert await kv.get("held") == {"v": "old"}
             assert [facade.get("held") for facade in facades] == [{"v": "old"}] * 2

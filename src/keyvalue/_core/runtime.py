@@ -43,6 +43,7 @@ __all__ = [
     "each",
     "is_inline",
     "is_over",
+    "loops_here",
     "monotonic",
     "run_to_end",
     "running_loop",
@@ -97,11 +98,21 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def running_loop() -> object | None:
-    """Return an object that stands for the loop that runs on this thread, inline or not; None if there is none."""
+    """Return an object that stands for the loop of the calling task, or under which the calling code runs inline; None if there is none."""
+    loops = loops_here()
+    return loops[0] if loops else None
+
+
+def loops_here() -> tuple[object, ...]:
+    """Return all loops that run on this thread, that of the calling task first: trio's guest mode has two."""
     trio = _trio()
-    if trio is not None and trio.in_trio_run():
-        return trio.current_trio_token()
-    return asyncio._get_running_loop()
+    loop = asyncio._get_running_loop()
+    if trio is None or not trio.in_trio_run():
+        return () if loop is None else (loop,)
+    token = trio.current_trio_token()
+    if loop is None:
+        return (token,)
+    return (token, loop) if trio.in_trio_task() else (loop, token)
 
 
 def is_over(loop: object | None) -> bool:
@@ -124,8 +135,7 @@ def _nothing() -> None:
 
 def blocked() -> tuple[object, ...]:
     """Return the loops that can't run before the calling code has returned, because their threads wait for it."""
-    loop = running_loop() if _inline.get() else None
-    return _blocked.get() if loop is None else (*_blocked.get(), loop)
+    return (*_blocked.get(), *loops_here()) if _inline.get() else _blocked.get()
 
 
 @contextmanager
