@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from keyvalue._core import runtime as runtime_module
+from keyvalue._core.entry import Entry
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError
 from keyvalue.stores.memory import MemoryStore
@@ -427,3 +428,26 @@ async def test_what_a_read_out_of_reach_caches_late_is_not_trusted() -> None:
         cached.cache.plan(DOWN, on="delete_many")  # so that what is cached late stays there
     assert (await cached.cache.get("k", collection=DEFAULT) or {})["__cached_value__"] == OLD
     assert await cached.kv.get("k") == NEW
+
+
+def nested_rows(levels: int) -> MemoryStore:
+    """Return a store with a value deeper than this library writes, as py-key-value-aio may have left it."""
+    store = MemoryStore(seed={DEFAULT: {"k": OLD}})
+    json = b'{"a":' * levels + b"1" + b"}" * levels
+    store._insert(Entry(DEFAULT, "deep", json=json))  # pyright: ignore[reportPrivateUsage] # put() refuses it
+    return store
+
+
+@pytest.mark.parametrize("levels", [500, 1000])
+async def test_a_value_of_any_depth_reaches_all_who_wait_for_it(levels: int) -> None:
+    kv = PassthroughCacheWrapper(nested_rows(levels), MemoryStore())
+    with anyio.fail_after(20):
+        deep, *others = await asyncio.gather(*(kv.get("deep") for _ in range(3)))
+        rows = await asyncio.gather(*(kv.get_many(["deep", "k", "deep"]) for _ in range(3)))
+        await kv.put("k", NEW)
+        assert await kv.get("k") == NEW
+    for found in [deep, *others, *(row[place] for row in rows for place in (0, 2))]:
+        innermost: Any = found
+        for _ in range(levels):
+            innermost = innermost["a"]
+        assert innermost == 1

@@ -8,6 +8,7 @@ subclasses of the plain types too, and says what is wrong and where.
 
 from __future__ import annotations
 
+import copy
 import json
 import marshal
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ import orjson
 
 from keyvalue.errors import SerializationError
 
-__all__ = ["LARGE", "MAX_DEPTH", "LargeValueError", "decode", "decode_many", "encode", "encode_many", "may_hold_long_number"]
+__all__ = ["LARGE", "MAX_DEPTH", "LargeValueError", "copied", "decode", "decode_many", "encode", "encode_many", "may_hold_long_number"]
 
 MAX_DEPTH = 254
 """How many levels of objects and arrays a value may have: the limit of orjson's encoder, kept by the slow path too."""
@@ -115,6 +116,14 @@ def decode_many(texts: Sequence[bytes]) -> list[Any]:
     """Decode texts that `encode` returned, all at once."""
     joined = b"[%b]" % b",".join(texts)
     return [decode(text) for text in texts] if may_hold_long_number(joined) else orjson.loads(joined)
+
+
+def copied(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a value that a store returned, however deep."""
+    try:
+        return marshal.loads(marshal.dumps(value))  # noqa: S302 # written the moment before. deepcopy() fails below 500 levels
+    except ValueError:  # a store that is not of this library may return other types
+        return copy.deepcopy(value)
 
 
 def may_hold_long_number(data: bytes) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import threading
@@ -12,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, SupportsFloat, cast
 
-from keyvalue._core import arguments, clock, fork, runtime
+from keyvalue._core import arguments, clock, codec, fork, runtime
 from keyvalue._core.capabilities import capabilities_of, require_async
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper, Operation, Pair, Place
@@ -175,7 +174,7 @@ class PassthroughCacheWrapper(BaseWrapper):
         if len(found) == len(keys):
             return [found[key] for key in keys]
         given: set[str] = set()
-        return [copy.deepcopy(found[key]) if key in given else given.add(key) or found[key] for key in keys]
+        return [_copied(found[key]) if key in given else given.add(key) or found[key] for key in keys]
 
     async def _cached(self, collection: str, keys: Sequence[str], is_bulk: bool) -> dict[str, Pair]:
         """Return what the cache knows."""
@@ -229,7 +228,7 @@ class PassthroughCacheWrapper(BaseWrapper):
                     flight.done.set_exception(error)
                 else:
                     # The caller may change what it is given, so those who wait get another one.
-                    flight.done.set_result(copy.deepcopy(found.get(key)) if flight.followers else None)
+                    flight.done.set_result(_copied(found[key]) if flight.followers and key in found else None)
         flights.clear()  # or an error would hold on to the frames that hold on to it
 
     async def _populate(
@@ -374,7 +373,12 @@ async def _followed(flight: _Flight) -> Pair | None:
         pair = await runtime.wait(flight.done, flight.owner)
     except runtime.LoopOverError:
         return None
-    return copy.deepcopy(pair)
+    return None if pair is None else _copied(pair)
+
+
+def _copied(pair: Pair) -> Pair:
+    value, left = pair
+    return None if value is None else codec.copied(value), left
 
 
 async def _settled(flight: _Flight) -> bool:
