@@ -10,8 +10,10 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
+from keyvalue._core.entry import Entry
 from keyvalue.errors import StoreConnectionError
 from keyvalue.protocols import AsyncKeyValue
+from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.base import BaseWrapper, Operation
 
 DOWN = StoreConnectionError("The server is away")
@@ -33,6 +35,14 @@ CALLS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "cull": lambda kv: kv.cull(),
 }
 """A call of each method, by its name."""
+
+
+def store_with_nested(key: str, levels: int) -> MemoryStore:
+    """Return a store with a value deeper than `put` takes, as py-key-value-aio may have left one."""
+    store = MemoryStore()
+    json = b'{"a":' * levels + b"1" + b"}" * levels
+    store._insert(Entry("default_collection", key, json=json))  # pyright: ignore[reportPrivateUsage]
+    return store
 
 
 class Hang(NamedTuple):

@@ -36,7 +36,7 @@ from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
 from keyvalue.wrappers.timeout import TimeoutWrapper
 from tests import runtimes
 from tests.budget import scale
-from tests.scripted import CALLS, ScriptedStore
+from tests.scripted import CALLS, ScriptedStore, store_with_nested
 from tests.typed_cases import KEPT, NOT_UTF8, NOW, REFUSED, Aliased, Area, Checked, Crossed, Inner, Login, Numbers, Outer, Root, User
 
 ADAPTERS: dict[str, Any] = {kind.__name__: kind for kind in (PydanticAdapter, BaseModelAdapter, DataclassAdapter, RaiseOnMissingAdapter)}
@@ -226,6 +226,11 @@ async def test_what_is_wrong_with_a_row_is_said_without_its_contents(kind: Any, 
         await PydanticAdapter(MemoryStore(seed={"c": {"k": row}}), kind, "c").get("k")
     assert "s3cret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+async def test_a_row_that_is_nested_too_deep() -> None:
+    with pytest.raises(DeserializationError, match="it is nested too deep"):
+        await PydanticAdapter(store_with_nested("k", 1000), Root).get("k")
 
 
 async def test_a_row_that_does_not_validate(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:

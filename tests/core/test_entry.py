@@ -67,3 +67,38 @@ def test_documents_that_can_not_be_read(document: bytes) -> None:
     with pytest.raises(DeserializationError, match=r"collection: c;key: k") as caught:
         Entry.from_document(document, "c", "k")
     assert "hunter2" not in str(caught.value)
+
+
+DIGITS = b"3" * 10_000
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        DIGITS,
+        b'{"value": %b}' % DIGITS,
+        b'{"value": {}, "version": %b}' % DIGITS,
+        b'{"value": {}, "key": -%b}' % DIGITS,
+        b'{"value": {"n": -%b}, "collection": "c"}' % DIGITS,
+        b'{"value": "{\\"n\\": -%b}", "key": "k"}' % DIGITS,
+    ],
+)
+def test_long_integers_are_read_only_when_the_value_is_asked_for(document: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than the rest; what lists, compares or refuses a document needs none of them."""
+    parse, read = codec._parse_int, list[str]()  # pyright: ignore[reportPrivateUsage]
+
+    def note(long_integers: list[str] | None, digits: str) -> int:
+        if long_integers is None:
+            read.append(digits)
+        return parse(long_integers, digits)
+
+    monkeypatch.setattr(codec, "_parse_int", note)
+    try:
+        entry = Entry.from_document(document, "c", "k")
+    except DeserializationError:
+        assert b'"n"' not in document
+    else:
+        assert (entry.collection, entry.key, read) == ("c", "k", [])
+        assert entry.value() == entry.value() == {"n": -(10**10_000 // 3)}
+        assert entry.document() == document
+    assert len(read) == 2 * document.count(b'"n')

@@ -12,7 +12,6 @@ import anyio
 import pytest
 
 from keyvalue._core import runtime as runtime_module
-from keyvalue._core.entry import Entry
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError
 from keyvalue.stores.memory import MemoryStore
@@ -21,7 +20,7 @@ from keyvalue.wrappers.compression import CompressionWrapper
 from keyvalue.wrappers.passthrough_cache import PassthroughCacheWrapper
 from tests.interpreter import forks, returns_true_in_a_fork
 from tests.runtimes import Runtime
-from tests.scripted import CALLS, DOWN, NEW, OLD, Gate, Hang, ScriptedStore, on_loops
+from tests.scripted import CALLS, DOWN, NEW, OLD, Gate, Hang, ScriptedStore, on_loops, store_with_nested
 
 DEFAULT = "default_collection"
 
@@ -430,17 +429,11 @@ async def test_what_a_read_out_of_reach_caches_late_is_not_trusted() -> None:
     assert await cached.kv.get("k") == NEW
 
 
-def nested_rows(levels: int) -> MemoryStore:
-    """Return a store with a value deeper than this library writes, as py-key-value-aio may have left it."""
-    store = MemoryStore(seed={DEFAULT: {"k": OLD}})
-    json = b'{"a":' * levels + b"1" + b"}" * levels
-    store._insert(Entry(DEFAULT, "deep", json=json))  # pyright: ignore[reportPrivateUsage] # put() refuses it
-    return store
-
-
 @pytest.mark.parametrize("levels", [500, 1000])
 async def test_a_value_of_any_depth_reaches_all_who_wait_for_it(levels: int) -> None:
-    kv = PassthroughCacheWrapper(nested_rows(levels), MemoryStore())
+    primary = store_with_nested("deep", levels)
+    await primary.put("k", OLD)
+    kv = PassthroughCacheWrapper(primary, MemoryStore())
     with anyio.fail_after(20):
         deep, *others = await asyncio.gather(*(kv.get("deep") for _ in range(3)))
         rows = await asyncio.gather(*(kv.get_many(["deep", "k", "deep"]) for _ in range(3)))

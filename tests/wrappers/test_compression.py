@@ -131,9 +131,10 @@ async def test_small_rows_of_large_values_are_decompressed_off_the_loop(algorith
 
 @each_algorithm
 async def test_output_is_bounded(algorithm: Any) -> None:
-    memory, value = MemoryStore(), {"x": "x" * 10**6}
-    await CompressionWrapper(memory, algorithm=algorithm).put("k", value)
-    with pytest.raises(DeserializationError, match="larger than max_size"):
-        await CompressionWrapper(memory, max_size=1000).get("k")
-    with pytest.raises(EntryTooLargeError):
-        await CompressionWrapper(memory, max_size=1000).put("k", value)
+    memory, value = MemoryStore(), {"x": "x" * 16 * 2**20}
+    await CompressionWrapper(memory, algorithm=algorithm, max_size=20 * 2**20).put("k", value)
+    for kv in (CompressionWrapper(memory), CompressionWrapper(memory, max_size=1000)):
+        with pytest.raises(DeserializationError, match="larger than max_size"):
+            await kv.get("k")
+        with pytest.raises(EntryTooLargeError):
+            await kv.put("k", value)

@@ -106,6 +106,8 @@ class PydanticConverter(Generic[T]):
             return self._validated(data)
         except ValidationError as error:
             problem = error
+        except RecursionError:
+            raise DeserializationError(f"The stored entry is no {self._name}: it is nested too deep") from None
         # Rows of the predecessor hold computed fields, which a model may forbid as extra ones.
         places = [tuple(one["loc"]) for one in problem.errors(include_url=False, include_input=False) if one["type"] == "extra_forbidden"]
         computed = [place for place in places if place and place[-1] in self._computed]

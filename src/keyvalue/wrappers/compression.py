@@ -37,7 +37,8 @@ class CompressionWrapper(BaseWrapper):
         min_size_to_compress: Bytes of JSON in UTF-8. Default 1024.
         algorithm: "gzip" at level 1, which py-key-value-aio reads too, or "zstd" at level 3, which needs
             `pip install 'keyvalue[wrappers-compression]'`. Both are read, whichever is written. Default "gzip".
-        max_size: Bytes of JSON that are written or read at most, so that a small row can't fill the memory. Default 256 MiB.
+        max_size: Bytes of JSON that are written or read at most, so that a small row can't fill the memory. Default 16 MiB, of which the
+            worst, such as `[{},{},…]`, takes 0.5 GiB as Python objects.
 
     Raises:
         EntryTooLargeError: On a put: the value is larger than `max_size`.
@@ -56,7 +57,7 @@ class CompressionWrapper(BaseWrapper):
         min_size_to_compress: int = 1024,
         *,
         algorithm: Literal["gzip", "zstd"] = "gzip",
-        max_size: int = 256 * 2**20,
+        max_size: int = 16 * 2**20,
     ) -> None:
         if algorithm not in ("gzip", "zstd"):
             raise ValueError('The algorithm must be "gzip" or "zstd"')
