@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import threading
 from collections.abc import AsyncGenerator, Sequence
@@ -10,7 +9,7 @@ from copy import copy
 from math import ceil
 from typing import Any, ClassVar
 
-from keyvalue._core import arguments
+from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.extras import needs
 from keyvalue._core.store import ErrorTable, Stability
@@ -33,7 +32,7 @@ _PASSING = re.compile(
 _ELSEWHERE = re.compile("Moved:|Ask:|MOVED|ASK")  # of a cluster: its client follows that until it meets a node that is gone
 
 _lock = threading.Lock()
-_reader: asyncio.AbstractEventLoop | None = None
+_reader: Any = None
 
 
 def _reads_replies_here() -> bool:
@@ -43,7 +42,7 @@ def _reads_replies_here() -> bool:
     loops wait for ever.
     """
     global _reader  # noqa: PLW0603 # as the pipe is
-    loop = asyncio.get_running_loop()
+    loop: Any = runtime.running_loop()
     with _lock:
         if _reader is None or _reader.is_closed():
             _reader = loop
