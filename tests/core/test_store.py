@@ -1,13 +1,18 @@
-"""The seam: mistakes of a store's author are named."""
+"""The seam: mistakes of a store's author are named, and what callers change while it is put."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
+from keyvalue.errors import SerializationError
 from keyvalue.stores.base import Entry, EnumerableStore
+from keyvalue.stores.memory import MemoryStore
+from keyvalue.wrappers.compression import CompressionWrapper
 
 
 class Wrong(EnumerableStore):
@@ -40,3 +45,38 @@ async def test_mistakes_of_a_stores_author_are_named() -> None:
     for call in (kv.keys, kv.collections, kv.destroy):
         with pytest.raises(TypeError, match=r"Wrong\._scan must be an asynchronous generator"):
             await call()
+
+
+PUTS: dict[str, Callable[[Any, dict[str, Any]], Awaitable[object]]] = {
+    "put": lambda kv, value: kv.put("k", value),
+    "put_many": lambda kv, value: kv.put_many(["k", "l"], [value, {}]),
+    "compressed": lambda kv, value: CompressionWrapper(kv, max_size=2**30).put("k", value),
+}
+
+
+@pytest.mark.parametrize("put", PUTS)
+@pytest.mark.parametrize("kind", [dict, OrderedDict])
+async def test_a_large_value_that_is_changed_while_it_is_put_is_not_torn(put: str, kind: type[dict[str, Any]]) -> None:
+    # It is encoded in a worker thread; an integer beyond 64 bits takes the slow way, which is many steps.
+    value = kind(first=0, large=[2**70] * 50_000, last=0)
+    kv = MemoryStore()
+    call = asyncio.ensure_future(PUTS[put](kv, value))
+    for change in range(1, 4):
+        await asyncio.sleep(0.03)
+        value.update(first=change, last=change)
+    await call
+    found = await CompressionWrapper(kv, max_size=2**30).get("k")
+    assert found is not None
+    assert found["first"] == found["last"]
+
+
+async def test_a_large_value_that_is_changed_all_the_time_is_refused() -> None:
+    value = OrderedDict[str, Any](large=[2**70] * 50_000, last=0)
+    kv = MemoryStore(seed={"default_collection": {"k": {"v": "old"}}})
+    call = asyncio.ensure_future(kv.put("k", value))
+    while not call.done():
+        value[f"more {value['last']}"] = value["last"] = value["last"] + 1
+        await asyncio.sleep(0)
+    with pytest.raises(SerializationError, match="changes all the time; give a copy"):
+        await call
+    assert await kv.get("k") == {"v": "old"}

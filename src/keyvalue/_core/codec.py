@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import marshal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, localcontext
 from enum import Enum
 from functools import partial
@@ -37,12 +37,21 @@ LARGE = 2**20
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 _DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(".") for byte in range(256))
+_PASSES = 20  # over a value, to find it unchanged
 _CHUNK = 640  # digits that int() takes whatever sys.set_int_max_str_digits() says
 _LONG_NUMBER = b"0" * 19  # the shortest run of digits that may lie outside 64 bits
 
 
 class LargeValueError(Exception):
-    """A value is larger than the limit that was given."""
+    """A value is larger than the limit that was given.
+
+    Attributes:
+        encode: Encodes it, in any thread: as it is now, even if the caller changes it meanwhile.
+    """
+
+    def __init__(self, encode: Callable[[], Any]) -> None:
+        self.encode = encode
+        super().__init__()
 
 
 def encode(value: Mapping[str, Any], limit: float = inf, path: str = "value") -> bytes:
@@ -63,34 +72,35 @@ def encode(value: Mapping[str, Any], limit: float = inf, path: str = "value") ->
     try:
         # marshal takes exactly the built-in types and none of their subclasses, so what it passes holds no enum members, for which
         # orjson would silently write the bare value. What it takes beyond JSON (bytes, sets, keys that are no strings), orjson refuses.
-        size = len(marshal.dumps(value, 2))  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
-        if size > limit:
-            raise LargeValueError
+        dumped = marshal.dumps(value, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
+        if len(dumped) > limit:
+            raise LargeValueError(lambda: encode(marshal.loads(dumped), path=path))  # noqa: S302 # written the moment before
         encoded = orjson.dumps(value, option=_OPTIONS)
     except (ValueError, TypeError, RecursionError):
         if limit != inf and _is_larger(value, limit):
-            raise LargeValueError from None
-        return _encode_slowly(value, path)
+            raise LargeValueError(lambda: _encode_stable(value, path)) from None
+        return _encode_stable(value, path)
     # Left are NaN and the infinities, which orjson writes as null. (On bytes, find() is twice as quick as `in`.)
     if encoded.find(b"null") >= 0 and orjson.loads(encoded) != value:
-        return _encode_slowly(value, path)
+        return _encode_stable(value, path)
     return encoded
 
 
 def encode_many(values: Sequence[Mapping[str, Any]], limit: float = inf) -> list[bytes]:
     """Encode many values; see `encode`. One pass of marshal serves for all, and the limit is for all together."""
     try:
-        size = len(marshal.dumps(values, 2))  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
-        if size > limit:
-            raise LargeValueError
+        dumped = marshal.dumps(values, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
+        if len(dumped) > limit:
+            raise LargeValueError(lambda: encode_many(marshal.loads(dumped)))  # noqa: S302 # written the moment before
         encoded = [orjson.dumps(value, option=_OPTIONS) for value in values]
     except (ValueError, TypeError, RecursionError):
         if limit != inf and _is_larger(values, limit):
-            raise LargeValueError from None
+            each = tuple(values)
+            raise LargeValueError(lambda: encode_many(each)) from None
         return [encode(value, path=f"values[{index}]") for index, value in enumerate(values)]
     for index, text in enumerate(encoded):
         if text.find(b"null") >= 0 and orjson.loads(text) != values[index]:
-            encoded[index] = _encode_slowly(values[index], f"values[{index}]")
+            encoded[index] = _encode_stable(values[index], f"values[{index}]")
     return encoded
 
 
@@ -184,6 +194,20 @@ def _is_larger(value: object, limit: float) -> bool:
         elif isinstance(one, list | tuple):
             left += cast("Sequence[object]", one)
     return size > limit
+
+
+def _encode_stable(value: object, path: str) -> bytes:
+    """Encode a value of any types, which another thread may change meanwhile: until two passes, which take their time, agree."""
+    before = b""
+    for _ in range(_PASSES):
+        try:
+            encoded = _encode_slowly(value, path)
+        except RuntimeError:  # a dictionary changed its size
+            continue
+        if encoded == before:
+            return encoded
+        before = encoded
+    raise SerializationError(f"Could not serialize the value: {path} changes all the time; give a copy")
 
 
 def _encode_slowly(value: object, path: str = "value", above: tuple[int, ...] = ()) -> bytes:

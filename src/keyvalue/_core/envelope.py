@@ -30,8 +30,8 @@ async def to_json(value: Mapping[str, Any]) -> bytes:
     """
     try:
         return codec.encode(value, codec.LARGE)
-    except codec.LargeValueError:
-        return await runtime.aside(lambda: codec.encode(value))
+    except codec.LargeValueError as large:
+        return await runtime.aside(large.encode)
 
 
 async def from_json(text: bytes) -> dict[str, Any]:

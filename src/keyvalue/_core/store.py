@@ -218,8 +218,8 @@ class BaseStore(ABC):
         expires_at = None if ttl is None else arguments.deadline(ttl, now)
         try:
             json = codec.encode(value, codec.LARGE)
-        except codec.LargeValueError:
-            json = await runtime.aside(partial(codec.encode, value))
+        except codec.LargeValueError as large:
+            json = await runtime.aside(large.encode)
         entry = Entry(collection, key, None, json, now, expires_at)
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
@@ -241,8 +241,8 @@ class BaseStore(ABC):
         expires_at = arguments.deadline(ttl, now)
         try:
             texts = codec.encode_many(values, codec.LARGE)
-        except codec.LargeValueError:
-            texts = await runtime.aside(partial(codec.encode_many, values))
+        except codec.LargeValueError as large:
+            texts = await runtime.aside(large.encode)
         entries = {key: Entry(collection, key, None, json, now, expires_at) for key, json in zip(keys, texts, strict=True)}
         if await self._wanted(collection, entries):
             await self._write(collection, entries, self._put(collection, tuple(entries.values())))
