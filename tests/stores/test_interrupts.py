@@ -66,8 +66,7 @@ def test_a_given_client_is_not_closed_at_exit(url: str) -> None:
     assert run_fresh(dedent(program), URL=url) == "1.0"
 
 
-# RocksDB opens a database once, and glide's library makes a client under a lock that its own thread can't take twice.
-@pytest.mark.backends(*(name for name in BACKENDS if name not in ("rocksdb", "valkey", "valkey-cluster")))
+@pytest.mark.backends(*(name for name in BACKENDS if name != "rocksdb"))  # which opens a database once
 def test_the_handler_of_a_signal_does_not_wait_for_the_first_call(backend: str, make_raw: Callable[..., Any]) -> None:
     found: list[Any] = []
 
@@ -91,6 +90,28 @@ def test_the_handler_of_a_signal_does_not_wait_for_the_first_call(backend: str, 
             kv.close()
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.backends("valkey")
+def test_a_handler_does_not_wait_for_the_lock_under_which_glide_makes_a_client(url: str) -> None:
+    program = """
+        import os, signal, threading, cffi
+        from urllib.parse import urlsplit
+        from keyvalue.blocking import BlockingKeyValue
+        from keyvalue.stores.valkey import ValkeyStore
+
+        def type_of_signalled(ffi, name):  # the lock is held
+            cffi.FFI._typeof_locked = type_of
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            return type_of(ffi, name)
+
+        type_of, cffi.FFI._typeof_locked = cffi.FFI._typeof_locked, type_of_signalled
+        kv = BlockingKeyValue(ValkeyStore(host="127.0.0.1", port=urlsplit(os.environ["URL"]).port))
+        signal.signal(signal.SIGUSR1, lambda *_: print(kv.get("missing")))
+        kv.put("k", {"n": 1})
+        print(kv.get("k"))
+    """
+    assert run_fresh(dedent(program), URL=url) == "None\n{'n': 1}"
 
 
 def test_a_handler_is_refused_in_the_middle_of_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "current",
     "drive",
     "each",
+    "elsewhere",
     "is_inline",
     "is_over",
     "loops_here",
@@ -587,6 +588,11 @@ def monotonic() -> float:
 async def aside(function: Callable[[], T]) -> T:
     """Call a function that takes long to compute, in a worker thread if a loop would have to wait for it."""
     return function() if _inline.get() else await wait(_aside.submit(function))
+
+
+def elsewhere(function: Callable[[], T]) -> T:
+    """Call a function in a worker thread, and wait: for what takes a lock that the handler of a signal could not take in the same thread."""
+    return _aside.submit(function).result()
 
 
 async def each(function: Callable[[S], Awaitable[T]], items: Sequence[S], at_once: int) -> list[T]:

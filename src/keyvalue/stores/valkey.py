@@ -146,7 +146,7 @@ class ValkeyStore(RespStore):
         )
         self._client = Client(
             "ValkeyStore",
-            make=lambda: kind.create(lazy),
+            make=lambda: runtime.elsewhere(lambda: kind.create(lazy)),  # under a lock of cffi
             make_async=lambda: kind_async.create(lazy) if _reads_replies_here() else None,
             capacity=_capacity,
         )
