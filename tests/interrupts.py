@@ -25,11 +25,13 @@ from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.passthrough_cache import PassthroughCacheWrapper
 from keyvalue.wrappers.statistics import StatisticsWrapper
+from keyvalue.wrappers.timeout import TimeoutWrapper
 from tests.makers import MAKERS
 
 WRAPPERS: Mapping[str, Callable[[AsyncKeyValue], AsyncKeyValue]] = {
     "passthrough-cache": lambda store: PassthroughCacheWrapper(store, MemoryStore(), negative_ttl=0.01),
     "statistics": StatisticsWrapper,
+    "timeout": TimeoutWrapper,  # on a loop in a background thread
 }
 ALONE = ("memory", "simple", "rocksdb", *WRAPPERS)
 """Those of which no second store can be open on the same data."""

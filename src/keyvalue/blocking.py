@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, overload
 
@@ -211,6 +212,7 @@ class _Loop:
         self._lock = threading.Lock()
         self._portal: BlockingPortal | None = None
         self._thread: threading.Thread | None = None
+        self._starter = runtime.Threads(1, "keyvalue-starter")
         self._stopped = False
 
     def portal(self) -> BlockingPortal:
@@ -232,20 +234,59 @@ class _Loop:
     def run(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if sys.is_finalizing():  # the thread does not run any more: waiting for it would never end
             raise _ended()
+        blocked = (*runtime.blocked(), *runtime.loops_here())
+        if threading.current_thread() is threading.main_thread():
+            return self._run_interruptible(operation, blocked)
+        future = self._start(operation, blocked)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _run_interruptible(self, operation: Callable[[], Coroutine[Any, Any, T]], blocked: tuple[object, ...]) -> T:
+        """Run an operation for the main thread, which alone is interrupted, as by Ctrl-C.
+
+        An interrupt that left the lock of a future held would stop the loop at that future. So another thread deals with it, and this one
+        waits with what takes no lock in Python.
+        """
+        started: list[Future[T]] = []
+        answers: SimpleQueue[Future[T]] = SimpleQueue()
+        cancelled: SimpleQueue[None] = SimpleQueue()
+
+        def start() -> None:
+            future: Future[T] = Future()
+            try:
+                future = self._start(operation, blocked)
+            except Exception as error:  # noqa: BLE001 # raised in the main thread
+                future.set_exception(error)
+            started.append(future)
+            future.add_done_callback(answers.put)
+
+        def cancel() -> None:
+            for future in started:
+                future.cancel()
+            cancelled.put(None)
+
+        try:
+            self._starter.submit(start)
+            answer = answers.get()
+        except BaseException:
+            self._starter.submit(cancel)
+            cancelled.get()  # from then on, later calls come after this one
+            raise
+        return answer.result()
+
+    def _start(self, operation: Callable[[], Coroutine[Any, Any, T]], blocked: tuple[object, ...]) -> Future[T]:
         portal = self._portal or self.portal()
         try:
-            future = portal.start_task_soon(_await, operation, (*runtime.blocked(), *runtime.loops_here()))
+            return portal.start_task_soon(_await, operation, blocked)
         except RuntimeError as error:
             if threading.get_ident() == getattr(self._thread, "ident", None):
                 raise RuntimeError(
                     "This BlockingKeyValue was called on its own event loop, which the call would block for ever; await the store there"
                 ) from error
             raise _ended() from error
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
 
     def stop(self) -> None:
         with self._lock:
@@ -255,6 +296,7 @@ class _Loop:
         if portal is not None and thread is not None:
             _stop(portal)
             thread.join()
+        self._starter.stop()
 
 
 async def _await(operation: Callable[[], Any], blocked: tuple[object, ...]) -> Any:

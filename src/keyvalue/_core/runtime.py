@@ -591,7 +591,7 @@ async def aside(function: Callable[[], T]) -> T:
 
 
 def elsewhere(function: Callable[[], T]) -> T:
-    """Call a function in a worker thread, and wait: for what takes a lock that the handler of a signal could not take in the same thread."""
+    """Call a function in a worker thread, and wait: for what takes a lock that a signal's handler could not take in the same thread."""
     return _aside.submit(function).result()
 
 
