@@ -184,7 +184,7 @@ async def test_an_engine_that_is_not_there_or_of_another_kind(url: str, raw: Any
     raw.sys.disable_secrets_engine("kv")
     await assert_raised_by_all(kv, url, StoreRefusedError, "nothing at mount_point", hvac.exceptions.InvalidPath)
     mount(raw, "kv", version="1")
-    why = "no KV secrets engine of version 2"
+    why = "no KV secrets engine of version 2 is mounted at mount_point; pass the path of the mount"
     for mount_point in ("kv", "cubbyhole"):
         other = store(url, mount_point=mount_point)
         await assert_raised_by_all(other, url, StoreRefusedError, why, hvac.exceptions.UnsupportedOperation)
@@ -192,6 +192,37 @@ async def test_an_engine_that_is_not_there_or_of_another_kind(url: str, raw: Any
             raw.adapter.list(f"/v1/{mount_point}")
     # Of a store that knew the engine of version 2:
     await assert_raised(StoreRefusedError, why, lambda: kv.put("k", {"a": 2}), lambda: kv.get("k"))
+
+
+@pytest.mark.runtimes("asyncio", "direct")
+async def test_a_mount_point_that_is_a_path_inside_of_an_engine(url: str, raw: Any, store: Callable[..., Any]) -> None:
+    mount(raw, "team/kv")
+    mount(raw, "v1", version="1")
+    token = token_of(raw, *((f"{path}/*", "create read update delete list") for path in ("secret", "team", "v1")), ("sys/*", "deny"))
+    for name in ("app/data/x", "data/x", "metadata/x"):
+        plant(url, name, {"value": "theirs"})
+    before = names(raw)
+    for mount_point in ("secret/data", "secret/metadata", "secret/app", "secret/data/app", "team/kv/data", "v1", "v1/data"):
+        kv = store(url, token, mount_point=mount_point)
+        why = "pass the path of the mount alone"
+        await assert_raised_by_all(kv, url, StoreRefusedError, why, hvac.exceptions.UnsupportedOperation)
+    assert names(raw) == before
+    for mount_point in ("secret", "team/kv"):
+        await use(store(url, token, mount_point=mount_point))
+
+
+async def test_a_path_inside_of_an_engine_behind_a_fake_proxy_that_tells_nothing(url: str, store: Callable[..., Any]) -> None:
+    def forward(request: Request) -> Reply:
+        method, path = request.line.split()
+        if "help" in path:
+            return Reply(404, "")
+        answer = requests.request(method, f"{url}{path}", headers={"X-Vault-Token": TOKEN}, data=request.text, timeout=10)
+        return Reply(answer.status_code, answer.text)
+
+    with answering(forward) as proxied:
+        await use(store(proxied))
+        kv = store(proxied, mount_point="secret/app")
+        await assert_raised_by_all(kv, proxied, StoreRefusedError, "nothing at mount_point", hvac.exceptions.InvalidPath)
 
 
 # Tokens, policies, and a server that can't serve
@@ -309,7 +340,7 @@ ANSWERS: Sequence[tuple[int, str, type[KeyValueStoreError], type[Exception]]] = 
 
 def gateway(reply: Reply, request: Request) -> Reply:
     """Answer as what is before a server, which may not let all requests through."""
-    return Reply(404, "", {"Content-Type": "text/html"}) if "/sys/" in request.line else reply
+    return Reply(404, "", {"Content-Type": "text/html"}) if "help=" in request.line else reply
 
 
 async def test_what_a_fake_server_answers(store: Callable[..., Any]) -> None:

@@ -29,6 +29,8 @@ _LONGEST_NAME = 150  # bytes; a file's name of 255 bytes holds 157 in the form t
 _LONGEST_OLD_NAME = 4096  # bytes; the server takes 0.08 s to look up such a name, and four times as long for each twice as long
 _NO_SUCH_PATH = frozenset({400, 404, 405, 414, 431})  # answers to what can't be a name
 _NO_CHECK = frozenset({400, 404, 405})
+_ROUTED = "Matching Route:"
+_METADATA = re.compile(rf"Request:\s+metadata/k\s+{_ROUTED}\s+\^?metadata/")
 _CHECK_AND_SET = "check-and-set"
 _UPGRADING = "Upgrading from non-versioned"
 _TOO_LARGE = "value being too large|exceeds allowed length|body too large"
@@ -90,12 +92,12 @@ class Secrets:
             return self._turns.setdefault(name, threading.Lock())
 
     def check(self) -> None:
-        """See that the engine is of version 2: one of version 1 takes the same requests for some about other secrets."""
-        # The command line asks this too; whoever may use anything under the mount point is answered.
-        answer = self._send("get", f"sys/internal/ui/mounts/{self._mount}", tolerated=_NO_CHECK)
-        mount = _mapping(answer.content.get("data"))
-        if answer.status == 200 and (mount.get("type") != "kv" or _mapping(mount.get("options")).get("version") != "2"):
-            raise UnsupportedOperation("the engine is of another type or version")
+        """See that an engine of version 2 is mounted here: one of version 1, or further up, takes requests for some about other secrets."""
+        # The server's help says which part of a path its engine gets, and what for. It is given for any valid token, whatever its policies.
+        answer = self._send("get", f"{self._mount}/metadata/k?help=1", tolerated=_NO_CHECK)
+        told = str(answer.content.get("help"))
+        if _ROUTED in told and not _METADATA.search(told):
+            raise UnsupportedOperation("an engine of another type or version, or mounted further up")
 
     def find(self, name: str, *, tolerant: bool = False) -> Found:
         """Return what lies under a name.
@@ -170,7 +172,8 @@ class Secrets:
                 raise
             status, answer = self._sent(method, path, content)
         errors = answer.get("errors")
-        is_missing = status == 404 and (errors == [] or "data" in answer)  # and not what a proxy says
+        # And not what a proxy says, or what an engine says of paths that it has no use for.
+        is_missing = status == 404 and (errors == [] or isinstance(answer.get("data"), Mapping))
         if status < 300 or status in tolerated or is_missing:
             return _Answer(status, answer)
         told = [str(error) for error in cast("list[object]", errors)] if isinstance(errors, list) else []

@@ -57,7 +57,7 @@ class VaultStore(EnumerableFlatStore):
         client: A client to use. It is never closed, and has its own timeout.
         url: The server, if there is no client. None stands for the environment variable `VAULT_ADDR`. Default "http://localhost:8200".
         token: Its token, which is not renewed. Default, as for hvac: the environment variable `VAULT_TOKEN`, or the file `~/.vault-token`.
-        mount_point: Where the engine is mounted. Default "secret".
+        mount_point: The path where the engine is mounted, with nothing behind it. Default "secret".
         namespace: The namespace, of Vault Enterprise, HCP Vault or OpenBao.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         timeout: Seconds that connecting, or an answer, may take at most, if there is no client. Default 5.
@@ -88,7 +88,7 @@ class VaultStore(EnumerableFlatStore):
         (
             hvac.exceptions.UnsupportedOperation,
             StoreRefusedError,
-            "there is no KV secrets engine of version 2 at mount_point; or does the URL redirect?",
+            "no KV secrets engine of version 2 is mounted at mount_point; pass the path of the mount alone; or does the URL redirect?",
         ),
         (hvac.exceptions.VaultError, StoreRefusedError, "the server refused the request"),
         (
