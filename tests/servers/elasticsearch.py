@@ -100,7 +100,7 @@ def _absent() -> str | None:
 
 def _empty(url: str) -> None:
     # By name, as servers refuse to delete all, and in parts, as they refuse long URLs.
-    indices = [quote(name, safe="") for name in json.loads(_send(url, "GET", "*/_settings?expand_wildcards=open,closed"))]
+    indices = [quote(name, safe="") for name in json.loads(_send(url, "GET", "*/_settings?expand_wildcards=all"))]
     while indices:
         part = [indices.pop()]
         while indices and len(",".join(part)) + len(indices[-1]) < 2000:

@@ -306,6 +306,67 @@ async def test_an_index_that_was_dropped_is_made_again(kv: Any, raw: Any) -> Non
         assert await kv.keys("c") == []
 
 
+@with_each_client
+async def test_an_index_that_is_closed_or_blocked_is_refused_and_not_left_out(kv: Any, raw: Any) -> None:
+    pairs = [(collection, key) for collection in ("c", "Other") for key in ("k", "l")]
+    for collection, key in pairs:
+        await kv.put(key, {"a": 1}, collection=collection)
+    calls: dict[str, Callable[[], Any]] = {
+        "get": lambda: kv.get("k", collection="c"),
+        "ttl": lambda: kv.ttl("k", collection="c"),
+        "get_many": lambda: kv.get_many(["k", "l"], collection="c"),
+        "delete": lambda: kv.delete("k", collection="c"),
+        "keys": lambda: kv.keys("c"),
+        "collections": kv.collections,
+        "destroy_collection": lambda: kv.destroy_collection("c"),
+        "destroy": kv.destroy,
+        "cull": kv.cull,
+        "put": lambda: kv.put("k", {"a": 2}, collection="c"),
+    }
+
+    async def refuse(why: str, *left_out: str) -> None:
+        await assert_raised(StoreRefusedError, why, *(call for name, call in calls.items() if name not in left_out))
+        assert await kv.get_many(["k", "l"], collection="Other") == [{"a": 1}] * 2
+
+    raw.indices.close(index="tests-c")
+    await refuse("the index is closed; open it")
+    raw.indices.open(index="tests-c")
+    raw.indices.put_settings(index="tests-c", settings={"index.blocks.read": True})
+    await refuse("index.blocks", "put")
+    raw.indices.put_settings(index="tests-c", settings={"index.blocks.read": False, "index.blocks.write": True})
+    assert await kv.get("k", collection="c") == {"a": 1}
+    await assert_raised(StoreRefusedError, "index.blocks", *(calls[name] for name in ("put", "delete", "destroy_collection")))
+    raw.indices.put_settings(index="tests-c", settings={"index.blocks.write": False, "index.hidden": True})
+    assert sorted(await kv.collections()) == ["Other", "c"]
+    assert await kv.get_many(["k", "l"], collection="c") == [{"a": 1}] * 2
+    assert await kv.destroy() is True
+    assert names(raw) == set()
+
+
+PARTIAL = {"timed_out": True}, {"_shards": {"total": 2, "successful": 1, "failed": 1}}
+
+
+@with_each_client
+async def test_a_listing_that_a_fake_server_answers_in_part(runtime: Runtime) -> None:
+    pit = {"id": "x"}
+    hits = {"hits": {"hits": []}}
+    answers = [
+        [{"_shards": {"failed": 1}}],
+        *([{}, {**pit, **partial}] for partial in PARTIAL),
+        *([{}, pit, {**hits, **why}] for why in PARTIAL),
+    ]
+    for first in answers:
+        for name in ("keys", "collections", "destroy", "cull"):
+            with serve(*(Reply(200, json.dumps(answer)) for answer in first), last=Reply(200, "{}")) as (url, _):
+                kv = runtime.adapt(ElasticsearchStore(url=url, index="tests"))
+                await assert_raised(StoreConnectionError, "some shards", getattr(kv, name))
+    block = {"type": "cluster_block_exception", "reason": "blocked by: [SERVICE_UNAVAILABLE/2/no master];"}
+    with serve(last=Reply(200, json.dumps({"docs": [{"error": block}]}))) as (url, _):
+        await assert_raised(
+            StoreConnectionError, "not available", partial(runtime.adapt(ElasticsearchStore(url=url, index="tests")).get, "k")
+        )
+
+
 async def test_a_template_of_data_streams(kv: Any, raw: Any) -> None:
     raw.indices.put_index_template(name="streams", index_patterns=["tests-*-*"], data_stream={}, priority=500)
     try:

@@ -58,12 +58,19 @@ _REMEMBERED = 10_000  # indices that are known to be there
 _LISTED = 1000  # documents in a page of a listing, without their values
 
 _JSON = {"accept": "application/json", "content-type": "application/json"}
-_IF_THERE = {"ignore_unavailable": "true", "allow_no_indices": "true"}
+# A pattern means hidden indices too, and closed ones, so that these are refused rather than left out.
+_ALL = {"ignore_unavailable": "false", "allow_no_indices": "true", "expand_wildcards": "open,closed,hidden"}
 _NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
 _BUSY = "the server is not available now, or has too much to do"
+_NO_INDEX = "index_not_found_exception"
+_ADVICE = {
+    "index_closed_exception": "the index is closed; open it",
+    "cluster_block_exception": "the index is blocked; see its settings `index.blocks`",
+}
 _UNAVAILABLE = (408, 429, 500, 502, 503, 504)
 _STARTING = re.compile("no_shard_available|all shards|missing shards")
 _PASSING = re.compile("shard|rejected|breaking|timeout|connect|master")
+_PASSING_BLOCK = re.compile(r"blocked by: \[(SERVICE_UNAVAILABLE|TOO_MANY_REQUESTS)/")
 
 
 class ElasticsearchV1KeySanitizationStrategy(sanitization.AlwaysHashStrategy):
@@ -211,9 +218,11 @@ class ElasticsearchStore(EnumerableFlatStore):
 
             def read(answer: Any, page: Sequence[str] = page) -> list[Found | None]:
                 for hit in answer["docs"]:
-                    kind: str = hit["error"]["type"] if "error" in hit else ""
-                    if kind not in ("", "index_not_found_exception"):
-                        raise self._failure(kind, 503 if _PASSING.search(kind) else 400, "a document")
+                    problem = hit.get("error", {"type": ""})
+                    kind: str = problem["type"]
+                    if kind not in ("", _NO_INDEX):
+                        passes = _PASSING.search(kind) or _PASSING_BLOCK.search(problem.get("reason", ""))
+                        raise self._failure(kind, 503 if passes else 400, "a document")
                 pairs = zip(page, answer["docs"], strict=True)
                 return [Found.of(name, hit, with_values) if hit.get("found") else None for name, hit in pairs]
 
@@ -383,13 +392,18 @@ class ElasticsearchStore(EnumerableFlatStore):
 
     async def _search(self, indices: str, what: dict[str, Any]) -> AsyncGenerator[Sequence[Found], None]:
         path = quote(indices, safe="")
-        await self._send("POST", f"/{path}/_refresh", parameters=_IF_THERE)
-        opened = await self._send_to_shards(f"/{path}/_pit", parameters={**_IF_THERE, "keep_alive": _KEPT})
+        try:
+            await self._send("POST", f"/{path}/_refresh", read=self._whole, parameters=_ALL)
+            opened = await self._send_to_shards(f"/{path}/_pit", read=self._whole, parameters={**_ALL, "keep_alive": _KEPT})
+        except StoreRefusedError as error:
+            if indices.endswith("*") or _NO_INDEX not in str(getattr(error.__cause__, "body", "")):
+                raise
+            return  # nothing has been put in this collection
         search: dict[str, Any] = {**what, "sort": ["_shard_doc"], "seq_no_primary_term": True, "track_total_hits": False}
         search["pit"] = {"id": opened["id"], "keep_alive": _KEPT}
 
         def read(answer: Any) -> tuple[str, list[Found], Any]:
-            hits = answer["hits"]["hits"]
+            hits = self._whole(answer)["hits"]["hits"]
             found = [Found.of(f"{hit['_index']}/{hit['_id']}", hit, "_source" not in what) for hit in hits]
             last = hits[-1]["sort"] if len(hits) == what["size"] else None
             return answer.get("pit_id", search["pit"]["id"]), found, last
@@ -405,6 +419,12 @@ class ElasticsearchStore(EnumerableFlatStore):
         finally:
             with suppress(KeyValueError), runtime.shielded(_ENDING):  # it ends by itself
                 await self._send("DELETE", "/_pit", orjson.dumps({"id": search["pit"]["id"]}))
+
+    def _whole(self, answer: Any) -> Any:
+        """Return what the server says of many shards, unless some did not do their part."""
+        if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
+            raise self._failure("partial answer", 503, "some shards")
+        return answer
 
     async def _send_to_shards(
         self,
@@ -454,6 +474,8 @@ class ElasticsearchStore(EnumerableFlatStore):
         if isinstance(error, ApiError) and "data streams only" in str(error.body):
             advice = "a template of the server makes data streams of such names, not indices; choose another index_prefix"
             return self._problem(StoreSetupError, advice, error)
+        if isinstance(error, ApiError) and not self._closed and (advice := _advice_on(str(error.body))):
+            return self._problem(StoreRefusedError, advice, error)
         return super()._mapped(error)
 
     def _failure(self, kind: str, status: int, what: str) -> KeyValueStoreError:
@@ -462,7 +484,8 @@ class ElasticsearchStore(EnumerableFlatStore):
         if status in _UNAVAILABLE:
             raised: KeyValueStoreError = self._problem(StoreConnectionError, f"{_BUSY}, for {what} ({kind})", error)
         else:
-            raised = self._problem(StoreRefusedError, f"the server refused {what} ({kind})", error)
+            advice = _advice_on(kind)
+            raised = self._problem(StoreRefusedError, f"the server refused {what} ({kind}){advice and f': {advice}'}", error)
         raised.__cause__ = error
         return raised
 
@@ -473,6 +496,10 @@ def _node(url: str) -> elastic_transport.NodeConfig | None:
     except ValueError:  # its message would quote the password
         return None
     return node if node.scheme in ("http", "https") else None
+
+
+def _advice_on(text: str) -> str:
+    return next((advice for kind, advice in _ADVICE.items() if kind in text), "")
 
 
 def _capacity(client: Any) -> int:
