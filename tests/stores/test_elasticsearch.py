@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+import requests
 
 from keyvalue._core import sanitization
 from keyvalue.errors import (
@@ -388,6 +389,35 @@ async def test_without_auto_create(make: Callable[..., Any], raw: Any) -> None:
     assert await kv.get("k", collection="c") == {"a": 1}
     raw.indices.delete(index="tests-c")
     await assert_raised(StoreSetupError, "does not exist any more", lambda: kv.put("k", {"a": 1}, collection="c"))
+
+
+@with_each_client
+@pytest.mark.parametrize("auto_create", [True, False])
+async def test_rights_to_write_are_enough_by_a_fake_proxy_that_knows_rights(
+    runtime: Runtime, url: str, raw: Any, auto_create: bool
+) -> None:
+    denied: list[str] = []
+
+    def forward(request: Request) -> Reply:
+        method, path = request.line.split()
+        if path == "/tests-c" or path.endswith("/_mapping"):
+            denied.append(method)
+            return Reply(403, "" if method == "HEAD" else ERROR, {"x-elastic-product": "Elasticsearch"})
+        headers = {name: value for name, value in request.headers.items() if name.lower() in ("content-type", "accept")}
+        answer = requests.request(method, f"{url}{path}", headers=headers, data=request.text.encode(), timeout=10)
+        return Reply(answer.status_code, answer.text, {"x-elastic-product": "Elasticsearch"})
+
+    with answering(forward) as proxied:
+        kv = runtime.adapt(ElasticsearchStore(url=proxied, index="tests", auto_create=auto_create))
+        error = StoreRefusedError if auto_create else StoreSetupError
+        await assert_raised(error, "rights" if auto_create else "does not exist", lambda: kv.put("k", {}, collection="c"))
+        assert await kv.get("k", collection="c") is None
+        raw.indices.delete(index="tests-c", ignore_unavailable=True)  # the server may have made it by guess
+        raw.indices.create(index="tests-c", mappings=MAPPING)
+        await kv.put_many(["k", "l"], [{"a": 1}, {}], collection="c")
+        assert await kv.get("k", collection="c") == {"a": 1}
+        assert await kv.destroy_collection("c") is True
+    assert set(denied) == ({"PUT"} if auto_create else {"HEAD"})
 
 
 async def test_an_index_that_does_not_know_the_text_form(kv: Any, raw: Any) -> None:

@@ -77,6 +77,9 @@ def guarded() -> Generator[str, None, None]:
             client.admin.command("createUser", "me", pwd=PASSWORD, roles=["root"])
         with MongoClient[Any](running.url, username="me", password=PASSWORD) as client:
             client[DATABASE].command("createUser", "reader", pwd=PASSWORD, roles=["read"])
+            use = [{"resource": {"db": DATABASE, "collection": "c"}, "actions": ["find", "insert", "update", "remove"]}]
+            client[DATABASE].command("createRole", "use", privileges=use, roles=[])
+            client[DATABASE].command("createUser", "user", pwd=PASSWORD, roles=["use"])
         yield running.url.removeprefix("mongodb://").rstrip("/")
 
 
@@ -92,6 +95,33 @@ async def test_credentials(runtime: Runtime, guarded: str) -> None:
         calls = [lambda kv=refused: kv.put("k", {"a": SECRET}), lambda kv=refused: kv.put_many(["k", "l"], [{"a": SECRET}] * 2)]
         await assert_raised(StoreRefusedError, "check username, password and rights", *calls)
     assert await kv.get("k") == {"a": 1}
+
+
+@pytest.mark.runtimes("asyncio", "direct")
+@pytest.mark.parametrize("auto_create", [True, False])
+async def test_rights_to_use_a_collection_are_enough(runtime: Runtime, guarded: str, auto_create: bool) -> None:
+    owner = runtime.adapt(MongoDBStore(url=f"mongodb://me:{quote(PASSWORD, safe='')}@{guarded}"))
+    url = f"mongodb://user:{quote(PASSWORD, safe='')}@{guarded}/{DATABASE}"
+    for there in (True, False):  # the collection and its indexes
+        with MongoClient[Any](f"mongodb://{guarded}", username="me", password=PASSWORD) as client:
+            client[DATABASE].drop_collection("c")
+        if there:
+            await owner.put("old", {}, collection="c")
+        kv = runtime.adapt(MongoDBStore(url=url, auto_create=auto_create))
+        await kv.put("k", {"a": 1}, collection="c", ttl=50)
+        await kv.put_many(["k", "l"], [{"a": 2}, {}], collection="c")
+        assert await kv.get_many(["k", "l", "m"], collection="c") == [{"a": 2}, {}, None]
+        assert sorted(await kv.keys("c")) == sorted(["k", "l"] + ["old"] * there)
+        assert await kv.delete("k", collection="c") is True
+        assert await kv.destroy_collection("c") is True
+        calls = [
+            lambda kv=kv: kv.put("k", {}, collection="d"),
+            lambda kv=kv: kv.get("k", collection="d"),
+            kv.collections,
+            kv.cull,
+            kv.destroy,
+        ]
+        await assert_raised(StoreRefusedError, "rights", *calls)
 
 
 def test_no_client_outlives_its_loop(url: str) -> None:

@@ -325,7 +325,7 @@ class ElasticsearchStore(EnumerableFlatStore):
                 cause = error.__cause__
                 if not isinstance(cause, AuthorizationException) and "already exists" not in str(getattr(cause, "body", "")):
                     raise
-        elif not await self._send("HEAD", path):
+        elif not await self._is_there(path):
             raise StoreSetupError(f"The index {index!r} does not exist; create it, or leave out auto_create=False")
         if not is_new and self._names.mixes(index):
             moving = self._moving.setdefault(index, runtime.Once())
@@ -333,6 +333,14 @@ class ElasticsearchStore(EnumerableFlatStore):
                 await moving.run(lambda: self._take_in(index))
             self._moving.pop(index, None)
         self._there.add(index)
+
+    async def _is_there(self, path: str) -> bool:
+        try:
+            return bool(await self._send("HEAD", path))
+        except StoreRefusedError as error:
+            if not isinstance(error.__cause__, AuthorizationException):
+                raise
+            return True  # who may write to an index need not be allowed to look at it; the write says if there is none
 
     async def _map(self, index: str, is_missing: bool) -> None:
         """Make an index what it should be: somebody dropped it, or py-key-value-aio made it, so that a field has no mapping."""

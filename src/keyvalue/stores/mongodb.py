@@ -48,7 +48,8 @@ _BATCH = 2**23  # bytes of keys in one command
 _PLACES = 50_000  # `_id` in one command
 _DUPLICATE = 11000
 _CONFLICTS = (85, 86)  # what the server calls IndexOptionsConflict and IndexKeySpecsConflict
-_DENIED = (13, 18)  # what the server calls Unauthorized and AuthenticationFailed
+_UNAUTHORIZED = (13, 8000)  # what the server calls Unauthorized, and Atlas AtlasError
+_DENIED = (*_UNAUTHORIZED, 18)  # the last is AuthenticationFailed
 _DENIAL = "Authentication failed"  # for a while, what pymongo says of a server after that
 _UNACKNOWLEDGED = "MongoDBStore needs writes to be acknowledged, because it must know what they did; leave out w=0"
 _UNUSABLE = re.compile(r"[$\0]|\.\.|^\.|\.$|^system\.|\.system\.|^~[0-9a-f]{64}$|^$")
@@ -381,7 +382,15 @@ class MongoDBStore(EnumerableStore):
         if once is None:
             once = self._checked.setdefault(name, runtime.Once())
         if not once.done:
-            await once.run(lambda: self._create(name) if self._auto_create else self._require(name))
+            await once.run(lambda: self._prepare(name))
+
+    async def _prepare(self, name: str) -> None:
+        try:
+            await (self._create(name) if self._auto_create else self._require(name))
+        except StoreRefusedError as error:
+            # Who may write need not be allowed to make indexes or to list collections. No write depends on an index but that on `_id`.
+            if getattr(error.__cause__, "code", None) not in _UNAUTHORIZED:
+                raise
 
     async def _create(self, name: str) -> None:
         # If they conflict with somebody's own index, that one serves, and the others are made alone.
