@@ -24,6 +24,7 @@ class Proxy:
         self.cuts = 0  # how many of the next answers to cut: the connection ends instead
         self.cut_after = 0  # how many bytes of such an answer come through
         self.bytewise = False  # answers come through byte by byte
+        self.drip = 0.0  # likewise, with so many seconds between two bytes
         self.accepted = 0  # how many connections there have been
         self._target: Any
         self._address: Any
@@ -112,10 +113,11 @@ class Proxy:
                 if not is_answer:
                     delay, self.delay = self.delay, 0.0
                     time.sleep(delay)
-                for piece in [data[place : place + 1] for place in range(len(data))] if is_answer and self.bytewise else [data]:
+                bytewise = is_answer and (self.bytewise or self.drip)
+                for piece in [data[place : place + 1] for place in range(len(data))] if bytewise else [data]:
                     sink.sendall(piece)
-                    if self.bytewise:
-                        time.sleep(0.0001)  # in which the other end may look at its sockets
+                    if self.bytewise or self.drip:
+                        time.sleep(self.drip or 0.0001)  # in which the other end may look at its sockets
         except OSError:
             pass
         finally:

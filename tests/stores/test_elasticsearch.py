@@ -78,6 +78,23 @@ def serve(*first: Reply, last: Reply) -> Generator[tuple[str, list[str | None]],
         yield url, told
 
 
+@contextmanager
+def forwarding(url: str, refuse: Callable[[Request], Reply | None]) -> Generator[str, None, None]:
+    """A proxy before the real server, which answers some requests by itself; its URL."""
+
+    def forward(request: Request) -> Reply:
+        reply = refuse(request)
+        if reply is None:
+            method, path = request.line.split()
+            headers = {name: value for name, value in request.headers.items() if name.lower() in ("content-type", "accept")}
+            answer = requests.request(method, f"{url}{path}", headers=headers, data=request.text.encode(), timeout=10)
+            reply = Reply(answer.status_code, answer.text)
+        return reply._replace(headers={"x-elastic-product": "Elasticsearch"})
+
+    with answering(forward) as proxied:
+        yield proxied
+
+
 ERROR = json.dumps({"error": {"type": "some_exception", "reason": "some reason", "root_cause": []}, "status": 0})
 ANSWERS: list[tuple[Reply, type[KeyValueStoreError], str]] = [
     (Reply(401, ERROR), StoreRefusedError, "check user and password or api_key"),
@@ -192,6 +209,31 @@ async def test_a_value_that_is_too_large_leaves_the_old_one(kv: Any) -> None:
     calls = [lambda: kv.put("k", value), lambda: kv.put_many(["l", "k"], [{}, value])]
     await assert_raised(ValueTooLargeError, "larger than the backend takes", *calls)
     assert await kv.get_many(["k", "l"]) == [{"old": True}, None]
+
+
+@with_each_client
+async def test_what_a_fake_gateway_finds_too_large_is_sent_in_parts_or_named(runtime: Runtime, url: str) -> None:
+    sent: list[int] = []
+
+    def refuse(request: Request) -> Reply | None:
+        sent.append(len(request.text))
+        return Reply(413) if sent[-1] > 20_000 else None
+
+    def large(key: str) -> dict[str, str]:
+        return {"of": key, "x": SECRET * 400}
+
+    with forwarding(url, refuse) as proxied:
+        kv = runtime.adapt(ElasticsearchStore(url=proxied, index="tests"))
+        keys = [f"k{number}" for number in range(20)]
+        await kv.put_many(keys, [large(key) for key in keys])
+        assert max(sent) > 20_000
+        assert await kv.get("k7") == large("k7")
+        value = {"x": SECRET * 3000}
+        calls = [lambda: kv.put("k7", value, collection="c"), lambda: kv.put_many(["l", "k7", "m"], [{}, value, {}], collection="c")]
+        for error in await assert_raised(ValueTooLargeError, "larger than the backend takes", *calls):
+            assert error.extra_info == {"size": len(SECRET) * 3000 + 8, "max_size": None, "collection": "c", "key": "k7"}
+        assert await kv.get_many(["l", "k7"], collection="c") == [{}, None]
+        assert await kv.delete_many(keys) == 20
 
 
 async def test_where_names_go(kv: Any, raw: Any) -> None:  # H-10
@@ -398,16 +440,14 @@ async def test_rights_to_write_are_enough_by_a_fake_proxy_that_knows_rights(
 ) -> None:
     denied: list[str] = []
 
-    def forward(request: Request) -> Reply:
+    def refuse(request: Request) -> Reply | None:
         method, path = request.line.split()
-        if path == "/tests-c" or path.endswith("/_mapping"):
-            denied.append(method)
-            return Reply(403, "" if method == "HEAD" else ERROR, {"x-elastic-product": "Elasticsearch"})
-        headers = {name: value for name, value in request.headers.items() if name.lower() in ("content-type", "accept")}
-        answer = requests.request(method, f"{url}{path}", headers=headers, data=request.text.encode(), timeout=10)
-        return Reply(answer.status_code, answer.text, {"x-elastic-product": "Elasticsearch"})
+        if path != "/tests-c" and not path.endswith("/_mapping"):
+            return None
+        denied.append(method)
+        return Reply(403, "" if method == "HEAD" else ERROR)
 
-    with answering(forward) as proxied:
+    with forwarding(url, refuse) as proxied:
         kv = runtime.adapt(ElasticsearchStore(url=proxied, index="tests", auto_create=auto_create))
         error = StoreRefusedError if auto_create else StoreSetupError
         await assert_raised(error, "rights" if auto_create else "does not exist", lambda: kv.put("k", {}, collection="c"))

@@ -33,7 +33,7 @@ _ROUTED = "Matching Route:"
 _METADATA = re.compile(rf"Request:\s+metadata/k\s+{_ROUTED}\s+\^?metadata/")
 _CHECK_AND_SET = "check-and-set"
 _UPGRADING = "Upgrading from non-versioned"
-_TOO_LARGE = "value being too large|exceeds allowed length|body too large"
+_TOO_LARGE = "value being too large|exceeds allowed length|(body|request is) too large|exceeds \\d+ byte limit"  # last: etcd, Consul
 _KNOWN = re.compile(
     f"{_CHECK_AND_SET}|{_UPGRADING}|{_TOO_LARGE}|permission denied|invalid token|no handler for route|Vault is sealed|standby|namespace"
 )

@@ -68,6 +68,7 @@ _ADVICE = {
     "cluster_block_exception": "the index is blocked; see its settings `index.blocks`",
 }
 _UNAVAILABLE = (408, 429, 500, 502, 503, 504)
+_TOO_LARGE = 413
 _STARTING = re.compile("no_shard_available|all shards|missing shards")
 _PASSING = re.compile("shard|rejected|breaking|timeout|connect|master")
 _PASSING_BLOCK = re.compile(r"blocked by: \[(SERVICE_UNAVAILABLE|TOO_MANY_REQUESTS)/")
@@ -269,7 +270,19 @@ class ElasticsearchStore(EnumerableFlatStore):
         return made
 
     async def _write_some(self, changes: Sequence[Change], size: int, compare: bool) -> list[tuple[int, int] | None]:
-        results = await self._bulk(changes, size, compare)
+        try:
+            results = await self._bulk(changes, size, compare)
+        except StoreRefusedError as error:
+            if getattr(error.__cause__, "status_code", None) != _TOO_LARGE:
+                raise
+            entry = changes[0].entry
+            if len(changes) == 1 and entry is not None:
+                raise ValueTooLargeError(len(entry.json), None, entry.collection, entry.key) from error.__cause__
+            if len(changes) == 1:
+                raise
+            # The server, or a gateway before it, takes less at a time. It has done nothing of what it refused.
+            half = len(changes) // 2
+            return [made for part in (changes[:half], changes[half:]) for made in await self._write_some(part, size, compare)]
         unmapped = [number for number, result in enumerate(results) if changes[number].entry is not None and result.lacks_mapping]
         if unmapped:
             for index, is_missing in {(address(changes[number].name)["_index"], results[number].lacks_index) for number in unmapped}:
