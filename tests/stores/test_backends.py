@@ -163,6 +163,24 @@ async def test_a_server_that_hangs(hooks: Hooks, proxy: Proxy, runtime: Runtime)
     assert await runtime.eventually(lambda: kv.get_many(["k", "missing"])) == [{"a": 2}, None]
 
 
+@pytest.mark.backends("mongodb", "dynamodb", "elasticsearch", "vault")
+@pytest.mark.runtimes("asyncio", "direct")
+async def test_replies_that_drip_are_given_up(hooks: Hooks, proxy: Proxy, runtime: Runtime) -> None:
+    kv, value = runtime.adapt(hooks.store(proxy.url, timeout=0.3)), {"x": "x" * 2000}
+    await runtime.eventually(lambda: kv.put("k", value))
+    await runtime.eventually(lambda: kv.get("k"))
+    for call in (lambda: kv.get("k"), lambda: kv.put("k", value), kv.keys):
+        before = proxy.accepted
+        proxy.drip = 0.05  # even the headers alone take longer
+        started = time.monotonic()
+        (error,) = await assert_raised(StoreConnectionError, hooks.silent, call)
+        assert isinstance(error.__cause__, Exception)
+        assert time.monotonic() - started < 4.5
+        proxy.drip = 0.0
+        assert await runtime.eventually(lambda: kv.get("k")) == value
+        assert proxy.accepted > before  # what was left of the reply is no other call's
+
+
 @pytest.mark.backends(*TIMED)
 async def test_first_calls_on_a_server_that_never_answers(hooks: Hooks, proxy: Proxy) -> None:
     kv: Any = hooks.store(proxy.url, timeout=1.0)

@@ -18,16 +18,19 @@ from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import UNREADABLE, Names, Place, digest
 from keyvalue.errors import StoreRefusedError, StoreSetupError, ValueTooLargeError
+from keyvalue.stores._http import limit_pools
 
 with needs("dynamodb"):
     import aiobotocore.session
     import botocore.loaders
     import botocore.session
-    from botocore.exceptions import NoRegionError
+    from aiobotocore.httpsession import AIOHTTPSession
+    from botocore.exceptions import NoRegionError, ReadTimeoutError
 
 __all__ = [
     "NO_CREDENTIALS",
     "KeyNames",
+    "LimitedSession",
     "batches",
     "close",
     "condition_for",
@@ -152,9 +155,27 @@ def is_table(name: str) -> bool:
     return name.startswith("arn:") or _TABLE.fullmatch(name) is not None
 
 
+class LimitedSession(AIOHTTPSession):
+    """One in which a request takes as long as it may be silent, at most: otherwise a reply that drips would never end."""
+
+    def __init__(self, *args: Any, timeout: Any, **options: Any) -> None:
+        super().__init__(*args, timeout=timeout, **options)
+        self._seconds = timeout[1]
+
+    async def send(self, request: Any) -> Any:
+        try:
+            with anyio.fail_after(self._seconds):
+                return await super().send(request)
+        except TimeoutError as error:
+            raise ReadTimeoutError(endpoint_url=request.url) from error
+
+
 def made(options: Mapping[str, Any]) -> Any:
     with _region_needed():
-        return session_of(botocore.session).create_client("dynamodb", **options)
+        client: Any = session_of(botocore.session).create_client("dynamodb", **options)
+    pools = client._endpoint.http_session._pool_classes_by_scheme  # it has no other way in
+    pools.update(limit_pools(pools))
+    return client
 
 
 async def made_async(options: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from keyvalue.errors import DeserializationError
 with needs("vault"):
     import requests
     from hvac.exceptions import InvalidRequest, UnsupportedOperation, VaultError
-    from urllib3.exceptions import ProtocolError
+    from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 __all__ = ["TOO_LARGE", "Found", "Secrets", "UnsendableError", "VaultNames", "is_path", "is_sendable"]
 
@@ -190,6 +190,10 @@ class Secrets:
         headers = {} if content is None else {"Content-Type": "application/json"}
         try:
             answer = self.client.adapter.request(method, f"/v1/{path}", headers=headers, raise_exception=False, data=content)
+        except requests.ConnectionError as error:
+            if error.args and isinstance(error.args[0], ReadTimeoutError):  # requests calls it so only in the headers
+                raise requests.ReadTimeout("the reply is not there as a whole in time") from error
+            raise
         except ValueError:
             problem = UnsendableError("the URL, the token or the namespace can't be sent")
         else:

@@ -17,6 +17,7 @@ from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefus
 from keyvalue.stores._dynamodb import (
     NO_CREDENTIALS,
     KeyNames,
+    LimitedSession,
     batches,
     close,
     condition_for,
@@ -97,7 +98,7 @@ class DynamoDBStore(EnumerableFlatStore):
         auto_create: Whether to create the table if it is missing. Default True.
         consistent_reads: Whether reads see every write that was acknowledged before. False halves what reads cost, and a read may then
             return what was there about a second ago. Default True.
-        timeout: Seconds that a request waits for the server, for clients that the store makes. Default 5.
+        timeout: Seconds until the whole answer to a request must be there, for clients that the store makes. Default 5.
 
     Raises:
         ValueError: Both a client and what a client is made of, what can't be the name of a table or the URL of an endpoint, or a timeout
@@ -162,6 +163,7 @@ class DynamoDBStore(EnumerableFlatStore):
         if client is None:
             self._host = host_of(endpoint_url) or region_name
             options["config"] = AioConfig(
+                http_session_cls=LimitedSession,
                 connect_timeout=timeout,
                 read_timeout=timeout,
                 # A delete that is sent again after its answer was lost finds nothing and says so: the store knows what may be repeated.

@@ -38,6 +38,7 @@ from keyvalue.stores._elasticsearch import (
     decoded,
     is_flat,
 )
+from keyvalue.stores._http import limit_connections
 
 with needs("elasticsearch"):
     import elastic_transport
@@ -72,6 +73,12 @@ _TOO_LARGE = 413
 _STARTING = re.compile("no_shard_available|all shards|missing shards")
 _PASSING = re.compile("shard|rejected|breaking|timeout|connect|master")
 _PASSING_BLOCK = re.compile(r"blocked by: \[(SERVICE_UNAVAILABLE|TOO_MANY_REQUESTS)/")
+
+
+class _Node(elastic_transport.Urllib3HttpNode):
+    def __init__(self, config: elastic_transport.NodeConfig) -> None:
+        super().__init__(config)
+        self.pool.ConnectionCls = limit_connections(self.pool.ConnectionCls)
 
 
 class ElasticsearchV1KeySanitizationStrategy(sanitization.AlwaysHashStrategy):
@@ -201,7 +208,7 @@ class ElasticsearchStore(EnumerableFlatStore):
         answers: Any = {Json.mimetype: Json()}
         self._client = Client(
             "ElasticsearchStore",
-            make=lambda: Elasticsearch(**options, serializers=answers),
+            make=lambda: Elasticsearch(**options, serializers=answers, node_class=_Node),
             make_async=lambda: AsyncElasticsearch(**options, serializers={**answers, Lines.mimetype: Lines()}),
             capacity=_capacity,
             interruptible=False,  # urllib3 can keep the lock of its pool

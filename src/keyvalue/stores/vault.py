@@ -14,6 +14,7 @@ from keyvalue._core.extras import needs
 from keyvalue._core.flat import Change, EnumerableFlatStore, Names
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
+from keyvalue.stores._http import limit_pools
 
 with needs("vault"):
     import hvac
@@ -33,6 +34,17 @@ _GIVEN = 10  # connections that a session of requests keeps if nobody says other
 _AT_ONCE = 10  # requests of one call
 _PAGE = 100  # entries of a listing
 _LARGE = 2**24  # bytes; half of what a request may have by default
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = limit_pools(self.poolmanager.pool_classes_by_scheme)
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager: Any = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = limit_pools(manager.pool_classes_by_scheme)
+        return manager
 
 
 class VaultStore(EnumerableFlatStore):
@@ -60,7 +72,7 @@ class VaultStore(EnumerableFlatStore):
         mount_point: The path where the engine is mounted, with nothing behind it. Default "secret".
         namespace: The namespace, of Vault Enterprise, HCP Vault or OpenBao.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
-        timeout: Seconds that connecting, or an answer, may take at most, if there is no client. Default 5.
+        timeout: Seconds that connecting may take at most, and an answer as a whole, if there is no client. Default 5.
 
     Raises:
         ValueError: Both a client and a URL, token or namespace; the URL can't be parsed; no engine can be mounted there; the token or the
@@ -143,7 +155,7 @@ class VaultStore(EnumerableFlatStore):
             # Threads may share a session that nobody changes, whose pool has a connection for each. One session a thread would mean one
             # more handshake of TLS for each.
             for scheme in ("https://", "http://"):
-                made.session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+                made.session.mount(scheme, _Adapter(pool_maxsize=_CONNECTIONS))
             return Secrets(made, mount_point)
 
         self._client = Client("VaultStore", make=make, capacity=lambda _: _CONNECTIONS, interruptible=False)

@@ -1,0 +1,68 @@
+"""Replies over HTTP that must be there as a whole in time, of clients over urllib3.
+
+Their timeout is the socket's, which starts anew with each byte, so a reply that drips would never end.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from http.client import HTTPResponse
+from typing import Any
+
+__all__ = ["limit_connections", "limit_pools"]
+
+
+class _Received(io.RawIOBase):
+    """What a socket receives, until as much time has passed as it may wait for the first of it."""
+
+    def __init__(self, sock: Any) -> None:
+        self._raw: io.RawIOBase = sock.makefile("rb", buffering=0)
+        seconds: float | None = sock.gettimeout()
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._end is not None and time.monotonic() > self._end:
+            raise TimeoutError("the reply is not there as a whole in time")
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        super().close()
+        self._raw.close()
+
+
+class _Source:
+    """What a response calls a socket: it wants nothing but a file from it."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Received(self._sock))
+
+
+class _Reply(HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        source: Any = _Source(sock)
+        super().__init__(source, *args, **options)
+
+
+@lru_cache
+def limit_connections(kind: Any) -> Any:
+    """Return a class of connections like another one, with replies limited by their timeout as a whole."""
+    return type(kind.__name__, (kind,), {"response_class": _Reply})
+
+
+@lru_cache
+def _limit_pool(kind: Any) -> Any:
+    return type(kind.__name__, (kind,), {"ConnectionCls": limit_connections(kind.ConnectionCls)})
+
+
+def limit_pools(pools: Mapping[str, Any]) -> dict[str, Any]:
+    """Return classes of pools like others, by their schemes, with connections that are limited."""
+    return {scheme: kind if kind.ConnectionCls.response_class is _Reply else _limit_pool(kind) for scheme, kind in pools.items()}
