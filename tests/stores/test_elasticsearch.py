@@ -105,6 +105,7 @@ ANSWERS: list[tuple[Reply, type[KeyValueStoreError], str]] = [
     (Reply(429, ERROR), StoreConnectionError, "too much to do"),
     (Reply(500, ERROR), StoreConnectionError, "not available"),
     (Reply(503, ERROR), StoreConnectionError, "not available"),
+    (Reply(507, ERROR), StoreConnectionError, "not available"),
     (Reply(200, "{}", {"x-other-product": "x"}), StoreRefusedError, "not Elasticsearch"),
     (Reply(200, "<html>"), StoreRefusedError, "can't be understood"),
 ]

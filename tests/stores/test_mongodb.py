@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
@@ -122,6 +122,39 @@ async def test_rights_to_use_a_collection_are_enough(runtime: Runtime, guarded: 
             kv.destroy,
         ]
         await assert_raised(StoreRefusedError, "rights", *calls)
+
+
+@pytest.fixture(scope="module")
+def failing() -> Generator[tuple[str, Callable[..., Any]], None, None]:
+    """A server that can be told to fail commands: its URL, and what tells it."""
+    if why := servers.MONGODB.absent():
+        skip_or_fail("mongodb", why)
+    with servers.private_server("--setParameter", "enableTestCommands=1") as running, MongoClient[Any](running.url) as client:
+
+        def fail(code: int, *labels: str, times: int = 1) -> None:
+            data = {"failCommands": ["find", "update", "delete"], "errorCode": code, "errorLabels": list(labels)}
+            client.admin.command("configureFailPoint", "failCommand", mode={"times": times} if code else "off", data=data)
+
+        yield running.url, fail
+
+
+# WriteConflict, ExceededTimeLimit, LockTimeout, MaxTimeMSExpired, SocketException, and one with a label.
+PASSING = [(112,), (262,), (24,), (50,), (9001,), (12345, "RetryableError")]
+LASTING = [(2,), (13,), (10334,), (12345,)]
+
+
+@pytest.mark.runtimes("asyncio", "direct")
+async def test_what_passes_by_itself_is_worth_another_try(runtime: Runtime, failing: tuple[str, Callable[..., Any]]) -> None:
+    url, fail = failing
+    kv = runtime.adapt(MongoDBStore(url=url))
+    await kv.put("k", {"a": 1})
+    calls = [lambda: kv.get("k"), lambda: kv.put("k", {"a": 1}), lambda: kv.put_many(["k", "l"], [{}, {}]), lambda: kv.delete("k")]
+    for why, error in (*((why, StoreConnectionError) for why in PASSING), *((why, StoreRefusedError) for why in LASTING)):
+        for call in calls:
+            fail(*why, times=10)
+            await assert_raised(error, "MongoDBStore", call)
+    fail(0)
+    assert await runtime.eventually(lambda: kv.get("k")) == {"a": 1}
 
 
 def test_no_client_outlives_its_loop(url: str) -> None:

@@ -325,6 +325,9 @@ ANSWERS: Sequence[tuple[int, str, type[KeyValueStoreError], type[Exception]]] = 
     (403, format_errors("permission denied"), StoreRefusedError, hvac.exceptions.Forbidden),
     (404, format_errors("no handler for route"), StoreRefusedError, hvac.exceptions.InvalidPath),
     (404, '{"message": "no Route matched with those values"}', StoreRefusedError, hvac.exceptions.InvalidPath),  # a gateway
+    (412, format_errors("required index state not present"), StoreConnectionError, hvac.exceptions.VaultDown),
+    (472, format_errors(), StoreConnectionError, hvac.exceptions.VaultDown),
+    (473, format_errors(), StoreConnectionError, hvac.exceptions.VaultDown),
     (405, format_errors(), StoreRefusedError, hvac.exceptions.UnexpectedError),
     (429, format_errors("too many"), StoreConnectionError, hvac.exceptions.RateLimitExceeded),
     (500, format_errors("internal error"), StoreConnectionError, hvac.exceptions.InternalServerError),

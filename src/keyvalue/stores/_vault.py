@@ -31,6 +31,7 @@ _NO_SUCH_PATH = frozenset({400, 404, 405, 414, 431})  # answers to what can't be
 _NO_CHECK = frozenset({400, 404, 405})
 _ROUTED = "Matching Route:"
 _METADATA = re.compile(rf"Request:\s+metadata/k\s+{_ROUTED}\s+\^?metadata/")
+_PASSING = frozenset({408, 412, 425, 472, 473})  # the server, or a replica that has not caught up, can't answer now
 _CHECK_AND_SET = "check-and-set"
 _UPGRADING = "Upgrading from non-versioned"
 _TOO_LARGE = "value being too large|exceeds allowed length|(body|request is) too large|exceeds \\d+ byte limit"  # last: etcd, Consul
@@ -181,7 +182,7 @@ class Secrets:
             told = [known[0] for error in told if (known := _KNOWN.search(error))]
         elif self.client.token and any(self.client.token in error for error in told):
             told = []
-        if status > 503 or any(_UPGRADING in error for error in told):  # it is away for an instant
+        if status > 503 or status in _PASSING or any(_UPGRADING in error for error in told):  # it is away for an instant
             status = 503
         # Made here, because an error of hvac's making holds all that was answered, and the URL with a password that may be in it.
         raise VaultError.from_status(status, f"HTTP status {status}", errors=told, method=method, url=path)

@@ -60,7 +60,16 @@ _BUSY = {
     "LimitExceededException",
     "TransactionConflictException",
     "ReplicatedWriteConflictException",
+    "BandwidthLimitExceeded",
+    "PriorRequestNotComplete",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "SlowDown",
+    "Throttling",
+    "ThrottledException",
+    "TooManyRequestsException",
 }
+_FAILED = {"RequestTimeout", "RequestTimeoutException"}  # with a status that says otherwise
 _CREDENTIALS = {
     _DENIED,
     "ExpiredTokenException",
@@ -298,7 +307,7 @@ class DynamoDBStore(EnumerableFlatStore):
             advice = "the server refused the credentials; check aws_access_key_id, aws_secret_access_key, aws_session_token and rights"
         elif code == _MISSING:
             advice = "the table does not exist; create it, or pass auto_create=True"
-        elif status >= 500:
+        elif status >= 500 or status in (408, 429) or code in _FAILED:
             kind, advice = StoreConnectionError, "the server failed"
         return self._problem(kind, f"{advice} ({error.operation_name}: {code})", error)
 

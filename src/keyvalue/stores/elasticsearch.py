@@ -68,10 +68,10 @@ _ADVICE = {
     "index_closed_exception": "the index is closed; open it",
     "cluster_block_exception": "the index is blocked; see its settings `index.blocks`",
 }
-_UNAVAILABLE = (408, 429, 500, 502, 503, 504)
+_UNAVAILABLE = {408, 425, 429, *range(500, 600)}
 _TOO_LARGE = 413
 _STARTING = re.compile("no_shard_available|all shards|missing shards")
-_PASSING = re.compile("shard|rejected|breaking|timeout|connect|master")
+_PASSING = re.compile("shard|rejected|breaking|timeout|connect|master|node_closed|disconnect")
 _PASSING_BLOCK = re.compile(r"blocked by: \[(SERVICE_UNAVAILABLE|TOO_MANY_REQUESTS)/")
 
 

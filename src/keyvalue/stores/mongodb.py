@@ -50,6 +50,11 @@ _DUPLICATE = 11000
 _CONFLICTS = (85, 86)  # what the server calls IndexOptionsConflict and IndexKeySpecsConflict
 _UNAUTHORIZED = (13, 8000)  # what the server calls Unauthorized, and Atlas AtlasError
 _DENIED = (*_UNAUTHORIZED, 18)  # the last is AuthenticationFailed
+# What the server says of what passes by itself, unless pymongo takes it for a lost connection: HostUnreachable, HostNotFound, LockTimeout,
+# LockBusy, StaleShardVersion, NetworkTimeout, WriteConflict, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet, StaleEpoch,
+# NetworkInterfaceExceededTimeLimit, ExceededTimeLimit, TemporarilyUnavailable, rate limits, SocketException, Interrupted, StaleConfig.
+_PASSING = {6, 7, 24, 46, 63, 89, 112, 133, 134, 150, 202, 262, 365, 433, 462, 9001, 11601, 13388}
+_SHED = ("RetryableError", "RetryableWriteError", "SystemOverloadedError")  # likewise, its labels
 _DENIAL = "Authentication failed"  # for a while, what pymongo says of a server after that
 _UNACKNOWLEDGED = "MongoDBStore needs writes to be acknowledged, because it must know what they did; leave out w=0"
 _UNUSABLE = re.compile(r"[$\0]|\.\.|^\.|\.$|^system\.|\.system\.|^~[0-9a-f]{64}$|^$")
@@ -418,6 +423,8 @@ class MongoDBStore(EnumerableStore):
         mapped = super()._mapped(error)
         if isinstance(error, errors.PyMongoError) and error.timeout and isinstance(mapped, StoreRefusedError):
             mapped = self._problem(StoreConnectionError, "the server did not finish in time", error)
+        elif _passes(error):
+            mapped = self._problem(StoreConnectionError, "the server can't do it now; try again later", error)
         elif getattr(error, "code", None) in _DENIED or (type(error) is errors.ServerSelectionTimeoutError and _DENIAL in str(error)):
             mapped = self._problem(StoreRefusedError, "the server refused; check username, password and rights", error)
         elif isinstance(error, errors.ConfigurationError) and type(error.__cause__).__module__.startswith("dns."):
@@ -425,6 +432,17 @@ class MongoDBStore(EnumerableStore):
         if isinstance(mapped, StoreConnectionError):
             self._checked.clear()  # it may be another server that answers next
         return mapped
+
+
+def _passes(error: Exception) -> bool:
+    """Return whether the server refused what it may do later."""
+    if not isinstance(error, errors.OperationFailure) or error.details is None:
+        return False
+    details: Any = error.details
+    told = {one["code"] for one in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()))}
+    if told - {_DUPLICATE}:  # of a bulk write, whose own code says nothing
+        return told - {_DUPLICATE} <= _PASSING
+    return error.code in _PASSING or any(map(error.has_error_label, _SHED))
 
 
 def _given(url: str) -> dict[str, str] | None:
