@@ -25,7 +25,8 @@ with needs("dynamodb"):
     import botocore.loaders
     import botocore.session
     from aiobotocore.httpsession import AIOHTTPSession
-    from botocore.exceptions import NoRegionError, ReadTimeoutError
+    from aiohttp import ClientTimeout
+    from botocore.exceptions import NoRegionError
 
 __all__ = [
     "NO_CREDENTIALS",
@@ -160,14 +161,9 @@ class LimitedSession(AIOHTTPSession):
 
     def __init__(self, *args: Any, timeout: Any, **options: Any) -> None:
         super().__init__(*args, timeout=timeout, **options)
-        self._seconds = timeout[1]
-
-    async def send(self, request: Any) -> Any:
-        try:
-            with anyio.fail_after(self._seconds):
-                return await super().send(request)
-        except TimeoutError as error:
-            raise ReadTimeoutError(endpoint_url=request.url) from error
+        connect, read = timeout
+        # A timeout around `send` would cost seven times as much: 35 microseconds.
+        self._timeout = ClientTimeout(total=read, sock_connect=connect, sock_read=read)
 
 
 def made(options: Mapping[str, Any]) -> Any:
