@@ -198,7 +198,7 @@ class StoreSetupError(KeyValueStoreError):
 
 
 class StoreConnectionError(KeyValueStoreError):
-    """The backend could not be reached (refused, reset, timed out): the same call may succeed later."""
+    """The backend could not be reached (refused, reset, timed out) or can't serve for now: the same call may succeed later."""
 
 
 class StoreRefusedError(KeyValueStoreError):

@@ -11,15 +11,23 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tests.servers import Running, Server, process
+from tests.servers import Running, Server, free_port, process
 
 
 @contextmanager
-def _run(port: int, _: str | None) -> Generator[Running, None, None]:
+def private_server(*arguments: str) -> Generator[int, None, None]:
+    """Yield the port of a server of one's own, started with more arguments."""
+    port = free_port()
+    with _run(port, None, *arguments):
+        yield port
+
+
+@contextmanager
+def _run(port: int, _: str | None, *arguments: str) -> Generator[Running, None, None]:
     """Run one; it keeps nothing on a disk."""
     options = ["-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "nobody", "-m", "64", "-t", "1"]
     options += ["-o", "no_lru_maintainer"]  # which holds on to what was read more than once, and so hides it from `items`
-    with process(lambda _: ["memcached", *options], partial(_answers, port)) as running:
+    with process(lambda _: ["memcached", *options, *arguments], partial(_answers, port)) as running:
         yield Running(f"memcached://127.0.0.1:{port}", running)
 
 

@@ -10,6 +10,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -19,13 +20,13 @@ import pymemcache
 import pytest
 
 from keyvalue._core.sanitization import AlwaysHashStrategy, HashExcessLengthStrategy, HybridSanitizationStrategy, SanitizationStrategy
-from keyvalue.errors import DeserializationError, StoreRefusedError, StoreSetupError, ValueTooLargeError
+from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores.memcached import MemcachedStore, MemcachedV1KeySanitizationStrategy
 from keyvalue.testing import Clock
 from keyvalue.testing._suite import at_once
 from tests.proxy import Proxy
 from tests.runtimes import Runtime
-from tests.servers.memcached import items
+from tests.servers.memcached import items, private_server
 from tests.stores.hooks import SECRET, address, assert_raised, use
 
 pytestmark = pytest.mark.backends("memcached")
@@ -79,6 +80,19 @@ async def test_a_text_that_looks_like_the_end_of_a_reply(kv: Any, raw: Any) -> N
     assert await kv.get("k", collection="c") == {"a": 1}
     await assert_raised(DeserializationError, "", lambda: kv.get("l", collection="c"))
     assert await kv.get_many(["k", "m"], collection="c") == [{"a": 1}, None]
+
+
+async def test_a_server_with_all_the_connections_that_it_takes(runtime: Runtime) -> None:
+    with private_server("-c", "20") as port, ExitStack() as stack:
+        kv = runtime.adapt(MemcachedStore(port=port))
+        for _ in range(20):
+            held = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            held.sendall(b"version\r\n")
+            held.recv(100)
+        calls = [partial(kv.get, "k"), partial(kv.put, "k", {}), partial(kv.get_many, ["k", "l"])]
+        await assert_raised(StoreConnectionError, "as many connections as it takes", *calls)
+        stack.close()
+        await Runtime("asyncio").eventually(lambda: kv.put("k", {}))
 
 
 # Given clients
@@ -263,13 +277,26 @@ async def test_a_limit_of_ones_own(make: Callable[..., Any]) -> None:
     await assert_raised(ValueTooLargeError, "larger than the backend takes", *calls)
 
 
-async def test_what_the_server_refuses(make: Callable[..., Any]) -> None:
-    kv = make(max_value_size=2**24)
+async def test_what_the_server_refuses_as_too_large(make: Callable[..., Any], server: dict[str, Any], runtime: Runtime) -> None:
+    client = pymemcache.Client(tuple(server.values()))
     large = {"text": SECRET + "x" * 2**21}
-    for call in (lambda: kv.put("k", large), lambda: kv.put_many(["l", "k", "m"], [{"a": 1}, large, {}]), lambda: kv.put("a::k", large)):
-        await kv.put("stays", {"a": 1})
-        await assert_raised(StoreRefusedError, "refused", call)
-        assert await kv.get_many(["stays", "k"]) == [{"a": 1}, None]
+    for kv in (make(max_value_size=2**24), runtime.adapt(MemcachedStore(client=client, max_value_size=2**24))):
+        for call in (partial(kv.put, "k", large), partial(kv.put_many, ["l", "k", "m"], [{"a": 1}, large, {}])):
+            await kv.put("stays", {"a": 1})
+            (error,) = await assert_raised(ValueTooLargeError, "larger than the backend takes", call)
+            assert error.extra_info.pop("size") > 2**21
+            assert error.extra_info == {"collection": "default_collection", "key": "k", "max_size": None}
+            assert "too large" in str(error.__cause__)
+            assert await kv.get_many(["stays", "k"]) == [{"a": 1}, None]
+        await assert_raised(ValueTooLargeError, "larger", lambda kv=kv: kv.put("::k", large))
+    client.close()
+
+
+async def test_a_server_that_takes_less_than_usual(runtime: Runtime) -> None:
+    with private_server("-I", "512k") as port:
+        kv = runtime.adapt(MemcachedStore(port=port))
+        await assert_raised(ValueTooLargeError, "larger", lambda: kv.put("k", {"x": "x" * 700_000}))
+        await kv.put("k", {"x": "x" * 300_000})
 
 
 @pytest.mark.runtimes("asyncio")
@@ -277,7 +304,7 @@ async def test_a_refusal_is_nobody_elses_affair(make: Callable[..., Any], raw: A
     kv = make(max_value_size=2**24)
     await kv.put("k", {"a": 1})
     before = raw.stats()[b"total_connections"]
-    await assert_raised(StoreRefusedError, "", lambda: kv.put_many(["l", "large"], [{}, {"x": "x" * 2**21}]))
+    await assert_raised(ValueTooLargeError, "", lambda: kv.put_many(["l", "large"], [{}, {"x": "x" * 2**21}]))
     assert await kv.get_many(["k", "l", "large"]) == [{"a": 1}, {}, None]
     assert raw.stats()[b"total_connections"] == before
 

@@ -23,7 +23,7 @@ from keyvalue._core import clock, runtime
 from keyvalue._core.codec import LARGE
 from keyvalue._core.entry import Entry
 from keyvalue._core.store import BaseStore, EnumerableStore, Row
-from keyvalue.errors import DeserializationError
+from keyvalue.errors import DeserializationError, ValueTooLargeError
 
 __all__ = [
     "UNREADABLE",
@@ -37,6 +37,7 @@ __all__ = [
     "digest",
     "digest_of",
     "is_settled",
+    "too_large",
 ]
 
 T = TypeVar("T")
@@ -189,6 +190,24 @@ def digest_of(collection: str, key: str) -> str:
 def is_settled(text: str) -> bool:
     """Return whether all characters are of an old Unicode (3.2), so that Python and servers of any version agree about them."""
     return text.isascii() or all(unicodedata.ucd_3_2_0.category(character) != "Cn" for character in text)
+
+
+def too_large(entries: Sequence[Entry], limit: int | None) -> ValueTooLargeError | None:
+    """Return the error for the first entry whose document has more bytes than the backend takes, if there is one.
+
+    Args:
+        entries: What was to be put.
+        limit: How many bytes the backend takes. None if only that it refused one of the entries is known: the largest is meant.
+    """
+    if limit is None:
+        entries = [max(entries, key=lambda entry: len(entry.json))]
+    for entry in entries:
+        # Its exact size is only known by writing it.
+        if limit is None or len(entry.json) + 6 * len(entry.collection + entry.key) + 200 > limit:
+            size = len(entry.document())
+            if limit is None or size > limit:
+                return ValueTooLargeError(size, limit, entry.collection, entry.key)
+    return None
 
 
 Found = Sequence[tuple[Place, "bytes | None"]]

@@ -19,7 +19,7 @@ from keyvalue._core.flat import UNREADABLE
 with needs("memcached"):
     import aiomcache
     import pymemcache
-    from pymemcache.exceptions import MemcacheServerError
+    from pymemcache.exceptions import MemcacheServerError, MemcacheUnknownCommandError
 
 __all__ = ["AsyncMemcached", "Connection", "Memcached", "Swap", "address_of"]
 
@@ -160,6 +160,7 @@ class _Replies(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
         self.is_lost = False
+        self._error: Exception | None = None  # why it was
         self._loop = loop
         self._timeout = timeout
         self._transport: Any = None
@@ -177,7 +178,7 @@ class _Replies(asyncio.Protocol):
         """Send commands; return what their replies are awaited by."""
         reply = _Reply(self._loop, count)
         if self.is_lost:  # before it was used
-            reply.end(None, ConnectionResetError("the server closed the connection"))
+            reply.end(None, self._error)
             return reply
         self._awaited.append(reply)
         self._transport.write(request)
@@ -234,12 +235,14 @@ class _Replies(asyncio.Protocol):
                 reply.error = aiomcache.ClientException(line.decode(errors="replace"))
             elif reply.count or line != b"END":
                 # There is no telling what the lines behind this one belong to.
-                self._give_up(aiomcache.ClientException(line.decode(errors="replace") if b"ERROR" in line[:12] else "an unexpected reply"))
+                self._give_up(_unexpected(line))
                 return
             if len(reply.lines) == reply.count:
                 self._awaited.popleft()
                 reply.end(reply.lines if reply.count else reply.values, reply.error)
         self._rest = text[done:]
+        if self._rest and not self._awaited:
+            self._give_up(_unexpected(bytes(self._rest)))
         if self._ended is not None and not self._awaited:
             self._transport.close()
 
@@ -261,11 +264,19 @@ class _Replies(asyncio.Protocol):
 
     def _give_up(self, error: Exception | None) -> None:
         self.is_lost = True
+        self._error = self._error or error or ConnectionResetError("the server closed the connection")
         self._transport.abort()
         if self._timer is not None:
             self._timer.cancel()
         while self._awaited:
-            self._awaited.popleft().end(None, error or ConnectionResetError("the server closed the connection"))
+            self._awaited.popleft().end(None, self._error)
+
+
+def _unexpected(line: bytes) -> Exception:
+    """Return the error for a line that answers no command."""
+    if line.startswith(b"ERROR"):
+        return MemcacheUnknownCommandError(line.strip().decode(errors="replace"))
+    return aiomcache.ClientException(line.decode(errors="replace") if b"ERROR" in line[:12] else "an unexpected reply")
 
 
 class Memcached:

@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from math import ceil
 from typing import Any
 
-from keyvalue._core import clock
+from keyvalue._core import clock, runtime
 from keyvalue._core.entry import Entry
-from keyvalue._core.flat import Change, EnumerableFlatStore
+from keyvalue._core.flat import Change, EnumerableFlatStore, too_large
+from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
 
-__all__ = ["PAGE", "Command", "RespStore"]
+__all__ = ["ANSWERS", "PAGE", "Command", "RespStore"]
 
 Command = tuple["str | bytes", ...]
 
 PAGE = 500
 """How many keys a step of a scan looks at, about."""
+
+ANSWERS: Mapping[str, tuple[type[KeyValueStoreError], str]] = {
+    "NOAUTH": (StoreRefusedError, "the server refused the credentials; check username and password"),
+    "WRONGPASS": (StoreRefusedError, "the server refused the credentials; check username and password"),
+    "NOPERM": (StoreRefusedError, "the server refused the command; check the user's rights"),
+    "MOVED": (StoreRefusedError, "the server is a node of a cluster; pass cluster=True"),
+    # Waiting does not help: it stays full until somebody makes room.
+    "OOM": (StoreRefusedError, "the server's memory is full; raise its maxmemory, or choose a maxmemory-policy that evicts"),
+    "LOADING": (StoreConnectionError, "the server is still loading its data"),
+    "BUSY": (StoreConnectionError, "the server is busy with a script; SCRIPT KILL ends one that has not written yet"),
+    "NOREPLICAS": (StoreConnectionError, "the server refuses writes because too few replicas follow it (min-replicas-to-write)"),
+    "MISCONF": (StoreConnectionError, "the server refuses writes because it can't save to its disk; its log says why"),
+    "READONLY": (StoreConnectionError, "the server is a read-only replica"),
+    "MASTERDOWN": (StoreConnectionError, "the server is a replica that has lost its primary"),
+    "CLUSTERDOWN": (StoreConnectionError, "the cluster is down"),
+    "TRYAGAIN": (StoreConnectionError, "the cluster is moving the key"),
+}
+"""What the first word of an error that a server answers means: the error to raise, and what to do."""
+
+_USUAL_LIMIT = 2**29  # bytes of a string; a server's `proto-max-bulk-len` may say otherwise
+_ANY_TAKES = 2**19  # bytes of a value that any server takes: no `proto-max-bulk-len` is below 1 MiB
+_PAUSES = 0.0, 0.1, 0.3  # seconds before a server is asked for its limit, after it may have ended the connection
 
 # Compares what lies under a name, then sets or removes it. Arguments: whether a document must be there, that document, those of SET if any.
 _EXCHANGE = """
@@ -33,6 +56,8 @@ return 1
 class RespStore(EnumerableFlatStore):
     """Keeps entries as strings in a database that speaks the protocol of Redis; a subclass sends the commands."""
 
+    _is_cluster: bool
+
     @abstractmethod
     async def _send(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
         """Send commands together and return their replies.
@@ -45,9 +70,27 @@ class RespStore(EnumerableFlatStore):
             The replies, with strings as bytes. The first reply that is an error is raised.
         """
 
+    async def _change(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
+        """Send commands that write. If the server turns out to be no primary any more, the next call looks for the new one."""
+        try:
+            return await self._send(commands, repeatable=repeatable)
+        except StoreConnectionError as error:
+            if self._word(error.__cause__) == "READONLY" and not self._is_cluster:  # whose client asks which node is the primary
+                with suppress(StoreConnectionError):
+                    await self._use(self._disconnect)
+            raise
+
     @abstractmethod
     def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
         """Yield the keys that match a pattern, in pages of any size."""
+
+    @abstractmethod
+    def _word(self, error: BaseException | None) -> str:
+        """Return the first word of the server's answer that a client's error stands for; anything else if it stands for none."""
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+        answer = None if self._closed else ANSWERS.get(self._word(error))
+        return super()._mapped(error) if answer is None else self._problem(*answer, error)
 
     def _checked(self, replies: Sequence[Any]) -> Sequence[Any]:
         """Raise the first reply that is an error."""
@@ -65,7 +108,12 @@ class RespStore(EnumerableFlatStore):
 
     async def _open(self) -> None:
         await super()._open()
-        await self._use(lambda client: client.ping())
+        try:
+            await self._use(lambda client: client.ping())
+        except (StoreConnectionError, StoreRefusedError) as error:
+            # Who may read and write need not be allowed to ping, and a server that can't save refuses that too.
+            if self._word(error.__cause__) not in ("NOPERM", "MISCONF"):
+                raise
 
     async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
         return await self._send([("GET", names[0].encode())]) if len(names) == 1 else await self._peek(names)
@@ -84,17 +132,63 @@ class RespStore(EnumerableFlatStore):
         }
         return [found[index] for index in range(len(keys))]
 
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if len(entry.json) > _ANY_TAKES:
+                return await self._put_large(collection, entries)
+        return await super()._put(collection, entries)
+
+    async def _put_large(self, collection: str, entries: Sequence[Entry]) -> None:
+        """Put entries of which one may be larger than the server takes. It does not always say so when it ends the connection."""
+        if any(len(entry.json) > _USUAL_LIMIT for entry in entries):
+            error = too_large(entries, await self._limit() or _USUAL_LIMIT)
+            if error is not None:
+                raise error
+        try:
+            await super()._put(collection, entries)
+        except (StoreConnectionError, StoreRefusedError) as refused:
+            is_told = "invalid bulk length" in str(refused.__cause__)
+            if not is_told and not (isinstance(refused, StoreConnectionError) and self._is_lost(refused.__cause__)):
+                raise
+            limit = await self._limit()
+            error = too_large(entries, limit) if is_told or limit is not None else None
+            if error is None:
+                raise
+            raise error from refused.__cause__
+
+    async def _limit(self) -> int | None:
+        """Return how many bytes of a string the server takes, if it tells."""
+        for pause in _PAUSES:
+            await runtime.sleep(pause)
+            try:
+                reply = await self._send([("CONFIG", "GET", "proto-max-bulk-len")])
+            except StoreConnectionError as error:
+                if self._is_lost(error.__cause__):
+                    continue
+                return None
+            except StoreRefusedError:  # not everybody may ask
+                return None
+            # A list or a mapping, of one node or by node.
+            found = re.search(r"max-bulk-len\D+(\d+)", str(reply))
+            return None if found is None else int(found[1])
+        return None
+
+    @staticmethod
+    @abstractmethod
+    def _disconnect(client: Any) -> Any:
+        """Have a client close the connections that it keeps and no call uses; may return an awaitable."""
+
     async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
         if len(entries) > 1 and all(entry.expires_at is None for _, entry in entries):
             pairs = [(name.encode(), entry.document()) for name, entry in entries]
             groups = self._groups([key for key, _ in pairs])
-            await self._send([("MSET", *(part for index in group for part in pairs[index])) for group in groups])
+            await self._change([("MSET", *(part for index in group for part in pairs[index])) for group in groups])
             return
         now = clock.now()
-        await self._send([("SET", name.encode(), *_arguments(entry, now)) for name, entry in entries])
+        await self._change([("SET", name.encode(), *_arguments(entry, now)) for name, entry in entries])
 
     async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._send([("GETDEL", name.encode()) for name in names], repeatable=False)
+        return await self._change([("GETDEL", name.encode()) for name in names], repeatable=False)
 
     async def _exchange(self, changes: Sequence[Change]) -> Sequence[object]:
         now = clock.now()
@@ -102,7 +196,7 @@ class RespStore(EnumerableFlatStore):
             ("EVAL", _EXCHANGE, "1", name.encode(), *(("0", "") if expected is None else ("1", expected)), *_arguments(entry, now))
             for name, expected, entry in changes
         ]
-        return await self._send(commands, repeatable=False)
+        return await self._change(commands, repeatable=False)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         async with aclosing(self._scanned(re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*")) as pages:

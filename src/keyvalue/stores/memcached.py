@@ -6,27 +6,27 @@ import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from math import ceil
-from types import CoroutineType
 from typing import Any, ClassVar, cast
 
 from keyvalue._core import arguments, clock, sanitization
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Change, FittingNames, FlatStore, Names
+from keyvalue._core.flat import Change, FittingNames, FlatStore, Names, too_large
 from keyvalue._core.store import ErrorTable, Stability
-from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
+from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError
 
 with needs("memcached"):
     import aiomcache
     import pymemcache
-    from pymemcache.exceptions import MemcacheUnexpectedCloseError
+    from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownCommandError
 
     from keyvalue.stores._memcached import AsyncMemcached, Connection, Memcached, Swap, address_of
 
 __all__ = ["MemcachedStore", "MemcachedV1KeySanitizationStrategy"]
 
 _CONNECTIONS = 100  # a server takes 1024 by default
+_FULL = "the server has as many connections as it takes; start it with a larger -c, or use fewer"
 _BATCH = 500  # commands in one round trip
 _BATCH_BYTES = 2**20
 _LONGEST_NAME = 250  # bytes
@@ -77,6 +77,8 @@ class MemcachedStore(FlatStore):
         (TimeoutError, StoreConnectionError, "the server did not answer in time"),
         (OSError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
         (MemcacheUnexpectedCloseError, StoreConnectionError, "the server closed the connection"),
+        # Every server knows the commands that are sent here; this is how it answers a connection that is one too many.
+        (MemcacheUnknownCommandError, StoreConnectionError, _FULL),
         (aiomcache.ClientException, StoreRefusedError, "the server refused the command"),
         (pymemcache.MemcacheError, StoreRefusedError, "the server refused the command"),
     )
@@ -130,14 +132,18 @@ class MemcachedStore(FlatStore):
                 f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not {arguments.article(client)}"
             )
 
-    def _put(self, collection: str, entries: Sequence[Entry]) -> CoroutineType[Any, Any, None]:
-        for entry in entries:
-            # Its exact size is only known by writing it.
-            if len(entry.json) + 6 * len(collection + entry.key) + 200 > self._max_value_size:
-                size = len(entry.document())
-                if size > self._max_value_size:
-                    raise ValueTooLargeError(size, self._max_value_size, collection, entry.key)
-        return super()._put(collection, entries)
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        error = too_large(entries, self._max_value_size)
+        if error is not None:
+            raise error
+        try:
+            await super()._put(collection, entries)
+        except StoreRefusedError as refused:
+            # Of several, it does not always say which.
+            error = too_large(entries, None) if "too large" in str(refused.__cause__) else None
+            if error is None:
+                raise
+            raise error from refused.__cause__
 
     async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
         keys = [name.encode() for name in names]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -26,11 +26,13 @@ with needs("redis"):
     from redis.crc import key_slot
     from redis.exceptions import (
         AuthorizationError,
+        BusyLoadingError,
         ClusterDownError,
         MasterDownError,
         MaxConnectionsError,
         MovedError,
         NoPermissionError,
+        OutOfMemoryError,
         RedisClusterException,
         TryAgainError,
     )
@@ -40,6 +42,17 @@ __all__ = ["RedisStore"]
 
 _AT_ONCE = 20  # commands to a cluster
 _CONNECTIONS = 100  # redis-py's own default from 8.0 on; before, there was no limit, and a server has one
+_WORDS: Mapping[type[BaseException], str] = {
+    redis.ReadOnlyError: "READONLY",
+    BusyLoadingError: "LOADING",
+    ClusterDownError: "CLUSTERDOWN",
+    MasterDownError: "MASTERDOWN",
+    MovedError: "MOVED",
+    NoPermissionError: "NOPERM",
+    OutOfMemoryError: "OOM",
+    TryAgainError: "TRYAGAIN",
+}
+"""The first word of a server's answer, where redis-py makes a class of it."""
 _AT_A_TIME = 2**15  # bytes that asyncio takes without waiting; its default is twice as much
 
 
@@ -85,7 +98,6 @@ class RedisStore(RespStore):
     errors: ClassVar[ErrorTable] = (
         (redis.AuthenticationError, StoreRefusedError, "the server refused the credentials; check username and password"),
         (AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
-        (NoPermissionError, StoreRefusedError, "the server refused the command; check the user's rights"),
         (
             MaxConnectionsError,
             StoreConnectionError,
@@ -93,14 +105,11 @@ class RedisStore(RespStore):
         ),
         (redis.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
         (redis.TimeoutError, StoreConnectionError, "the server did not answer in time"),
-        (ClusterDownError, StoreConnectionError, "the cluster is down"),
-        (redis.ReadOnlyError, StoreConnectionError, "the server is no primary, or none any more"),
-        (MasterDownError, StoreConnectionError, "the primary is down"),
-        (TryAgainError, StoreConnectionError, "the cluster moves the key just now"),
-        (MovedError, StoreRefusedError, "the server is a node of a cluster; pass cluster=True"),
-        (redis.ResponseError, StoreRefusedError, "the server refused the command; is there such a database, and memory left?"),
+        (redis.ResponseError, StoreRefusedError, "the server refused the command; is there such a database?"),
         (redis.RedisError, StoreRefusedError, "the server refused the command"),
         (OSError, StoreConnectionError, "could not reach the server"),
+        # What asyncio raises when redis-py writes to a connection that has ended with an error.
+        (AttributeError, StoreConnectionError, "the connection was lost"),
     )
 
     @arguments.checked
@@ -203,6 +212,17 @@ class RedisStore(RespStore):
             return self._problem(StoreConnectionError, "could not reach the cluster; is it running, and are host and port right?", error)
         return super()._mapped(error)
 
+    def _word(self, error: BaseException | None) -> str:
+        if isinstance(error, redis.ResponseError | BusyLoadingError):
+            return _WORDS.get(type(error)) or str(error).partition(" ")[0]
+        return ""
+
+    @staticmethod
+    def _disconnect(client: Any) -> Any:
+        if client.connection is not None:  # its only one
+            return client.connection.disconnect()
+        return client.connection_pool.disconnect(inuse_connections=False)
+
     async def _send(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
         use = self._use_again if repeatable else self._use
         if self._is_cluster and not repeatable and len(commands) > 1:
@@ -253,7 +273,7 @@ class RedisStore(RespStore):
                     break
 
     def _is_lost(self, error: BaseException | None) -> bool:
-        return not isinstance(error, redis.TimeoutError)
+        return not isinstance(error, redis.TimeoutError | redis.ResponseError | BusyLoadingError)
 
 
 async def _sent(pool: redis.asyncio.ConnectionPool, command: Command) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from copy import copy
 from math import ceil
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from keyvalue._core.client import Client
 from keyvalue._core.extras import needs
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
-from keyvalue.stores._resp import PAGE, Command, RespStore
+from keyvalue.stores._resp import ANSWERS, PAGE, Command, RespStore
 
 with needs("valkey"):
     import glide
@@ -22,10 +22,19 @@ with needs("valkey"):
 
 __all__ = ["ValkeyStore"]
 
-_REFUSED = re.compile("NOAUTH|WRONGPASS|NOPERM")
 _IN_FLIGHT = 1000  # requests that a client of glide takes at a time, if its configuration does not say
-_PASSING = re.compile(
-    "ReadOnly|MasterDown|ClusterDown|CLUSTERDOWN|BusyLoading|LOADING|TryAgain|"
+_WORDS: Mapping[str, str] = {
+    "AuthenticationFailed": "WRONGPASS",
+    "BusyLoadingError": "LOADING",
+    "ClusterDown": "CLUSTERDOWN",
+    "MasterDown": "MASTERDOWN",
+    "PermissionDenied": "NOPERM",
+    "ReadOnly": "READONLY",
+    "TryAgain": "TRYAGAIN",
+}
+"""The first word of a server's answer, where glide has a name of its own for it."""
+_WORD = re.compile(rf"\b(?:{'|'.join([*ANSWERS, *_WORDS])})\b")
+_UNREACHABLE = re.compile(
     "IoError|connect failed|Connection in recovery|initial connections|"
     "AllConnectionsUnavailable|ConnectionNotFoundForRoute|Fatal(Send|Receive)Error"
 )
@@ -160,20 +169,28 @@ class ValkeyStore(RespStore):
             batch.custom_command(list(command))
         return self._checked(await self._use(lambda client: client.exec(batch, raise_on_error=False)))
 
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+    def _word(self, error: BaseException | None) -> str:
         # glide has one exception for all that a server says, and for connecting at the first call.
+        found = _WORD.search(str(error)[:300]) if isinstance(error, glide.RequestError) else None
+        return "" if found is None else _WORDS.get(found[0], found[0])
+
+    def _is_lost(self, error: BaseException | None) -> bool:
+        return not isinstance(error, glide.TimeoutError) and not self._word(error)
+
+    @staticmethod
+    def _disconnect(client: Any) -> Any:
+        return client.custom_command(["QUIT"])  # glide connects again by itself
+
+    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         if isinstance(error, glide.RequestError) and not self._closed:
-            if _REFUSED.search(str(error)[:300]):
-                advice = "the server refused user, password or command; check the credentials and their rights"
-                return self._problem(StoreRefusedError, advice, error)
             message = str(error)[:200]
             if "maximum inflight" in message:
                 advice = "the client has too much to do; something else uses it too, so give it a larger inflight_requests_limit"
                 return self._problem(StoreConnectionError, advice, error)
             is_elsewhere = _ELSEWHERE.search(message)
             if is_elsewhere and not self._is_cluster:
-                return self._problem(StoreRefusedError, "the server is a node of a cluster; pass cluster=True", error)
-            if is_elsewhere or _PASSING.search(message):
+                return self._problem(*ANSWERS["MOVED"], error)
+            if is_elsewhere or (_UNREACHABLE.search(message) and self._word(error) not in ANSWERS):
                 advice = "could not reach the server; is it running, and are host and port right, and the number of the database?"
                 return self._problem(StoreConnectionError, advice, error)
         return super()._mapped(error)
