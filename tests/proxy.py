@@ -62,6 +62,11 @@ class Proxy:
         finally:
             self._flows.set()
 
+    def lead_to(self, url: str) -> None:
+        """Forward new connections to another server; those that there are stay."""
+        where = urlsplit(url)
+        self._target = where.hostname, where.port
+
     def drop(self) -> None:
         """End all connections; new ones are accepted."""
         for end in list(self._ends):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ import redis
 
 from keyvalue.errors import StoreConnectionError, StoreRefusedError, ValueTooLargeError
 from keyvalue.stores import _resp
+from keyvalue.testing._suite import at_once
+from keyvalue.wrappers.retry import RetryWrapper
 from tests.conftest import skip_or_fail
+from tests.proxy import open_proxy
 from tests.runtimes import Runtime
 from tests.servers import await_answer
 from tests.servers.redis import private_server, valkey_server
@@ -185,3 +188,32 @@ async def test_a_value_beyond_the_usual_limit_is_sent_if_the_server_says_that_it
     (error,) = await assert_raised(ValueTooLargeError, "larger than the backend takes", partial(kv.put_many, ["l", "m"], [{}, large]))
     assert (error.extra_info["max_size"], error.extra_info["key"]) == (2**20, "m")
     assert await kv.get_many(["k", "l", "m"]) == [large, None, None]
+
+
+# Primaries that come and go
+
+
+async def test_a_primary_that_was_demoted_is_left(backend: str, own_url: str, server: Any, runtime: Runtime) -> None:
+    hooks = hooks_of(backend)
+    hurried = ("--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0")
+    async with AsyncExitStack() as stack:
+        other_url = stack.enter_context(private_server(*hurried, program=_program(backend)))
+        proxy = stack.enter_context(open_proxy(own_url))
+        if runtime.name == "asyncio":
+            clients = [await stack.enter_async_context(client) for client in hooks.async_clients(proxy.url).values()]
+        else:
+            clients = [stack.enter_context(client) for client in hooks.sync_clients(proxy.url).values()]
+        stores = [hooks.kind(**address(proxy.url)), *map(hooks.given, clients)]
+        kvs = [runtime.adapt(RetryWrapper(store, max_retries=6)) for store in stores]
+        for kv in kvs:
+            await at_once(runtime, [partial(kv.put, f"k{number}", {}) for number in range(5)])
+        server.execute_command("REPLICAOF", *address(other_url).values())
+        proxy.lead_to(other_url)
+        for kv in kvs:
+            for number in range(5):
+                await kv.put(f"k{number}", {"a": number}, ttl=50)
+                await kv.put_many(["l", f"m{number}"], [{}, {"a": number}], ttl=50)
+                assert await kv.delete("l") is True
+                assert await kv.get_many([f"k{number}", "l"]) == [{"a": number}, None]
+        with redis.Redis.from_url(other_url) as other:
+            assert other.exists("default_collection::k0", "default_collection::m4") == 2
