@@ -28,6 +28,7 @@ from tests import backends, makers
 from tests.budget import scale
 from tests.conftest import skip_or_fail
 from tests.interpreter import run_fresh
+from tests.proxy import Proxy
 from tests.runtimes import Runtime
 from tests.servers import Running, free_port
 from tests.servers.registry import SERVERS
@@ -184,6 +185,19 @@ async def test_a_cluster_that_is_gone(backend: str, runtime: Runtime, tmp_path: 
     for store in (kv, late):
         calls = [partial(store.get, "k"), partial(store.put_many, ["k", "l", "m"], [{}, {}, {}], ttl=5)]
         await assert_raised(StoreConnectionError, "Store", *calls)
+
+
+@pytest.mark.backends("redis", "valkey", "memcached")
+async def test_an_answer_that_drips_does_not_outlast_the_timeout(backend: str, runtime: Runtime, proxy: Proxy, tmp_path: Path) -> None:
+    kv = runtime.adapt(backends.MAKERS[backend](tmp_path, proxy.url, timeout=0.5))
+    value = {"x": "x" * 1000}
+    await kv.put("k", value)
+    proxy.drip = 0.02  # seconds a byte: the value takes 20
+    started = time.monotonic()
+    await assert_raised(StoreConnectionError, "in time", lambda: kv.get("k"), lambda: kv.get_many(["k", "l"]))
+    assert time.monotonic() - started < 10
+    proxy.drip = 0.0
+    assert await runtime.eventually(lambda: kv.get("k")) == value
 
 
 class Worker:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from keyvalue._core import runtime
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import UNREADABLE
+from keyvalue._core.sockets import BoundedSocket
 
 with needs("memcached"):
     import aiomcache
@@ -55,7 +56,7 @@ class AsyncMemcached:
     Args:
         host: The server.
         port: Its port.
-        timeout: Seconds that the server may stay silent while a call waits for it.
+        timeout: Seconds that a reply may take, from when the one before it was complete.
         options: What else `loop.create_connection` takes.
     """
 
@@ -167,7 +168,7 @@ class _Replies(asyncio.Protocol):
         self._awaited: deque[_Reply] = deque()
         self._rest: bytes | bytearray = b""
         self._needed = 0  # bytes of the rest before it is worth looking at
-        self._heard_at = 0.0
+        self._answered_at = 0.0  # when the last reply was complete
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
 
@@ -201,7 +202,6 @@ class _Replies(asyncio.Protocol):
                 self._loop.call_soon_threadsafe(self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
         text: bytes | bytearray = data
         if self._rest:
             text = self._rest = bytearray(self._rest) if isinstance(self._rest, bytes) else self._rest
@@ -239,6 +239,7 @@ class _Replies(asyncio.Protocol):
                 return
             if len(reply.lines) == reply.count:
                 self._awaited.popleft()
+                self._answered_at = self._loop.time()
                 reply.end(reply.lines if reply.count else reply.values, reply.error)
         self._rest = text[done:]
         if self._rest and not self._awaited:
@@ -252,11 +253,11 @@ class _Replies(asyncio.Protocol):
             self._ended.set_result(None)
 
     def _look(self) -> None:
-        """See whether the server has been silent for too long."""
+        """See whether a reply has taken too long."""
         self._timer = None
         if not self._awaited:
             return
-        left = max(self._heard_at, self._awaited[0].sent_at) + self._timeout - self._loop.time()
+        left = max(self._answered_at, self._awaited[0].sent_at) + self._timeout - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
@@ -352,9 +353,10 @@ class Connection(pymemcache.Client):
 
     def _connect(self) -> None:
         self.close()
-        self.sock = socket.create_connection(cast("tuple[str, int]", self.server), self.connect_timeout)
-        self.sock.settimeout(self.timeout)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = socket.create_connection(cast("tuple[str, int]", self.server), self.connect_timeout)
+        sock.settimeout(self.timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = cast("socket.socket", BoundedSocket(sock))
 
 
 def _swapped(client: Any, swap: Swap) -> bool:

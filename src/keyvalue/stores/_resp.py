@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from math import ceil
+from types import CoroutineType
 from typing import Any
 
 from keyvalue._core import clock, runtime
@@ -132,11 +133,11 @@ class RespStore(EnumerableFlatStore):
         }
         return [found[index] for index in range(len(keys))]
 
-    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+    def _put(self, collection: str, entries: Sequence[Entry]) -> CoroutineType[Any, Any, None]:
         for entry in entries:
             if len(entry.json) > _ANY_TAKES:
-                return await self._put_large(collection, entries)
-        return await super()._put(collection, entries)
+                return self._put_large(collection, entries)
+        return super()._put(collection, entries)
 
     async def _put_large(self, collection: str, entries: Sequence[Entry]) -> None:
         """Put entries of which one may be larger than the server takes. It does not always say so when it ends the connection."""

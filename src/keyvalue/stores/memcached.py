@@ -61,7 +61,7 @@ class MemcachedStore(FlatStore):
         port: Its port. Default 11211.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         key_sanitization_strategy: What names pairs: an object with `sanitize(name)`. Default: they are named as the format says.
-        timeout: Seconds that a call waits for the server at most. A given client of pymemcache has its own timeouts. Default 5.
+        timeout: Seconds that connecting, or a reply as a whole, may take. A given client of pymemcache has its own timeouts. Default 5.
         max_value_size: The largest document in bytes that the server takes, less than its `-I` by 1 KiB. Memcached drops the old value
             when it refuses a new one, so a larger one is not sent. Default 1047552, which goes with the server's own default.
 

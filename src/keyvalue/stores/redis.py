@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.extras import needs
+from keyvalue._core.sockets import BoundedSocket
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._resp import PAGE, Command, RespStore
@@ -84,7 +85,7 @@ class RedisStore(RespStore):
         ssl_cert_reqs: "required", "optional" or "none"; redis-py's default is "required".
         cluster: Whether the server is a node of a Redis Cluster; the others are found by asking it. A bulk call is one round trip for each
             node then. Default False.
-        timeout: Seconds that connecting, or a reply, may take, unless the URL says otherwise. Default 5.
+        timeout: Seconds that connecting, or a reply as a whole, may take, unless the URL says otherwise. Default 5.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
 
     Raises:
@@ -179,10 +180,11 @@ class RedisStore(RespStore):
             make, make_async = kind.from_url, kind_async.from_url
         # What a URL says counts more.
         options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout, "max_connections": _CONNECTIONS}
+        bounding: dict[str, Any] = {"redis_connect_func": partial(_bound, cluster)}
         # redis-py's own retries would send GETDEL again after its answer was lost, to find nothing and say so.
         self._client = Client(
             "RedisStore",
-            make=lambda: make(**options, retry=Retry(NoBackoff(), 0)),
+            make=lambda: make(**options, retry=Retry(NoBackoff(), 0), **bounding),
             make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 0)),
             close=lambda client: client.aclose() if isinstance(client, kind_async) else client.close(),
             capacity=_capacity,
@@ -274,6 +276,15 @@ class RedisStore(RespStore):
 
     def _is_lost(self, error: BaseException | None) -> bool:
         return not isinstance(error, redis.TimeoutError | redis.ResponseError | BusyLoadingError)
+
+
+def _bound(is_greeted: bool, connection: Any) -> None:
+    """Have the timeout of a synchronous connection be for a whole reply, as that of an asynchronous one is; greet the server if need be."""
+    connection._sock = BoundedSocket(connection._sock)
+    if is_greeted:  # by the client of a cluster
+        connection._parser.on_connect(connection)  # which then reads from that
+    else:
+        connection.on_connect()
 
 
 async def _sent(pool: redis.asyncio.ConnectionPool, command: Command) -> Any:

@@ -1,0 +1,69 @@
+"""A socket of a blocking client whose replies don't outlast its timeout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+__all__ = ["BoundedSocket"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class BoundedSocket:
+    """A socket whose timeout is for all that comes after something was sent.
+
+    Python's own starts anew with each `recv`, so a reply that drips byte by byte would never end. The first `recv` after a `sendall` is
+    left as it is, and is all that a short reply needs.
+
+    Args:
+        sock: The socket, plain or TLS. Its timeout counts.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._sent_at = 0.0
+        self._is_first = True
+        # Looked up here, since clients call them for each reply.
+        self._sendall = sock.sendall
+        self._recv = sock.recv
+        self.settimeout = sock.settimeout
+        self.gettimeout = sock.gettimeout
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendall(self, data: Any) -> None:
+        """Send data, and have the time for the reply begin."""
+        self._sendall(data)
+        self._sent_at = time.monotonic()
+        self._is_first = True
+
+    def recv(self, size: int) -> bytes:
+        """Receive data of the reply."""
+        if self._is_first:
+            self._is_first = False
+            return self._recv(size)
+        return self._received(self._recv, size)
+
+    def recv_into(self, buffer: Any) -> int:
+        """Receive data of the reply into a buffer."""
+        if self._is_first:
+            self._is_first = False
+            return self._sock.recv_into(buffer)
+        return self._received(self._sock.recv_into, buffer)
+
+    def _received(self, receive: Callable[[S], T], what: S) -> T:
+        timeout = self.gettimeout()
+        if not timeout:  # it does not wait, or is meant to for ever
+            return receive(what)
+        left = self._sent_at + timeout - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        try:
+            self.settimeout(left)
+            return receive(what)
+        finally:
+            self.settimeout(timeout)
