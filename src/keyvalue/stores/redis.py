@@ -223,7 +223,7 @@ class RedisStore(RespStore):
     def _disconnect(client: Any) -> Any:
         if client.connection is not None:  # its only one
             return client.connection.disconnect()
-        return client.connection_pool.disconnect(inuse_connections=False)
+        return _disconnect_idle(client.connection_pool)
 
     async def _send(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
         use = self._use_again if repeatable else self._use
@@ -317,11 +317,20 @@ def _capacity(client: Any) -> int:
     return client.connection_pool.max_connections
 
 
+def _disconnect_idle(pool: Any) -> Any:
+    """Close the connections of a pool that no call uses; may return an awaitable."""
+    if not isinstance(pool, redis.BlockingConnectionPool):
+        return pool.disconnect(inuse_connections=False)
+    for connection in [each for each in pool.pool.queue if each is not None]:  # its `disconnect` closes all before redis-py 6
+        connection.disconnect()
+    return None
+
+
 def _repair(client: redis.Redis | redis.RedisCluster) -> None:
     """Have no connection used again that was interrupted: while it was being made, or before its reply was read."""
     clients = [node.redis_connection for node in client.get_nodes()] if isinstance(client, redis.RedisCluster) else [client]
     for pool in [each.connection_pool for each in clients if each is not None]:
-        pool.disconnect(inuse_connections=False)
+        _disconnect_idle(pool)
         if not isinstance(pool, redis.BlockingConnectionPool):  # other threads may be waiting for its connections
             pool.reset()  # those in use elsewhere don't come back
 
