@@ -178,6 +178,20 @@ async def test_a_value_larger_than_the_server_takes(make_own: Make, server: Any)
     assert await kv.get("k") == largest
 
 
+@pytest.mark.backends("redis-cluster", "valkey-cluster")
+async def test_a_value_larger_than_a_cluster_takes(kv: Any, raw: Any) -> None:
+    usual = raw.config_get("proto-max-bulk-len", target_nodes=raw.RANDOM)["proto-max-bulk-len"]
+    raw.config_set("proto-max-bulk-len", 2**20, target_nodes=raw.PRIMARIES)
+    try:
+        large = {"password": SECRET, "x": "x" * 2**21}
+        for call in (partial(kv.put, "k", large), partial(kv.put_many, ["a", "k", "b"], [{}, large, {}])):
+            (error,) = await assert_raised(ValueTooLargeError, "larger than the backend takes", call)
+            assert (error.extra_info["max_size"], error.extra_info["key"]) == (2**20, "k")
+            assert await Runtime("asyncio").eventually(lambda: kv.get("k")) is None
+    finally:
+        raw.config_set("proto-max-bulk-len", usual, target_nodes=raw.PRIMARIES)
+
+
 async def test_a_value_beyond_the_usual_limit_is_sent_if_the_server_says_that_it_takes_more(
     make_own: Make, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

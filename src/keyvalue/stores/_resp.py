@@ -162,7 +162,7 @@ class RespStore(EnumerableFlatStore):
         for pause in _PAUSES:
             await runtime.sleep(pause)
             try:
-                reply = await self._send([("CONFIG", "GET", "proto-max-bulk-len")])
+                reply = await self._ask("CONFIG", "GET", "proto-max-bulk-len")
             except StoreConnectionError as error:
                 if self._is_lost(error.__cause__):
                     continue
@@ -173,6 +173,10 @@ class RespStore(EnumerableFlatStore):
             found = re.search(r"max-bulk-len\D+(\d+)", str(reply))
             return None if found is None else int(found[1])
         return None
+
+    async def _ask(self, *command: str) -> Any:
+        """Send a command that is about no key, and return the reply."""
+        return await self._send([command])
 
     @staticmethod
     @abstractmethod

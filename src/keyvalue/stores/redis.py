@@ -219,6 +219,12 @@ class RedisStore(RespStore):
             return _WORDS.get(type(error)) or str(error).partition(" ")[0]
         return ""
 
+    async def _ask(self, *command: str) -> Any:
+        if not self._is_cluster:
+            return await super()._ask(*command)
+        node = (await self._use_again(_primaries))[0]
+        return await self._use_again(lambda client: client.execute_command(*command, NEVER_DECODE=True, target_nodes=node))
+
     @staticmethod
     def _disconnect(client: Any) -> Any:
         if client.connection is not None:  # its only one

@@ -35,7 +35,7 @@ _WORDS: Mapping[str, str] = {
 """The first word of a server's answer, where glide has a name of its own for it."""
 _WORD = re.compile(rf"\b(?:{'|'.join([*ANSWERS, *_WORDS])})\b")
 _UNREACHABLE = re.compile(
-    "IoError|BrokenPipe|connect failed|Connection in recovery|initial connections|"
+    "IoError|BrokenPipe|receiver was dropped|connect failed|Connection in recovery|initial connections|"
     "AllConnectionsUnavailable|ConnectionNotFoundForRoute|Fatal(Send|Receive)Error"
 )
 _ELSEWHERE = re.compile("Moved:|Ask:|MOVED|ASK")  # of a cluster: its client follows that until it meets a node that is gone
