@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from keyvalue._core import clock as clock_module
+from keyvalue._core import flat
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import InvalidKeyError
 from keyvalue.protocols import AsyncKeyValue
@@ -44,8 +45,8 @@ FEW = scale(3, 20)
 START = 4_000_000_000.0  # a moment to come: some servers expire entries by absolute time
 EXPIRING_BY_THEMSELVES = ("disk", "multi-disk", *(name for name in SERVERS if name != "keyring"))
 """The backends that also expire entries by the real clock, which no example may outlast."""
-UNPAGED = ("memory", "simple", "wrapped", "dynamodb", "memcached", "keyring")
-"""The backends whose listing is not in pages of a number that is set here."""
+PAGES = {"_PAGE": 2, "PAGE": 2, "PAGE_SIZE": 200}
+"""What limits the pages of listings, in stores and above them, so small that listing and destroying takes several."""
 
 
 def draw_from(pool: Sequence[Any]) -> st.SearchStrategy[Any]:
@@ -402,12 +403,10 @@ def world_on(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Ge
 
     def make(where: Path, **options: Any) -> AsyncKeyValue:
         store = backends.MAKERS[backend](where, url, **options)
-        # Pages so small that listing and destroying takes several of them.
-        modules = [module for name, module in sys.modules.items() if name.startswith("keyvalue.stores.")]
-        paged = [(module, size) for module in modules for size in ("_PAGE", "PAGE") if hasattr(module, size)]
-        assert paged or backend in UNPAGED
-        for module, size in paged:
-            monkeypatch.setattr(module, size, 2)
+        for module in [flat, *(module for name, module in sys.modules.items() if name.startswith("keyvalue.stores."))]:
+            for limit, size in PAGES.items():
+                if hasattr(module, limit):
+                    monkeypatch.setattr(module, limit, size)
         return store
 
     def world(runtime: RuntimeName) -> World:

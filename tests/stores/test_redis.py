@@ -275,3 +275,18 @@ async def test_refused_writes_show_no_value(runtime: Runtime, servers: Servers, 
         # A replica may be what a fail-over has left of a primary.
         await assert_raised(StoreConnectionError if how == "read-only" else StoreRefusedError, "RedisStore", *calls)
         assert await kv.get("k") is None
+
+
+# Listing
+
+
+async def test_who_may_only_read_can_list(runtime: Runtime, url: str) -> None:
+    reader = runtime.adapt(RedisStore(url=url.replace("://", "://reader:r@")))
+    keys = [f"k{number}" for number in range(5)]
+    with redis.Redis.from_url(url) as client:
+        client.acl_setuser("reader", enabled=True, passwords=["+r"], categories=["+@read", "+@connection"], keys=["*"])
+        try:
+            await runtime.adapt(RedisStore(url=url)).put_many(keys, [{}] * 5)
+            assert sorted(await reader.keys()) == keys
+        finally:
+            client.acl_deluser("reader")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rocksdict import AccessType, Env, Options, Rdict
 
+from keyvalue._core import flat
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, KeyValueStoreError, StoreRefusedError, StoreSetupError
-from keyvalue.stores import rocksdb
 from keyvalue.stores.rocksdb import RocksDBStore
 from tests.children import child, hold_open
 from tests.runtimes import Runtime
@@ -80,7 +80,7 @@ def test_what_is_no_database(tmp_path: Path) -> None:
 async def test_closing_releases_the_lock_at_once(
     act: str, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # H-46
-    monkeypatch.setattr(rocksdb, "_PAGE", 2)
+    monkeypatch.setattr(flat, "PAGE", 2)
     keys = [f"k{number}" for number in range(5)]
     kv = runtime.adapt(RocksDBStore(path=tmp_path))
     await kv.put_many(keys, [{}] * 5)

@@ -26,6 +26,8 @@ from keyvalue._core.store import BaseStore, EnumerableStore, Row
 from keyvalue.errors import DeserializationError, ValueTooLargeError
 
 __all__ = [
+    "PAGE",
+    "PAGE_SIZE",
     "UNREADABLE",
     "Change",
     "CompoundNames",
@@ -37,10 +39,17 @@ __all__ = [
     "digest",
     "digest_of",
     "is_settled",
+    "take_page",
     "too_large",
 ]
 
+N = TypeVar("N")
 T = TypeVar("T")
+
+PAGE = 500
+"""How many documents a page of a listing has at most."""
+PAGE_SIZE = 2**21
+"""Bytes of documents with which a page of a listing ends."""
 
 UNREADABLE = b""
 """What a store returns for a row that must not or can't be read: no document."""
@@ -320,41 +329,56 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
 
     @abstractmethod
     def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
-        """Yield all names that start with a prefix (which may be empty), with their documents, in pages of any size."""
+        """Yield all names that start with a prefix (which may be empty), with their documents.
+
+        A page may have any number of them, but should end with `PAGE_SIZE` bytes, as that of `take_page` does: all are held in memory.
+        """
 
     async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
         for prefix in [""] if collection is None else self.names.prefixes(collection):
             async with aclosing(self._list(prefix)) as pages:
                 async for page in pages:
-                    yield [
-                        Row(entry.collection, entry.key, entry.expires_at)
-                        for _, _, entry in await self._entries_in(page)
-                        if collection is None or entry.collection == collection
-                    ]
+                    yield [row for _, _, row in await self._rows_in(page) if collection is None or row.collection == collection]
 
     async def _cull(self, now: float) -> None:
         async with aclosing(self._list("")) as pages:
             async for page in pages:
-                expired = [Change(name, document, None) for name, document, entry in await self._entries_in(page) if not entry.is_live(now)]
+                expired = [
+                    Change(name, document, None)
+                    for name, document, row in await self._rows_in(page)
+                    if row.expires_at is not None and row.expires_at <= now
+                ]
                 if expired:
                     await self._exchange(expired)
 
-    async def _entries_in(self, page: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes, Entry]]:
+    async def _rows_in(self, page: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes, Row]]:
         """Read the documents found by listing; one that is at no place of the pair that it names is none."""
-        found = await _reading((document for _, document in page), lambda: [(*row, _named(row[1])) for row in page])
-        entries: list[tuple[str, bytes, Entry]] = []
-        for name, document, entry in found:
-            if entry is None:
+        found = await _reading((document for _, document in page), lambda: [(name, document, _row(document)) for name, document in page])
+        rows: list[tuple[str, bytes, Row]] = []
+        for name, document, row in found:
+            if row is None:
                 continue
-            places = [place.name for place in self.names.places(entry.collection, entry.key)]
+            places = [place.name for place in self.names.places(row.collection, row.key)]
             if name in places:
-                entries.append((name, document, entry))
+                rows.append((name, document, row))
                 continue
             # A file system that ignores case may spell a name in its own way.
             alike = [place for place in places if place.casefold() == name.casefold()]
             if alike and document in await self._read(alike):
-                entries.append((name, document, entry))
-        return entries
+                rows.append((name, document, row))
+        return rows
+
+
+def take_page(rows: Iterable[tuple[N, bytes | None]]) -> list[tuple[N, bytes | None]]:
+    """Take the first of some rows, each a name and a document that is read when its turn comes, until a page is full."""
+    page: list[tuple[N, bytes | None]] = []
+    size = 0
+    for row in rows:
+        page.append(row)
+        size += len(row[1] or b"")
+        if len(page) >= PAGE or size >= PAGE_SIZE:
+            break
+    return page
 
 
 async def _reading(documents: Iterable[bytes | None], read: Callable[[], T]) -> T:
@@ -450,6 +474,12 @@ def _named(document: bytes) -> Entry | None:
     except DeserializationError:
         return None
     return entry if entry.collection and entry.key else None
+
+
+def _row(document: bytes) -> Row | None:
+    """Read what a listing needs of a document, without keeping its value."""
+    entry = _named(document)
+    return None if entry is None else Row(entry.collection, entry.key, entry.expires_at)
 
 
 def _counts(document: bytes | None, collection: str, key: str, now: float) -> bool:

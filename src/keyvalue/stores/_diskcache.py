@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import diskcache
@@ -19,7 +19,7 @@ from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
 
 from keyvalue._core import arguments, files
 from keyvalue._core.files import Directory, WatchedFile
-from keyvalue._core.flat import UNREADABLE
+from keyvalue._core.flat import PAGE, UNREADABLE, take_page
 from keyvalue.errors import PathSecurityError, StoreSetupError
 
 __all__ = ["CacheDirectory", "Row", "SharedCache", "open_cache", "settings_of"]
@@ -30,7 +30,6 @@ Row = tuple[str, str, float | None]
 _OPEN = 32  # caches at a time, of three files each
 
 _ATTEMPTS = 10
-_PAGE = 500  # rows a query; SQLite takes at least 999 parameters
 _SIDE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]+\.val")
 
 
@@ -222,8 +221,8 @@ class SharedCache(diskcache.Cache):
         """Return the documents under some names, None where there is none."""
         keys = [self.disk.put(name)[0] for name in names]
         found: dict[Any, bytes | None] = {}
-        for start in range(0, len(keys), _PAGE):
-            some = keys[start : start + _PAGE]
+        for start in range(0, len(keys), PAGE):  # SQLite takes at least 999 parameters
+            some = keys[start : start + PAGE]
             where = "= ?" if len(some) == 1 else f"IN ({','.join('?' * len(some))})"
             query = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key {where}"  # noqa: S608 # only question marks
             for key, *row in self._sql(query, some).fetchall():
@@ -231,7 +230,7 @@ class SharedCache(diskcache.Cache):
         return [found.get(key) for key in keys]
 
     def page(self, prefix: str, last: tuple[str, object] | None) -> tuple[list[tuple[str, bytes]], tuple[str, object] | None]:
-        """Return the next names and documents after a place, and the place to go on from, None at the end."""
+        """Return the next names and documents after a place, and the place to go on from, None after the last."""
         where = "raw = 1 AND typeof(key) IN ('text', 'blob')"  # raw = 1 says that a key is no pickle
         parameters: list[object] = []
         if prefix and type(self.disk).put is diskcache.Disk.put:  # other disks encode keys, so they are filtered below
@@ -240,11 +239,14 @@ class SharedCache(diskcache.Cache):
         if last is not None:
             where += f" AND key > CAST(? AS {last[0]})"
             parameters += [last[1]]
-        query = f"SELECT typeof(key), key, mode, filename, value FROM Cache WHERE {where} ORDER BY key LIMIT {_PAGE}"  # noqa: S608 # no values
-        rows = self._sql(query, parameters).fetchall()
-        named = [(self._name(key), self._document(key, *row)) for _, key, *row in rows]
-        page = [(name, document) for name, document in named if document is not None and name is not None and name.startswith(prefix)]
-        return page, rows[-1][:2] if len(rows) == _PAGE else None
+        query = f"SELECT typeof(key), key, mode, filename, value FROM Cache WHERE {where} ORDER BY key LIMIT {PAGE}"  # noqa: S608 # no values
+        with closing(self._sql(query, parameters)) as found:
+            rows = take_page((row, row[-1] if isinstance(row[-1], str | bytes) else None) for row in found)
+        # Only now: in the middle of a query, SQLite would not tell that a row whose file is gone has got another one.
+        page = take_page(((kind, key), self._document(key, *row)) for (kind, key, *row), _ in rows)
+        named = [(self._name(key), document) for (_, key), document in page]
+        wanted = [(name, document) for name, document in named if document is not None and name is not None and name.startswith(prefix)]
+        return wanted, page[-1][0] if page else None
 
     def _name(self, key: object) -> str | None:
         try:

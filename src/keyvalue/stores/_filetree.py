@@ -17,7 +17,7 @@ import orjson
 from keyvalue._core import files
 from keyvalue._core.entry import Entry
 from keyvalue._core.files import Directory
-from keyvalue._core.flat import UNREADABLE
+from keyvalue._core.flat import UNREADABLE, take_page
 from keyvalue.errors import PathSecurityError
 
 __all__ = ["DRAFTS", "INFO", "SUFFIX", "Tree"]
@@ -30,8 +30,6 @@ _DRAFT_AGE = 3600.0  # seconds after which a draft is taken for what a crash lef
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 _DRAFT = re.compile(f"tmp[{_LETTERS}]{{8}}")  # as `tempfile` names them
 _THEIR_DRAFT = re.compile(r"tmp[a-z0-9_]{8}\.tmp")  # py-key-value-aio's lie beside the files that they were to become
-_PAGE = 500
-_PAGE_SIZE = 2**23  # bytes
 _OURS = b'{"version":1,"collection":'  # how a document starts that names its pair
 # Opening a pipe would wait for its other end.
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -75,16 +73,9 @@ class Tree:
         # Names that the document itself holds come later, and so count.
         return orjson.dumps(names)[:-1] + b"," + document[1:] if names else document
 
-    def page(self, names: Sequence[str]) -> list[bytes | None]:
-        """Return the documents under the first of some names, as many as memory easily holds."""
-        page: list[bytes | None] = []
-        size = 0
-        for name in names[:_PAGE]:
-            page.append(self.read(name, listing=True))
-            size += len(page[-1] or b"")
-            if size > _PAGE_SIZE:
-                break
-        return page
+    def page(self, names: Sequence[str]) -> list[tuple[str, bytes | None]]:
+        """Return a page of the first of some names, with their documents."""
+        return take_page((name, self.read(name, listing=True)) for name in names)
 
     def files(self, directory: str) -> Iterator[str]:
         """Yield the names of the documents in a directory."""

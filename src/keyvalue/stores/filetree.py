@@ -139,7 +139,7 @@ class FileTreeStore(EnumerableFlatStore):
         names = await self._use(lambda tree: list(tree.files(prefix[:-1]) if prefix else tree.walk()))
         while names:
             page = await self._use(lambda tree, names=names: tree.page(names))
-            yield [(name, document) for name, document in zip(names, page, strict=False) if document is not None]
+            yield [(name, document) for name, document in page if document is not None]
             names = names[len(page) :]
 
     async def _cull(self, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.files import Directory, WatchedFile
-from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore
+from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, take_page
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
 
@@ -24,8 +24,6 @@ with needs("rocksdb"):
     from rocksdict import ColumnFamily, Options, Rdict, WriteBatch
 
 __all__ = ["RocksDBStore"]
-
-_PAGE = 500
 
 
 class RocksDBStore(EnumerableFlatStore):
@@ -172,11 +170,12 @@ class RocksDBStore(EnumerableFlatStore):
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: str | None = None
         while True:
-            rows = await self._use(lambda db, last=last: _page(db, prefix, last))
-            if not rows:
+            # The iterator must not outlive the call: it would keep the database open.
+            page = await self._use(lambda db, last=last: take_page(_rows(db, prefix, last)))
+            if not page:
                 return
-            yield rows
-            last = rows[-1][0]
+            yield [(name, document or UNREADABLE) for name, document in page]
+            last = page[-1][0]
 
 
 class _PickledError(Exception):
@@ -259,12 +258,11 @@ def _documents(db: Rdict, names: Sequence[str]) -> list[bytes | None]:
         return [document for name in names for document in _documents(db, [name])]
 
 
-def _page(db: Rdict, prefix: str, last: str | None) -> list[tuple[str, bytes]]:
-    """Return the next rows after a name. The iterator must not outlive the call: it would keep the database open."""
-    rows: list[tuple[str, bytes]] = []
+def _rows(db: Rdict, prefix: str, last: str | None) -> Iterator[tuple[str, bytes | None]]:
+    """Yield the rows after a name."""
     iterator = db.iter()
     iterator.seek(prefix if last is None else last)
-    while iterator.valid() and len(rows) < _PAGE:
+    while iterator.valid():
         name = iterator.key()
         if not isinstance(name, str) or not name.startswith(prefix):
             break
@@ -273,9 +271,8 @@ def _page(db: Rdict, prefix: str, last: str | None) -> list[tuple[str, bytes]]:
                 value = iterator.value()
             except _PickledError:
                 value = UNREADABLE
-            rows.append((name, _document(value) or UNREADABLE))
+            yield name, _document(value)
         iterator.next()
-    return rows
 
 
 def _document(value: Any) -> bytes | None:

@@ -11,7 +11,7 @@ from keyvalue._core import arguments
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Change, EnumerableFlatStore, Names
+from keyvalue._core.flat import PAGE_SIZE, Change, EnumerableFlatStore, Names
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores._http import limit_pools
@@ -32,7 +32,6 @@ _URL = "http://localhost:8200"
 _CONNECTIONS = 40  # as many as there are worker threads
 _GIVEN = 10  # connections that a session of requests keeps if nobody says otherwise
 _AT_ONCE = 10  # requests of one call
-_PAGE = 100  # entries of a listing
 _LARGE = 2**24  # bytes; half of what a request may have by default
 
 
@@ -212,10 +211,14 @@ class VaultStore(EnumerableFlatStore):
             found = [folder + name for name in found if (folder + name).startswith(prefix)]
             folders += [name for name in found if name.endswith("/")]
             names = [name for name in found if not name.endswith("/") and self._names.may_be(name)]
-            for start in range(0, len(names), _PAGE):
-                page = names[start : start + _PAGE]
+            count = 1
+            while names:
+                page, names = names[:count], names[count:]
                 documents = await self._read(page)
                 yield [(name, document) for name, document in zip(page, documents, strict=True) if document is not None]
+                # The server does not tell how large a secret is: they are taken to be about as large as the last ones.
+                size = sum(len(document or b"") for document in documents)
+                count = max(1, min(_AT_ONCE, PAGE_SIZE * count // max(size, 1)))
 
 
 def _put(secrets: Secrets, name: str, entry: Entry, version: int | None = None) -> bool:

@@ -6,13 +6,13 @@ import re
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any, ClassVar, Literal
 
 from keyvalue._core import arguments, runtime, sanitization
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
-from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, Names, Place, digest, digest_of
+from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, Names, Place, digest, digest_of, take_page
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, ValueTooLargeError
 
@@ -32,7 +32,6 @@ _LONGEST_KEY = 255  # UTF-16 code units; Microsoft's "Registry element size limi
 _LONGEST_VALUE_NAME = 16_383  # likewise
 _DEEPEST = 32  # levels that one call makes
 _LARGEST = 2**31  # bytes of UTF-16 in one value; a hive, which is one file, has at most so many: Microsoft's "Registry storage space"
-_PAGE = 500  # values
 _PASSES = 10
 _DIGEST = re.compile(r"~[0-9a-f]{64}", re.IGNORECASE)
 _NO_ROOM = "the system has no memory left for it, or the value is too large"
@@ -141,10 +140,10 @@ class WindowsRegistryStore(EnumerableFlatStore):
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         for path in [prefix[:-1]] if prefix else await self._use(lambda registry: list(registry.paths())):
             names = await self._use(lambda registry, path=path: registry.names(path))
-            for start in range(0, len(names), _PAGE):
-                page = names[start : start + _PAGE]
-                documents = await self._use(lambda registry, page=page: registry.read(page))
-                yield [(name, document) for name, document in zip(page, documents, strict=True) if document is not None]
+            while names:
+                page = await self._use(lambda registry, names=names: take_page(zip(names, registry.documents(names), strict=True)))
+                yield [(name, document) for name, document in page if document is not None]
+                names = names[len(page) :]
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         mapped = super()._mapped(error)
@@ -208,17 +207,23 @@ class _Registry:
 
     def read(self, names: Sequence[str]) -> list[bytes | None]:
         """Return the documents under some names."""
-        documents: list[bytes | None] = []
+        return list(self.documents(names))
+
+    def documents(self, names: Sequence[str]) -> Iterator[bytes | None]:
+        """Yield the documents under some names."""
         for path, group in groupby((name.partition("\0") for name in names), lambda parts: parts[0]):
             values = [value for _, _, value in group]
+            left = len(values)
             try:
                 with winreg.OpenKey(self._hive, self._full(path), 0, winreg.KEY_QUERY_VALUE) as key:
-                    documents += [_document(key, value) for value in values]
+                    for value in values:
+                        document = _document(key, value)
+                        left -= 1
+                        yield document
             except OSError as error:
                 if not _is_missing(error):
                     raise
-                documents += [None] * len(values)
-        return documents
+                yield from repeat(None, left)
 
     def put(self, name: str, entry: Entry) -> None:
         """Store the document of an entry under a name, in place of what was there."""
