@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Generator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,19 @@ class Bomb:
 
     def __reduce__(self) -> Any:
         return _explode, ()
+
+
+@contextmanager
+def limited(name: str, limit: int) -> Generator[None, None, None]:
+    """Limit what this process may have, by the name of the limit: `RLIMIT_NOFILE` for descriptors, `RLIMIT_FSIZE` for bytes in a file."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limits")
+    kind = getattr(resource, name)
+    before, most = resource.getrlimit(kind)
+    resource.setrlimit(kind, (limit, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (before, most))
 
 
 def open_facade(backend: str, where: Path) -> Any:

@@ -9,13 +9,16 @@ import functools
 import os
 import pickle
 import shutil
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -25,18 +28,19 @@ from rocksdict import Rdict
 
 from keyvalue._core import flat
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import DeserializationError, StoreRefusedError, StoreSetupError
+from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores.disk import DiskStore, MultiDiskStore
 from keyvalue.stores.filetree import FileTreeStore
 from keyvalue.stores.rocksdb import RocksDBStore
 from keyvalue.testing import Clock
 from keyvalue.testing._runtime import Awaited, step
+from keyvalue.wrappers.retry import RetryWrapper
 from tests import backends
 from tests.budget import scale
 from tests.children import child, hold_open
 from tests.interpreter import run_fresh
 from tests.runtimes import Runtime
-from tests.stores.files import EXPLODED, Bomb, open_facade, open_files, side_files, sql
+from tests.stores.files import EXPLODED, Bomb, limited, open_facade, open_files, side_files, sql
 from tests.stores.hooks import assert_raised
 
 LARGE = {"text": "secret" + os.urandom(50_000).hex()}  # diskcache puts it into a file of its own, compressed or not
@@ -135,6 +139,54 @@ async def test_a_directory_that_can_not_be_made(backend: str, runtime: Runtime, 
     (tmp_path / "file").unlink()
     await kv.put("k", {"a": 1})
     assert await kv.get("k") == {"a": 1}
+
+
+# What passes
+
+
+@pytest.mark.backends(*KINDS)
+async def test_without_descriptors(backend: str, runtime: Runtime, tmp_path: Path) -> None:
+    kind, directory, _ = KINDS[backend]
+    kv, other = (runtime.adapt(kind(**{directory: tmp_path / name})) for name in ("open", "other"))
+    (tmp_path / "other").mkdir()
+    await kv.put("k", LARGE)
+    await kv.setup()  # and whatever else is done once
+    with limited("RLIMIT_NOFILE", 0):
+        calls = [lambda: other.put("k", {})]
+        if backend != "multi-disk":  # which opens nothing to read
+            calls += [other.setup, lambda: other.get("k")]
+        if backend != "rocksdb":  # which needs no more of them for long
+            calls += [lambda: kv.put("l", LARGE), lambda: kv.get("k"), lambda: kv.keys(), lambda: kv.destroy()]
+        await assert_raised(StoreConnectionError, "no file descriptors left", *calls)
+    assert await kv.get_many(["k", "l"]) == [LARGE, None]
+    await other.put("k", {})
+    assert await other.get("k") == {}
+
+
+@pytest.mark.backends("disk", "multi-disk")
+@pytest.mark.parametrize("exists", [False, True])
+async def test_a_database_that_is_locked_while_it_is_opened(
+    backend: str, exists: bool, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, directory, _ = KINDS[backend]
+    where = tmp_path / "default_collection" if backend == "multi-disk" else tmp_path
+    if exists:
+        async with runtime.adapt(kind(**{directory: tmp_path})) as kv:
+            await kv.put("k", {"a": 1})
+    else:
+        where.mkdir(exist_ok=True)
+        sql(where, "PRAGMA user_version = 0")
+    minutes = count(0, 61)  # diskcache tries for one
+    monkeypatch.setattr(diskcache.core, "time", SimpleNamespace(time=lambda: next(minutes), sleep=lambda _: None))
+    kv = runtime.adapt(RetryWrapper(kind(**{directory: tmp_path}), max_retries=1, initial_delay=0.001))
+    with closing(sqlite3.connect(where / "cache.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        await assert_raised(StoreConnectionError, "locked by another process", lambda: kv.get("k"), lambda: kv.put("k", {}))
+    monkeypatch.undo()
+    assert await kv.get("k") == ({"a": 1} if exists else None)
+    await kv.put("k", {"a": 2})
+    assert await kv.get("k") == {"a": 2}
 
 
 # A directory that is removed or moved

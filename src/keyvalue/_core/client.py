@@ -30,7 +30,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from keyvalue._core import fork, runtime
+from keyvalue._core import files, fork, runtime
 from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreClosedError, StoreConnectionError, StoreSetupError
 
 __all__ = ["Client"]
@@ -350,7 +350,8 @@ class Client:
                 except KeyValueError:
                     raise
                 except Exception as error:
-                    raise StoreSetupError(f"This {self._name} could not be opened: {error}") from error
+                    kind = StoreConnectionError if (passing := files.passing(error)) else StoreSetupError
+                    raise kind(f"This {self._name} could not be opened: {passing or error}") from error
                 if self._sync is not None:  # a signal's handler has made one meanwhile
                     self._close(made)
                     return self._sync

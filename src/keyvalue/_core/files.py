@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -11,10 +12,32 @@ from typing import NamedTuple
 
 from keyvalue.errors import StoreSetupError
 
-__all__ = ["OWNER_ONLY", "Directory", "WatchedFile", "create_file", "decode_name", "encode_name", "make_directory", "open_exclusively"]
+__all__ = [
+    "OWNER_ONLY",
+    "Directory",
+    "WatchedFile",
+    "create_file",
+    "decode_name",
+    "encode_name",
+    "make_directory",
+    "open_exclusively",
+    "passing",
+    "passing_text",
+]
 
 OWNER_ONLY = 0o600
 """The mode of new files by default."""
+
+_LACKS = {
+    errno.EMFILE: "this process has no file descriptors left; close files, or raise its limit (ulimit -n)",
+    errno.ENFILE: "the system has no file descriptors left",
+    errno.ENOMEM: "the system has no memory left",
+}
+_PASSING = {
+    **_LACKS,
+    errno.ENOLCK: "the system has no file locks left",
+    **dict.fromkeys((errno.EAGAIN, errno.EINTR, errno.EBUSY), "the file system is busy"),
+}
 
 _creating = threading.RLock()
 _IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
@@ -81,6 +104,19 @@ class WatchedFile:
         if self._status is None:
             self._status = status
         return os.path.samestat(status, self._status)
+
+
+def passing(error: BaseException) -> str | None:
+    """Return what the system lacked for a moment when it raised an error, or None if trying again does not help.
+
+    A disk that is full is not among it: it stays so until somebody makes room.
+    """
+    return _PASSING.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
+def passing_text(text: str) -> str | None:
+    """Return what `passing` does, for the message of an error from which the number is gone."""
+    return next((advice for number, advice in _LACKS.items() if os.strerror(number) in text), None)
 
 
 def make_directory(path: str, file_mode: int) -> None:

@@ -23,10 +23,18 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar, cast
 
-from keyvalue._core import arguments, clock, codec, fork, runtime
+from keyvalue._core import arguments, clock, codec, files, fork, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
-from keyvalue.errors import ExtraInfoType, KeyValueError, KeyValueStoreError, StoreClosedError, StoreSetupError
+from keyvalue.errors import (
+    ExtraInfoType,
+    KeyValueError,
+    KeyValueStoreError,
+    StoreClosedError,
+    StoreConnectionError,
+    StoreRefusedError,
+    StoreSetupError,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -169,8 +177,13 @@ class BaseStore(ABC):
             return self._closed_error()
         for kind, error_class, advice in self.errors:
             if isinstance(error, kind):
-                return self._problem(error_class, advice, error)
+                passing = self._passing(error) if error_class is StoreRefusedError else None
+                return self._problem(StoreConnectionError, passing, error) if passing else self._problem(error_class, advice, error)
         return None
+
+    def _passing(self, error: Exception) -> str | None:
+        """Return what to say of a client's error if it is worth retrying although `errors` has it as `StoreRefusedError`."""
+        return files.passing(error)
 
     def _problem(self, error_class: type[E], advice: str, error: Exception) -> E:
         """Make the error to raise for one of the client's, which says where and in which call."""

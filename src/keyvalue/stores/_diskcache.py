@@ -20,9 +20,9 @@ from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
 from keyvalue._core import arguments, files
 from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.flat import PAGE, UNREADABLE, take_page
-from keyvalue.errors import PathSecurityError, StoreSetupError
+from keyvalue.errors import PathSecurityError, StoreConnectionError, StoreSetupError
 
-__all__ = ["CacheDirectory", "Row", "SharedCache", "open_cache", "settings_of"]
+__all__ = ["CacheDirectory", "Row", "SharedCache", "open_cache", "passing", "settings_of"]
 
 Row = tuple[str, str, float | None]
 """What is set: a name, a text, and the seconds that it has to live."""
@@ -30,6 +30,7 @@ Row = tuple[str, str, float | None]
 _OPEN = 32  # caches at a time, of three files each
 
 _ATTEMPTS = 10
+_LOCKED = re.compile("locked|locking protocol")
 _SIDE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]+\.val")
 
 
@@ -44,6 +45,7 @@ def open_cache(directory: Directory, *, given: WatchedFile | None = None, disk: 
 
     Raises:
         StoreSetupError: It can't be opened.
+        StoreConnectionError: It can't be opened just now.
     """
     if given is not None and not given.is_in_place():
         raise StoreSetupError(
@@ -56,8 +58,22 @@ def open_cache(directory: Directory, *, given: WatchedFile | None = None, disk: 
     except StoreSetupError:
         raise
     except Exception as error:
+        if why := passing(error, directory.path):
+            raise StoreConnectionError(f"Could not open {directory.path!r}: {why}") from error
         advice = "is the directory writable, and what lies in it a database of diskcache?"
         raise StoreSetupError(f"Could not open {directory.path!r}: {advice} ({error})") from error
+
+
+def passing(error: Exception, directory: str = os.devnull) -> str | None:
+    """Return why a cache could not be used, if that is worth retrying."""
+    if isinstance(error, sqlite3.OperationalError) and _LOCKED.search(str(error)):
+        return "the database is locked by another process"
+    if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):  # SQLite does not say why
+        try:
+            os.close(os.open(directory, os.O_RDONLY))
+        except OSError as reason:
+            return files.passing(reason)
+    return files.passing(error)
 
 
 def settings_of(cache: diskcache.Cache) -> tuple[Directory, dict[str, Any]]:
@@ -146,12 +162,23 @@ class SharedCache(diskcache.Cache):
             self._shared = connection
             self._shared.text_factory = _text
             try:
-                settings = self._shared.execute("SELECT key, value FROM Settings WHERE key LIKE 'sqlite_%'").fetchall()
-            except sqlite3.OperationalError:  # a new database has no settings yet
-                settings = []
-            for key, value in settings:
-                self.reset(key, value, update=False)
+                self._configure()
+            except BaseException:
+                self.close()
+                raise
         return self._shared
+
+    def _configure(self) -> None:
+        """Have a new connection use the settings of the database."""
+        execute = self._sql if self._timeout else self._sql_retry  # while diskcache makes the cache, it waits for locks itself
+        try:
+            settings = execute("SELECT key, value FROM Settings WHERE key LIKE 'sqlite_%'").fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            settings = []  # a new database has none yet
+        for key, value in settings:
+            self.reset(key, value, update=False)
 
     def close(self) -> None:
         connection, self._shared = self._shared, None
@@ -265,7 +292,9 @@ class SharedCache(diskcache.Cache):
             if rows and rows[0][1] == filename:
                 return UNREADABLE
             return self._document(key, *rows[0]) if rows else None
-        except Exception:  # noqa: BLE001 # a damaged row, and any disk may be in use
+        except Exception as error:  # a damaged row, and any disk may be in use
+            if passing(error):
+                raise
             return UNREADABLE
         return document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else UNREADABLE
 

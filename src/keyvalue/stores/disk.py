@@ -24,7 +24,7 @@ with needs("disk"):
     import diskcache
     from pathvalidate import sanitize_filename
 
-    from keyvalue.stores._diskcache import CacheDirectory, Row, SharedCache, open_cache, settings_of
+    from keyvalue.stores._diskcache import CacheDirectory, Row, SharedCache, open_cache, passing, settings_of
 
 __all__ = ["DiskStore", "MultiDiskStore"]
 
@@ -104,6 +104,9 @@ class DiskStore(EnumerableFlatStore):
             at_fork="close",
             make=lambda: open_cache(place, **settings),
         )
+
+    def _passing(self, error: Exception) -> str | None:
+        return passing(error)
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         return self._use(lambda cache: cache.documents(names))
@@ -196,6 +199,9 @@ class MultiDiskStore(EnumerableFlatStore):
         self._client = Client(
             "MultiDiskStore", exclusive=True, at_fork="close", make=lambda: CacheDirectory(base, disk_cache_factory, **settings)
         )
+
+    def _passing(self, error: Exception) -> str | None:
+        return passing(error)
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         def read(caches: CacheDirectory) -> Sequence[bytes | None]:

@@ -14,7 +14,7 @@ from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, Names, Place, digest, digest_of, take_page
 from keyvalue._core.store import ErrorTable, Stability
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, ValueTooLargeError
+from keyvalue.errors import StoreRefusedError, ValueTooLargeError
 
 try:
     import winreg
@@ -145,10 +145,8 @@ class WindowsRegistryStore(EnumerableFlatStore):
                 yield [(name, document) for name, document in page if document is not None]
                 names = names[len(page) :]
 
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        mapped = super()._mapped(error)
-        advice = _PASSING.get(getattr(error, "winerror", 0))
-        return self._problem(StoreConnectionError, advice, error) if advice and isinstance(mapped, StoreRefusedError) else mapped
+    def _passing(self, error: Exception) -> str | None:
+        return _PASSING.get(getattr(error, "winerror", 0))
 
 
 class _RegistryNames(Names):
