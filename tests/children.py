@@ -82,14 +82,14 @@ def hold_open(sender: Connection, backend: str, where: Path) -> None:
 
 
 def fill_the_disk(sender: Connection, backend: str, where: Path) -> None:
-    """Put more than fits, also over the entries "old0" to "old49", and say how each attempt failed.
+    """Put more than fits, also over the entries "old0" to "old49", say how each attempt failed, and put "after" when there is room again.
 
     A limit on the size of a file stands for a full disk: writing fails in the same way, in the middle of a file.
     """
     import resource  # which Windows does not have
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    kv = BlockingKeyValue(MAKERS[backend](where, ""))  # not closed: RocksDB then raises its last error again
+    kv = BlockingKeyValue(MAKERS[backend](where, ""))
     kv.put_many([f"old{number}" for number in range(50)], [{"text": "x" * 1000}] * 50)
     resource.setrlimit(resource.RLIMIT_FSIZE, (FULL, resource.RLIM_INFINITY))
     fits, too_large = {"text": "y" * 300_000}, {"text": "y" * 3_000_000}
@@ -107,4 +107,6 @@ def fill_the_disk(sender: Connection, backend: str, where: Path) -> None:
         else:
             failures.append("none")
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    kv.put("after", {})
+    kv.close()
     sender.send(failures)

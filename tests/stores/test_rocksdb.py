@@ -6,6 +6,7 @@ import shutil
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from keyvalue.errors import DeserializationError, KeyValueStoreError, StoreRefus
 from keyvalue.stores.rocksdb import RocksDBStore
 from tests.children import child, hold_open
 from tests.runtimes import Runtime
-from tests.stores.files import EXPLODED, Bomb
+from tests.stores.files import EXPLODED, Bomb, limited
 from tests.stores.hooks import SECRET, assert_raised
 
 
@@ -207,3 +208,38 @@ async def test_a_given_database_that_can_not_be_used(runtime: Runtime, tmp_path:
         kv = runtime.adapt(RocksDBStore(db=db))
         await assert_raised(KeyValueStoreError, "raw", lambda: kv.put("k", {}), lambda: kv.get("k"))
         await kv.close()
+
+
+# A full disk, for which a limit on the size of a file stands
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_writes_go_on_when_a_full_disk_has_room_again(
+    has_room: bool, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kv = runtime.adapt(RocksDBStore(path=tmp_path))
+    await kv.put("k", {"a": 1})
+    with limited("RLIMIT_FSIZE", 1000), monkeypatch.context() as patch:
+        await assert_raised(StoreRefusedError, "File too large", lambda: kv.put("l", {"a": "x" * 1000}))
+        if has_room:  # it is opened anew in vain
+            await assert_raised(StoreSetupError, "File too large", lambda: kv.put("l", {}), lambda: kv.get("k"))
+        else:
+            patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+            await assert_raised(StoreRefusedError, "File too large", lambda: kv.put("l", {}), lambda: kv.delete("k"))
+            assert await kv.get("k") == {"a": 1}
+    await kv.put("l", {"a": 2})
+    assert await kv.get_many(["k", "l"]) == [{"a": 1}, {"a": 2}]
+    await kv.close()
+    again = runtime.adapt(RocksDBStore(path=tmp_path))
+    assert await again.get_many(["k", "l"]) == [{"a": 1}, {"a": 2}]
+
+
+async def test_a_given_database_on_a_full_disk_is_to_be_opened_anew(runtime: Runtime, tmp_path: Path) -> None:
+    db = Rdict(str(tmp_path))
+    kv = runtime.adapt(RocksDBStore(db=db))
+    await kv.put("k", {"a": 1})
+    with limited("RLIMIT_FSIZE", 1000):
+        await assert_raised(StoreRefusedError, "close the given database", lambda: kv.put("l", {"a": "x" * 1000}))
+    await assert_raised(StoreRefusedError, "close the given database", lambda: kv.put("l", {}))
+    with pytest.raises(Exception, match="File too large"):
+        db.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from keyvalue._core import arguments, files, fork
 from keyvalue._core.client import Client
@@ -18,12 +19,15 @@ from keyvalue._core.extras import needs
 from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, take_page
 from keyvalue._core.store import Stability
-from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
+from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
 
 with needs("rocksdb"):
-    from rocksdict import ColumnFamily, Options, Rdict, WriteBatch
+    from rocksdict import ColumnFamily, DbClosedError, Options, Rdict, WriteBatch
 
 __all__ = ["RocksDBStore"]
+
+T = TypeVar("T")
+_ROOM = 2**20  # bytes
 
 
 class RocksDBStore(EnumerableFlatStore):
@@ -76,13 +80,14 @@ class RocksDBStore(EnumerableFlatStore):
         if path is not None:
             directory = arguments.directory(path, auto_create, file_mode)
             self._lock_file = _lock_file(directory.path)
-            make = partial(_open, directory, self._lock_file)
+            make = partial(_Database, self._lock_file, None, partial(_open, directory, self._lock_file))
         else:
             assert db is not None
             arguments.refuse_file_mode(file_mode, "db")
             self._lock_file = _lock_file(_path_of(db))
             make = partial(self._another, db)
-        self._client = Client("RocksDBStore", make=make, close=partial(_close, self._lock_file), at_fork="refuse")
+        self._is_given = db is not None
+        self._client = Client("RocksDBStore", make=make, at_fork="refuse")
         self._family: ColumnFamily | None = None
         self._lock = threading.RLock()  # RocksDB has no compare-and-delete
 
@@ -93,10 +98,13 @@ class RocksDBStore(EnumerableFlatStore):
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         # rocksdict raises bare Exception for all that RocksDB reports.
         if type(error).__module__ == "rocksdict" or type(error) is Exception:
-            return super()._mapped(error) or self._problem(StoreRefusedError, f"RocksDB refused: {error}", error)
+            if passing := files.passing_text(str(error)):
+                return super()._mapped(error) or self._problem(StoreConnectionError, passing, error)
+            remedy = "; then close the given database, and open it and a store anew" if self._is_given and _is_stopped(error) else ""
+            return super()._mapped(error) or self._problem(StoreRefusedError, f"RocksDB refused: {error}{remedy}", error)
         return super()._mapped(error)
 
-    def _another(self, db: Rdict) -> Rdict:
+    def _another(self, db: Rdict) -> _Database:
         """Return another object for the column family of a given one: what is set on it leaves the caller's alone."""
         # Only the statistics tell the name of an object's column family.
         name = re.search(r"\*\* Compaction Stats \[(.*)\] \*\*", db.property_value("rocksdb.cfstats") or "")
@@ -108,7 +116,7 @@ class RocksDBStore(EnumerableFlatStore):
             other.get("")
         except KeyError as error:
             raise StoreSetupError("RocksDBStore can't use a database that was opened with raw_mode; open it without") from error
-        return other
+        return _Database(self._lock_file, other)
 
     def _write_batch(self, db: Rdict, rows: Iterable[tuple[str, bytes | None]]) -> None:
         """Put, or where there is no document, delete, all at once."""
@@ -131,51 +139,128 @@ class RocksDBStore(EnumerableFlatStore):
             )
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        return self._use(lambda db: _documents(db, names))
+        return self._use(lambda database: database.read(partial(_documents, names=names)))
+
+    def _query(self, query: Callable[[Rdict], T]) -> Awaitable[T]:
+        return self._use(lambda database: database.read(query))
+
+    def _change(self, change: Callable[[Rdict], T]) -> Awaitable[T]:
+        def call(database: _Database) -> T:
+            with self._lock:
+                self._check_directory()
+                return database.write(change)
+
+        return self._use(call)
 
     def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
         def store(db: Rdict) -> None:
-            rows = [(name, entry.document()) for name, entry in entries]
-            with self._lock:
-                self._check_directory()
-                if len(rows) == 1:
-                    db.put(*rows[0])
-                else:
-                    self._write_batch(db, rows)
+            if len(rows) == 1:
+                db.put(*rows[0])
+            else:
+                self._write_batch(db, rows)
 
-        return self._use(store)
+        rows = [(name, entry.document()) for name, entry in entries]
+        return self._change(store)
 
     def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         def remove(db: Rdict) -> Sequence[bytes | None]:
-            with self._lock:
-                self._check_directory()
-                found = _documents(db, names)
-                self._write_batch(db, ((name, None) for name, document in zip(names, found, strict=True) if document is not None))
+            found = _documents(db, names)
+            self._write_batch(db, ((name, None) for name, document in zip(names, found, strict=True) if document is not None))
             return found
 
-        return self._use(remove)
+        return self._change(remove)
 
     def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
         def exchange(db: Rdict) -> Sequence[bool]:
-            with self._lock:
-                self._check_directory()
-                found = _documents(db, [change.name for change in changes])
-                made = [change.expected == document for change, document in zip(changes, found, strict=True)]
-                chosen = [change for change, is_made in zip(changes, made, strict=True) if is_made]
-                self._write_batch(db, [(name, entry and entry.document()) for name, _, entry in chosen])
+            found = _documents(db, [change.name for change in changes])
+            made = [change.expected == document for change, document in zip(changes, found, strict=True)]
+            chosen = [change for change, is_made in zip(changes, made, strict=True) if is_made]
+            self._write_batch(db, [(name, entry and entry.document()) for name, _, entry in chosen])
             return made
 
-        return self._use(exchange)
+        return self._change(exchange)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: str | None = None
         while True:
             # The iterator must not outlive the call: it would keep the database open.
-            page = await self._use(lambda db, last=last: take_page(_rows(db, prefix, last)))
+            page = await self._query(lambda db, last=last: take_page(_rows(db, prefix, last)))
             if not page:
                 return
             yield [(name, document or UNREADABLE) for name, document in page]
             last = page[-1][0]
+
+
+class _Database:
+    """A database that is opened anew when RocksDB has stopped writing to it: after a full disk, it never goes on by itself.
+
+    Args:
+        lock_file: Its lock file.
+        db: The database, if it was given.
+        open_anew: Opens it, if not.
+    """
+
+    def __init__(self, lock_file: WatchedFile, db: Rdict | None, open_anew: Callable[[], Rdict] | None = None) -> None:
+        self._lock_file = lock_file
+        self._open = open_anew
+        self._opening = threading.RLock()
+        self._is_stopped = False
+        self._db = db
+        self._opened()
+
+    def _opened(self) -> Rdict:
+        db = self._db
+        if db is None:
+            with self._opening:
+                if self._db is None:
+                    assert self._open is not None
+                    self._db = self._open()
+                    self._is_stopped = False
+                db = self._db
+        return db
+
+    def read(self, call: Callable[[Rdict], T]) -> T:
+        """Make a call that reads."""
+        db = self._db
+        if db is None:
+            db = self._opened()
+        try:
+            return call(db)
+        except DbClosedError:
+            if self._db is db:
+                raise
+        return call(self._opened())
+
+    def write(self, call: Callable[[Rdict], T]) -> T:
+        """Make a call that writes; one at a time."""
+        db = self._opened()
+        if self._is_stopped and self._open is not None and self._has_room():
+            self._db = None  # if it can't be opened, the next call tries again
+            with suppress(Exception):  # what was acknowledged is in the log
+                db.close()
+            db = self._opened()
+        try:
+            return call(db)
+        except Exception as error:
+            self._is_stopped = self._is_stopped or _is_stopped(error)
+            raise
+
+    def _has_room(self) -> bool:
+        """Return whether the disk has room for what opening writes, which is the log as a table. Until then, it can still be read."""
+        directory = os.path.dirname(self._lock_file.path)
+        with os.scandir(directory) as entries:
+            logs = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".log"))
+        return shutil.disk_usage(directory).free > logs + _ROOM
+
+    def close(self) -> None:
+        if self._db is not None:
+            with suppress(StoreRefusedError) if self._is_stopped else nullcontext():  # it raises its last error again
+                _close(self._lock_file, self._db)
+
+
+def _is_stopped(error: Exception) -> bool:
+    """Return whether an error is one after which RocksDB writes no more."""
+    return type(error) is Exception and str(error).startswith("IO error")
 
 
 class _PickledError(Exception):
@@ -222,6 +307,8 @@ def _open(directory: Directory, lock_file: WatchedFile) -> Rdict:
     except UnicodeDecodeError as error:
         raise StoreSetupError(f"RocksDBStore could not open {path!r}: RocksDB only takes paths in UTF-8") from error
     except Exception as error:
+        if passing := files.passing_text(str(error)) or files.passing(error):
+            raise StoreConnectionError(f"RocksDBStore could not open {path!r}: {passing}") from error
         advice = (
             "it is open already, here or in another process: share one store, or close the other"
             if "lock" in str(error).lower()
