@@ -27,10 +27,10 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from keyvalue._core import files, fork, runtime
+from keyvalue._core.slots import LoopSlots, ThreadSlots, shared
 from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreClosedError, StoreConnectionError, StoreSetupError
 
 __all__ = ["Client"]
@@ -48,7 +48,7 @@ class _Held(NamedTuple):
     """An asynchronous client and the calls that it has room for, if they are limited."""
 
     client: Any
-    slots: asyncio.Semaphore | None
+    slots: LoopSlots | None
 
 
 _open: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -65,6 +65,7 @@ class Client:
         close: Closes a client of either colour that was made here; may return an awaitable. It must not refer to the store.
         given: A synchronous client that the user passed in. It is never closed.
         given_async: An asynchronous client that the user passed in. It is never closed.
+        limited: What has the capacity of a given client, if not itself: stores over one share it.
         exclusive: One call of the synchronous client at a time, whatever the thread.
         capacity: Returns how many calls a client can make at a time, a given one too; None if that has no limit. Further calls wait here,
             since a client with no connection left may refuse them, or count their wait against the server's timeout.
@@ -89,6 +90,7 @@ class Client:
         close: Callable[[Any], Any] = lambda client: client.close(),
         given: Any = None,
         given_async: Any = None,
+        limited: Any = None,
         exclusive: bool = False,
         capacity: Callable[[Any], int | None] = lambda client: None,
         interruptible: bool = True,
@@ -115,8 +117,8 @@ class Client:
         self._at_fork: AtFork = at_fork
         self._is_of_parent = False
         self._capacity = capacity
+        self._limited = limited
         self._slots = self._slots_of(given)
-        self._holding: set[int] = set()  # the threads that hold a slot, or wait for one
         self._is_in_turn = False
         self._threads = runtime.Threads(1 if exclusive else _THREADS, name)
         self._in_threads: set[Future[Any]] = set()
@@ -156,7 +158,6 @@ class Client:
             self._is_of_parent = self._at_fork == "refuse"
             self._sync = None
         self._slots = self._slots_of(self._sync)
-        self._holding = set()
         self._is_in_turn = False
 
     @property
@@ -265,25 +266,13 @@ class Client:
             client, slots = self._sync, self._slots
             if client is None or self._closed:
                 client, slots = self._synchronous(), self._slots
-            return function(client) if slots is None else self._call_in_slot(function, client, slots)
+            if slots is None:
+                return function(client)
+            return slots.run(lambda: function(self._synchronous() if self._closed else client))
         except BaseException as error:
             if not isinstance(error, Exception):
                 self._recover()
             raise
-
-    def _call_in_slot(self, function: Callable[[Any], Any], client: Any, slots: SimpleQueue[bool]) -> Any:
-        thread = threading.get_ident()
-        if thread in self._holding:  # the handler of a signal can't wait for the call that it interrupted
-            return function(client)
-        slot = False
-        try:
-            self._holding.add(thread)
-            slot = slots.get()
-            return function(self._synchronous() if self._closed else client)
-        finally:
-            if slot:
-                slots.put(slot)
-            self._holding.discard(thread)
 
     def _call_in_turn(self, function: Callable[[Any], Any]) -> Any:
         if self._is_in_turn:
@@ -322,14 +311,12 @@ class Client:
             self._release(client)
             self._close(client)
 
-    def _slots_of(self, client: Any) -> SimpleQueue[bool] | None:
+    def _slots_of(self, client: Any) -> ThreadSlots | None:
         capacity = None if client is None else self._capacity(client)
         if capacity is None:
             return None
-        slots: SimpleQueue[bool] = SimpleQueue()  # an interrupt can leave a Semaphore locked
-        for _ in range(min(capacity, _MANY)):
-            slots.put(True)
-        return slots
+        count = min(capacity, _MANY)
+        return shared(ThreadSlots, count, self._limited or client) if self._given else ThreadSlots(count)
 
     def _closed_error(self) -> StoreClosedError:
         return StoreClosedError(f"This {self._name} is closed; make a new one")
@@ -374,13 +361,17 @@ class Client:
 
     def _with_slots(self, client: Any) -> _Held:
         capacity = self._capacity(client)
-        return _Held(client, None if capacity is None else asyncio.Semaphore(capacity))
+        if capacity is None:
+            return _Held(client, None)
+        owner = self._limited or client
+        return _Held(client, shared(LoopSlots, capacity, owner, self._given_loop) if self._given_loop else LoopSlots(capacity))
 
     def _given_on_loop(self, kind: runtime.Runtime) -> _Held:
         loop = runtime.running_loop()
         if kind == "asyncio" and self._given_loop in (None, loop):
             if self._given_held is None:
-                self._given_loop, self._given_held = loop, self._with_slots(self._given_async)
+                self._given_loop = loop
+                self._given_held = self._with_slots(self._given_async)
             return self._given_held
         where = "another event loop" if kind == "asyncio" else "trio" if kind == "trio" else "synchronous code"
         raise StoreSetupError(

@@ -124,7 +124,9 @@ class MemcachedStore(FlatStore):
             raise ValueError("Give MemcachedStore a client without ignore_exc, which would report a server that is away as missing keys")
         elif isinstance(client, pymemcache.PooledClient):
             pool: Any = client.client_pool
-            self._client = Client("MemcachedStore", given=Memcached(given=client), capacity=lambda _: pool.max_size, interruptible=False)
+            self._client = Client(
+                "MemcachedStore", given=Memcached(given=client), limited=client, capacity=lambda _: pool.max_size, interruptible=False
+            )
         elif isinstance(client, pymemcache.Client):
             self._client = Client("MemcachedStore", given=Memcached(given=client), exclusive=True)
         else:

@@ -193,11 +193,19 @@ class MongoDBStore(EnumerableStore):
         if client is not None:
             if isinstance(client, AsyncMongoClient):
                 self._client = Client(
-                    "MongoDBStore", given_async=_Database(client.get_database(database, RAW)), shielded=True, capacity=_capacity
+                    "MongoDBStore",
+                    given_async=_Database(client.get_database(database, RAW)),
+                    limited=client,
+                    shielded=True,
+                    capacity=_capacity,
                 )
             elif isinstance(client, MongoClient):
                 self._client = Client(
-                    "MongoDBStore", given=_Database(client.get_database(database, RAW)), capacity=_capacity, interruptible=False
+                    "MongoDBStore",
+                    given=_Database(client.get_database(database, RAW)),
+                    limited=client,
+                    capacity=_capacity,
+                    interruptible=False,
                 )
             else:
                 raise TypeError(f"The client must be a MongoClient or an AsyncMongoClient, not {arguments.article(client)}")

@@ -136,7 +136,9 @@ class VaultStore(EnumerableFlatStore):
             if url != _URL or token is not None or namespace is not None:
                 raise ValueError("Give VaultStore either a client or url, token and namespace: a client has its own")
             self._host = _host_of(client.adapter.base_uri)
-            self._client = Client("VaultStore", given=Secrets(client, mount_point), capacity=lambda _: _GIVEN, interruptible=False)
+            self._client = Client(
+                "VaultStore", given=Secrets(client, mount_point), limited=client, capacity=lambda _: _GIVEN, interruptible=False
+            )
             return
         for name, text in (("token", token), ("namespace", namespace)):
             if text is not None and not is_sendable(text):
