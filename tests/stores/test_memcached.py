@@ -10,7 +10,8 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ import pymemcache
 import pytest
 
 from keyvalue._core.sanitization import AlwaysHashStrategy, HashExcessLengthStrategy, HybridSanitizationStrategy, SanitizationStrategy
+from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores.memcached import MemcachedStore, MemcachedV1KeySanitizationStrategy
 from keyvalue.testing import Clock
@@ -318,3 +320,15 @@ async def test_puts_at_a_contested_place(kv: Any, url: str, runtime: Runtime) ->
         assert await kv.get("b::c", collection="a") is not None
         assert await kv.delete("b::c", collection="a") is True
         assert items(url) == {}, turn
+
+
+def test_stores_over_one_client_take_turns(server: dict[str, Any]) -> None:
+    with closing(pymemcache.Client(tuple(server.values()), timeout=5)) as client, ThreadPoolExecutor(8) as pool:
+        stores: list[Any] = [BlockingKeyValue(MemcachedStore(client=client)) for _ in range(8)]
+
+        def use(number: int) -> None:
+            for turn in range(50):
+                stores[number].put(f"k{number}", {"turn": turn})
+                assert stores[number].get(f"k{number}") == {"turn": turn}
+
+        assert list(pool.map(use, range(8))) == [None] * 8

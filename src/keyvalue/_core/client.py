@@ -30,7 +30,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from keyvalue._core import files, fork, runtime
-from keyvalue._core.slots import LoopSlots, ThreadSlots, shared
+from keyvalue._core.slots import LoopSlots, ThreadSlots, Turn, shared
 from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreClosedError, StoreConnectionError, StoreSetupError
 
 __all__ = ["Client"]
@@ -65,7 +65,7 @@ class Client:
         close: Closes a client of either colour that was made here; may return an awaitable. It must not refer to the store.
         given: A synchronous client that the user passed in. It is never closed.
         given_async: An asynchronous client that the user passed in. It is never closed.
-        limited: What has the capacity of a given client, if not itself: stores over one share it.
+        limited: What has the capacity of a given client, or is exclusive, if not itself: stores over one share it.
         exclusive: One call of the synchronous client at a time, whatever the thread.
         capacity: Returns how many calls a client can make at a time, a given one too; None if that has no limit. Further calls wait here,
             since a client with no connection left may refuse them, or count their wait against the server's timeout.
@@ -104,12 +104,13 @@ class Client:
         self._make_async = make_async
         self._close = close
         self._given = given is not None
+        self._limited = limited
         self._sync = given
         self._given_async = given_async
         self._given_held: _Held | None = None
         self._given_loop: object | None = None
         self._lock = threading.RLock()  # a signal's handler may make a call in the middle of another one
-        self._turn = threading.RLock() if exclusive else None
+        self._turn = self._new_turn() if exclusive else None
         self._interruptible = interruptible
         self._repair = repair
         self._shielded = shielded
@@ -117,9 +118,7 @@ class Client:
         self._at_fork: AtFork = at_fork
         self._is_of_parent = False
         self._capacity = capacity
-        self._limited = limited
         self._slots = self._slots_of(given)
-        self._is_in_turn = False
         self._threads = runtime.Threads(1 if exclusive else _THREADS, name)
         self._in_threads: set[Future[Any]] = set()
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[_Held, AsyncGenerator[None, None]]] = {}
@@ -133,18 +132,18 @@ class Client:
 
     def _before_fork(self) -> None:
         assert self._turn is not None
-        self._turn.acquire()
+        self._turn.lock.acquire()
         if self._sync is not None:
             with suppress(Exception):  # a fork can't fail; if the client is broken, its next use reports it
                 self._close(self._sync)
 
     def _after_fork_in_parent(self) -> None:
         assert self._turn is not None
-        self._turn.release()
+        self._turn.lock.release()
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
-        self._turn = self._turn and threading.RLock()
+        self._turn = self._turn and self._new_turn()
         self._in_threads = set()
         fork.keep_inherited(self._by_loop, self._making)
         self._by_loop = {}
@@ -158,7 +157,6 @@ class Client:
             self._is_of_parent = self._at_fork == "refuse"
             self._sync = None
         self._slots = self._slots_of(self._sync)
-        self._is_in_turn = False
 
     @property
     def runs_inline(self) -> bool:
@@ -260,8 +258,8 @@ class Client:
 
     def _call(self, function: Callable[[Any], Any]) -> Any:
         if self._turn is not None:
-            with self._turn:
-                return self._call_in_turn(function)
+            with self._turn.lock:
+                return self._call_in_turn(function, self._turn)
         try:
             client, slots = self._sync, self._slots
             if client is None or self._closed:
@@ -274,14 +272,14 @@ class Client:
                 self._recover()
             raise
 
-    def _call_in_turn(self, function: Callable[[Any], Any]) -> Any:
-        if self._is_in_turn:
+    def _call_in_turn(self, function: Callable[[Any], Any], turn: Turn) -> Any:
+        if turn.is_taken:
             raise KeyValueOperationError(
                 f"This {self._name} was called by the handler of a signal in the middle of another call of the same thread; let the "
                 "handler note what is to be done, and do it when that call has returned"
             )
         try:
-            self._is_in_turn = True
+            turn.is_taken = True
             client = self._synchronous()
             if self._is_current is not None and not self._is_current(client):
                 self._discard()
@@ -292,7 +290,7 @@ class Client:
                 self._recover()
             raise
         finally:
-            self._is_in_turn = False
+            turn.is_taken = False
 
     def _recover(self) -> None:
         """Have a client that was interrupted in the middle of something not go on from there."""
@@ -311,12 +309,15 @@ class Client:
             self._release(client)
             self._close(client)
 
+    def _new_turn(self) -> Turn:
+        return shared(Turn, self._limited or self._sync) if self._given else Turn()
+
     def _slots_of(self, client: Any) -> ThreadSlots | None:
         capacity = None if client is None else self._capacity(client)
         if capacity is None:
             return None
         count = min(capacity, _MANY)
-        return shared(ThreadSlots, count, self._limited or client) if self._given else ThreadSlots(count)
+        return shared(ThreadSlots, self._limited or client, count=count) if self._given else ThreadSlots(count)
 
     def _closed_error(self) -> StoreClosedError:
         return StoreClosedError(f"This {self._name} is closed; make a new one")
@@ -364,7 +365,7 @@ class Client:
         if capacity is None:
             return _Held(client, None)
         owner = self._limited or client
-        return _Held(client, shared(LoopSlots, capacity, owner, self._given_loop) if self._given_loop else LoopSlots(capacity))
+        return _Held(client, shared(LoopSlots, owner, self._given_loop, count=capacity) if self._given_loop else LoopSlots(capacity))
 
     def _given_on_loop(self, kind: runtime.Runtime) -> _Held:
         loop = runtime.running_loop()
@@ -453,14 +454,14 @@ class Client:
         deadline = time.monotonic() + seconds
         if wait_for(list(self._in_threads), seconds).not_done:
             return
-        if self._turn is not None and not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if self._turn is not None and not self._turn.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return
         try:
             self._release(client)
             self._close(client)
         finally:
             if self._turn is not None:
-                self._turn.release()
+                self._turn.lock.release()
 
     def _keep_until_dropped(self, client: Any, close: Callable[[Any], object]) -> None:
         keeper = self._keepers[id(client)] = weakref.finalize(self, close, client)

@@ -1,4 +1,4 @@
-"""Room for a number of calls at a time: further ones wait. All stores over one client share its room."""
+"""Room for a number of calls at a time, or one: further ones wait. All stores over one client share its room."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-__all__ = ["LoopSlots", "ThreadSlots", "shared"]
+__all__ = ["LoopSlots", "ThreadSlots", "Turn", "shared"]
 
-S = TypeVar("S", "LoopSlots", "ThreadSlots")
+S = TypeVar("S")
 T = TypeVar("T")
 
 _shared: weakref.WeakValueDictionary[tuple[object, ...], Any] = weakref.WeakValueDictionary()
+
+
+class Turn:
+    """Room for one call.
+
+    Attributes:
+        lock: Held by the thread that makes the call.
+        is_taken: Whether the call is under way: a handler of a signal can be in the middle of it.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.is_taken = False
 
 
 class ThreadSlots:
@@ -85,6 +98,6 @@ class LoopSlots:
         self._free += 1
 
 
-def shared(kind: type[S], count: int, *of: object) -> S:
-    """Return the slots that there are in this process for some objects, which whoever has them must keep."""
-    return _shared.setdefault((kind, os.getpid(), *map(id, of)), kind(count))
+def shared(kind: Callable[..., S], *of: object, **options: int) -> S:
+    """Return the room of a kind that there is in this process for some objects, which whoever has it must keep."""
+    return _shared.setdefault((kind, os.getpid(), *map(id, of)), kind(**options))

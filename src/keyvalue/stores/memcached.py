@@ -128,7 +128,7 @@ class MemcachedStore(FlatStore):
                 "MemcachedStore", given=Memcached(given=client), limited=client, capacity=lambda _: pool.max_size, interruptible=False
             )
         elif isinstance(client, pymemcache.Client):
-            self._client = Client("MemcachedStore", given=Memcached(given=client), exclusive=True)
+            self._client = Client("MemcachedStore", given=Memcached(given=client), limited=client, exclusive=True)
         else:
             raise TypeError(
                 f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not {arguments.article(client)}"
