@@ -18,7 +18,7 @@ import pytest
 from keyvalue._core import fork
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreSetupError
-from tests import backends
+from tests import backends, makers
 from tests.interpreter import Child, forks, returns_true_in_a_fork, run_fresh
 
 pytestmark = pytest.mark.timeout(180)
@@ -129,6 +129,22 @@ def test_an_open_rocksdb_can_not_be_used_in_a_child(make_raw: Callable[..., Any]
     child.go_on()
     assert child.exit_code() == 0
     kv.close()
+
+
+@forks
+@pytest.mark.backends("rocksdb")
+def test_rocksdb_can_not_be_used_in_a_child_of_who_has_used_it(make_raw: Callable[..., Any], tmp_path: Path) -> None:
+    with BlockingKeyValue(make_raw()):
+        pass
+
+    def run() -> bool:
+        mine: Any = BlockingKeyValue(makers.MAKERS["rocksdb"](tmp_path / "child", ""))
+        with pytest.raises(StoreSetupError, match=r"before it forked.*spawn"):
+            mine.put("k", {})
+        mine.close()
+        return True
+
+    assert returns_true_in_a_fork(run)
 
 
 PROGRAM = """

@@ -28,6 +28,8 @@ __all__ = ["RocksDBStore"]
 
 T = TypeVar("T")
 _ROOM = 2**20  # bytes
+_started_in: list[int] = []
+"""The process that started RocksDB's threads. In a child that it forks there are none, and closing a database waits for them for ever."""
 
 
 class RocksDBStore(EnumerableFlatStore):
@@ -299,8 +301,14 @@ def _close(lock_file: WatchedFile, db: Rdict) -> None:
 
 def _open(directory: Directory, lock_file: WatchedFile) -> Rdict:
     path = directory.path
+    if _started_in and _started_in[0] != os.getpid():
+        raise StoreSetupError(
+            f"RocksDBStore could not open {path!r}: RocksDB was used in this process before it forked, and can't be used in the child; "
+            "fork before it is first used, or start the child by `spawn` or `forkserver`"
+        )
     try:
         directory.make()
+        _started_in[:] = [os.getpid()]
         db = _without_pickle(_opened(os.fsencode(path).decode()))
     except StoreSetupError:
         raise
