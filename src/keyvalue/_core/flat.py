@@ -43,6 +43,7 @@ __all__ = [
     "too_large",
 ]
 
+D = TypeVar("D", bound="bytes | None")
 N = TypeVar("N")
 T = TypeVar("T")
 
@@ -369,9 +370,9 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
         return rows
 
 
-def take_page(rows: Iterable[tuple[N, bytes | None]]) -> list[tuple[N, bytes | None]]:
+def take_page(rows: Iterable[tuple[N, D]]) -> list[tuple[N, D]]:
     """Take the first of some rows, each a name and a document that is read when its turn comes, until a page is full."""
-    page: list[tuple[N, bytes | None]] = []
+    page: list[tuple[N, D]] = []
     size = 0
     for row in rows:
         page.append(row)

@@ -3,7 +3,7 @@
 from keyvalue._core import clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
-from keyvalue._core.flat import UNREADABLE, Change, CompoundNames, EnumerableFlatStore, FlatStore, Names, Place, digest
+from keyvalue._core.flat import UNREADABLE, Change, CompoundNames, EnumerableFlatStore, FlatStore, Names, Place, digest, take_page
 from keyvalue._core.sanitization import (
     AlwaysHashStrategy,
     HashExcessLengthStrategy,
@@ -37,4 +37,5 @@ __all__ = [
     "Stability",
     "clock",
     "digest",
+    "take_page",
 ]
