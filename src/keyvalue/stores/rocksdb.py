@@ -82,7 +82,9 @@ class RocksDBStore(EnumerableFlatStore):
         if path is not None:
             directory = arguments.directory(path, auto_create, file_mode)
             self._lock_file = _lock_file(directory.path)
-            make = partial(_Database, self._lock_file, None, partial(_open, directory, self._lock_file))
+            open_anew = partial(_open, directory, self._lock_file)
+            lock_file = self._lock_file
+            make = lambda: _Database(lock_file, open_anew(), open_anew)  # noqa: E731 # which must not refer to the store
         else:
             assert db is not None
             arguments.refuse_file_mode(file_mode, "db")
@@ -141,10 +143,7 @@ class RocksDBStore(EnumerableFlatStore):
             )
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        return self._use(lambda database: database.read(partial(_documents, names=names)))
-
-    def _query(self, query: Callable[[Rdict], T]) -> Awaitable[T]:
-        return self._use(lambda database: database.read(query))
+        return self._use(lambda database: database.documents(names))
 
     def _change(self, change: Callable[[Rdict], T]) -> Awaitable[T]:
         def call(database: _Database) -> T:
@@ -185,8 +184,7 @@ class RocksDBStore(EnumerableFlatStore):
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
         last: str | None = None
         while True:
-            # The iterator must not outlive the call: it would keep the database open.
-            page = await self._query(lambda db, last=last: take_page(_rows(db, prefix, last)))
+            page: list[tuple[str, bytes | None]] = await self._use(lambda database, last=last: database.page(prefix, last))
             if not page:
                 return
             yield [(name, document or UNREADABLE) for name, document in page]
@@ -198,54 +196,55 @@ class _Database:
 
     Args:
         lock_file: Its lock file.
-        db: The database, if it was given.
-        open_anew: Opens it, if not.
+        db: The database.
+        open_anew: Opens it, if it was not given.
     """
 
-    def __init__(self, lock_file: WatchedFile, db: Rdict | None, open_anew: Callable[[], Rdict] | None = None) -> None:
+    def __init__(self, lock_file: WatchedFile, db: Rdict, open_anew: Callable[[], Rdict] | None = None) -> None:
         self._lock_file = lock_file
         self._open = open_anew
         self._opening = threading.RLock()
         self._is_stopped = False
+        self._is_open = True
         self._db = db
-        self._opened()
 
-    def _opened(self) -> Rdict:
-        db = self._db
-        if db is None:
-            with self._opening:
-                if self._db is None:
-                    assert self._open is not None
-                    self._db = self._open()
-                    self._is_stopped = False
-                db = self._db
-        return db
-
-    def read(self, call: Callable[[Rdict], T]) -> T:
-        """Make a call that reads."""
-        db = self._db
-        if db is None:
-            db = self._opened()
+    def documents(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the documents under some names."""
         try:
-            return call(db)
+            return _documents(self._db, names)
         except DbClosedError:
-            if self._db is db:
-                raise
-        return call(self._opened())
+            return _documents(self._opened(), names)
+
+    def page(self, prefix: str, last: str | None) -> list[tuple[str, bytes | None]]:
+        """Return a page of the rows after a name. The iterator must not outlive the call: it would keep the database open."""
+        try:
+            return take_page(_rows(self._db, prefix, last))
+        except DbClosedError:
+            return take_page(_rows(self._opened(), prefix, last))
 
     def write(self, call: Callable[[Rdict], T]) -> T:
         """Make a call that writes; one at a time."""
-        db = self._opened()
-        if self._is_stopped and self._open is not None and self._has_room():
-            self._db = None  # if it can't be opened, the next call tries again
-            with suppress(Exception):  # what was acknowledged is in the log
-                db.close()
-            db = self._opened()
         try:
-            return call(db)
+            return call(self._renewed() if self._is_stopped else self._db)
         except Exception as error:
-            self._is_stopped = self._is_stopped or _is_stopped(error)
+            if _is_stopped(error):
+                self._is_stopped = True
             raise
+
+    def _renewed(self) -> Rdict:
+        """Return the database, opened anew if that may help."""
+        if self._open is not None and self._is_open and self._has_room():
+            self._is_open = False  # if it can't be opened, the next call tries again
+            with suppress(Exception):  # what was acknowledged is in the log
+                self._db.close()
+        return self._opened()
+
+    def _opened(self) -> Rdict:
+        with self._opening:
+            if not self._is_open and self._open is not None:
+                self._db = self._open()
+                self._is_open, self._is_stopped = True, False
+            return self._db
 
     def _has_room(self) -> bool:
         """Return whether the disk has room for what opening writes, which is the log as a table. Until then, it can still be read."""
@@ -255,7 +254,7 @@ class _Database:
         return shutil.disk_usage(directory).free > logs + _ROOM
 
     def close(self) -> None:
-        if self._db is not None:
+        if self._is_open:
             with suppress(StoreRefusedError) if self._is_stopped else nullcontext():  # it raises its last error again
                 _close(self._lock_file, self._db)
 
