@@ -234,6 +234,8 @@ class _Loop:
     def run(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if sys.is_finalizing():  # the thread does not run any more: waiting for it would never end
             raise _ended()
+        if self._stopped:
+            raise _closed()
         blocked = (*runtime.blocked(), *runtime.loops_here())
         if threading.current_thread() is threading.main_thread():
             return self._run_interruptible(operation, blocked)

@@ -92,12 +92,14 @@ async def test_opening_is_tried_again_and_given_up(runtime: Runtime) -> None:
 
 def test_a_facade_that_can_not_be_opened_is_closed() -> None:
     for wrap in (PlainWrapper, lambda store: TimeoutWrapper(store, 60)):  # on either path
-        threads = threading.active_count()
+        before = set(threading.enumerate())
         store = Noting(1)
         with pytest.raises(StoreConnectionError), BlockingKeyValue(wrap(store)):
             pass
         assert store.closed
-        assert threading.active_count() == threads
+        for thread in set(threading.enumerate()) - before:
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 async def test_all_are_closed_even_if_one_of_them_fails() -> None:
