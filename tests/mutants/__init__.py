@@ -214,6 +214,55 @@ _OF_THE_CORE = (
         "self._target = _Refusing(_closed)",
         (BLOCKING,),
     ),
+    Fault(
+        "runtime-the-loop-of-the-thread-decides",
+        f"{_CORE}/runtime.py",
+        "return (token, loop) if trio.in_trio_task() else (loop, token)",
+        "return (token, loop)",
+        ("tests/stores/test_guest.py", "-k", "redis and not cluster or valkey and not cluster"),
+    ),
+    Fault(
+        "codec-large-value-is-encoded-as-it-becomes",
+        f"{_CORE}/codec.py",
+        "raise LargeValueError(lambda: encode(marshal.loads(dumped), path=path))",
+        "raise LargeValueError(lambda: encode(value, path=path))",
+        ("tests/core/test_store.py",),
+    ),
+    Fault(
+        "codec-joins-from-the-wrong-end",
+        f"{_CORE}/codec.py",
+        "low + high * base for low, high in",
+        "high + low * base for low, high in",
+        (CODEC,),
+    ),
+    Fault(
+        "entry-converts-long-integers-at-once",
+        f"{_CORE}/entry.py",
+        "fields = codec.decode(document, long_integers)",
+        "fields = codec.decode(document)",
+        (ENTRY,),
+    ),
+    Fault(
+        "slots-are-lost-with-a-cancelled-call",
+        f"{_CORE}/slots.py",
+        "            if not turn.cancelled():  # it has got it already\n                self.release()\n",
+        "",
+        (RUNTIME, "tests/core/test_cancellation.py", "tests/stores/test_many_calls.py", "-k", "room or slot or cancelled"),
+    ),
+    Fault(
+        "flat-listing-pages-by-count-alone",
+        f"{_CORE}/flat.py",
+        "if len(page) >= PAGE or size >= PAGE_SIZE:",
+        "if len(page) >= PAGE:",
+        ("tests/stores/test_listing.py", "-k", "filetree or disk"),
+    ),
+    Fault(
+        "blocking-main-thread-holds-the-futures-lock",
+        "src/keyvalue/blocking.py",
+        "if threading.current_thread() is threading.main_thread():",
+        "if False:",
+        ("tests/stores/test_interrupts.py", "-k", "leaves_wrappers_usable and timeout"),
+    ),
 )
 
 _OF_EMBEDDED_STORES = (
@@ -297,8 +346,8 @@ _OF_EMBEDDED_STORES = (
     Fault(
         "rocksdb-read-unpickles",
         f"{_STORES}/rocksdb.py",
-        "return _without_pickle(_opened(path))",
-        "return _opened(path)",
+        "db = _without_pickle(_opened(os.fsencode(path).decode()))",
+        "db = _opened(os.fsencode(path).decode())",
         _store("rocksdb"),
     ),
     Fault(
@@ -327,9 +376,9 @@ _OF_SERVERS = (
     ),
     Fault(
         "valkey-errors-call-refusals-unreachable",
-        f"{_STORES}/valkey.py",
-        'their rights"\n                return self._problem(StoreRefusedError,',
-        'their rights"\n                return self._problem(StoreConnectionError,',
+        f"{_STORES}/_resp.py",
+        '"WRONGPASS": (StoreRefusedError,',
+        '"WRONGPASS": (StoreConnectionError,',
         _server("valkey"),
     ),
     Fault(
@@ -405,7 +454,7 @@ _OF_SERVERS = (
     Fault(
         "elasticsearch-list-without-refresh",
         f"{_STORES}/elasticsearch.py",
-        '        await self._send("POST", f"/{path}/_refresh", parameters=_IF_THERE)\n',
+        '            await self._send("POST", f"/{path}/_refresh", read=self._whole, parameters=_ALL)\n',
         "",
         _contract("elasticsearch and listing"),
     ),
@@ -436,6 +485,34 @@ _OF_SERVERS = (
         "(hvac.exceptions.RateLimitExceeded, StoreConnectionError,",
         "(hvac.exceptions.RateLimitExceeded, StoreRefusedError,",
         _server("vault", "quota"),
+    ),
+    Fault(
+        "redis-keeps-a-demoted-primary",
+        f"{_STORES}/_resp.py",
+        'if self._word(error.__cause__) == "READONLY" and',
+        'if self._word(error.__cause__) == "" and',
+        ("tests/stores/test_resp.py", "-k", "demoted"),
+    ),
+    Fault(
+        "elasticsearch-takes-a-part-for-the-whole",
+        f"{_STORES}/elasticsearch.py",
+        'if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):',
+        'if answer.get("timed_out"):',
+        _server("elasticsearch", "in_part"),
+    ),
+    Fault(
+        "vault-takes-any-mount-point",
+        f"{_STORES}/_vault.py",
+        "if _ROUTED in told and not _METADATA.search(told):",
+        'if _ROUTED in told and "metadata" not in told:',
+        _server("vault", "mount_point"),
+    ),
+    Fault(
+        "mongodb-needs-rights-to-make-indexes",
+        f"{_STORES}/mongodb.py",
+        'if getattr(error.__cause__, "code", None) not in _UNAUTHORIZED:',
+        "if True:",
+        _server("mongodb", "rights"),
     ),
 )
 
