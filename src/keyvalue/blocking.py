@@ -14,14 +14,14 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, overload
 
-from keyvalue._core import fork, runtime
+from keyvalue._core import files, fork, runtime
 from keyvalue._core.capabilities import advertise, capabilities_of, require_async
 from keyvalue._core.store import BaseStore
 from keyvalue._core.typed import BlockingTypedAdapter, require_sync, stepped, view
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.adapters.raise_on_missing import FoundPair, Pair
 from keyvalue.adapters.raise_on_missing import RaiseOnMissingAdapter as AsyncRaiseOnMissingAdapter
-from keyvalue.errors import StoreClosedError
+from keyvalue.errors import StoreClosedError, StoreConnectionError
 from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
 
 if TYPE_CHECKING:
@@ -226,7 +226,11 @@ class _Loop:
                     thread.start()
                 except RuntimeError as error:
                     raise _ended() from error
-                self._portal = ready.result()
+                try:
+                    self._portal = ready.result()
+                except OSError as error:
+                    reason = files.passing(error) or str(error)
+                    raise StoreConnectionError(f"This BlockingKeyValue could not start its event loop: {reason}") from error
                 self._thread = thread
                 weakref.finalize(self, _stop, self._portal)
             return self._portal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import threading
@@ -18,12 +19,13 @@ import pytest
 
 from keyvalue._core.runtime import current
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import StoreClosedError
+from keyvalue.errors import StoreClosedError, StoreConnectionError
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.base import BaseWrapper
 from tests.backends import PlainWrapper
 from tests.budget import scale
 from tests.interpreter import forks, returns_true_in_a_fork, run_fresh
+from tests.stores.files import limited
 
 loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
 
@@ -286,3 +288,14 @@ def test_a_facade_that_is_dropped_ends_its_threads(on_its_own_loop: bool) -> Non
     for thread in started:
         thread.join(20)
         assert not thread.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio does not close a loop that it could not make
+def test_a_loop_that_can_not_be_started_for_want_of_descriptors() -> None:
+    kv = BlockingKeyValue(ThirdParty())
+    with limited("RLIMIT_NOFILE", 0), pytest.raises(StoreConnectionError, match="no file descriptors left"):
+        kv.put("k", {})
+    gc.collect()
+    kv.put("k", {"a": 1})
+    assert kv.get("k") == {"a": 1}
+    kv.close()

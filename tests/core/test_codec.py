@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import UserDict
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def test_decoding_what_only_the_standard_library_reads() -> None:
     assert decoded["b"] == math.inf
     deep = "[" * 900 + "]" * 900
     assert codec.decode(deep) == json.loads(deep)
-    for bad in ("[" * 100_000, "{", "", b"\xff", b"\x80\x04K\x01."):
+    for bad in ("[" * 100_000, "[" * 3000 + "]" * 3000, "[" * 1025 + "NaN" + "]" * 1025, "{", "", b"\xff", b"\x80\x04K\x01."):
         with pytest.raises(ValueError):  # noqa: PT011 # which one is the decoder's affair
             codec.decode(bad)
 
@@ -70,3 +71,12 @@ def test_subclasses_of_numbers_that_lie_do_not_change_silently() -> None:
 def test_a_bulk_call_says_which_value_is_bad(bad: Any, problem: str) -> None:
     with pytest.raises(SerializationError, match=rf"values\[1\]\['x'\] {problem}"):
         codec.encode_many([{}, {"x": bad}])
+
+
+def test_errors_of_a_mapping_are_its_own() -> None:
+    class Ended(UserDict[str, Any]):
+        def items(self) -> Any:
+            raise RuntimeError("the session has ended")
+
+    with pytest.raises(RuntimeError, match="the session has ended"):
+        codec.encode(Ended(a=1))

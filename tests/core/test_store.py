@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -69,6 +70,13 @@ async def test_a_large_value_that_is_changed_while_it_is_put_is_not_torn(put: st
     assert found is not None
     assert found["first"] == found["last"]
     assert kind is OrderedDict or found["first"] == 0  # a dict is copied at once
+
+
+@pytest.mark.parametrize("put", PUTS)
+async def test_the_error_for_a_large_value_does_not_hold_it(put: str) -> None:
+    with pytest.raises(SerializationError) as caught:
+        await PUTS[put](MemoryStore(), {"large": "x" * 2**20, "bad": math.nan})
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 async def test_a_large_value_that_is_changed_all_the_time_is_refused() -> None:

@@ -7,15 +7,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
+from keyvalue._core.slots import ThreadSlots
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import KeyValueOperationError
 from keyvalue.stores._diskcache import SharedCache
+from keyvalue.stores.memory import MemoryStore
+from keyvalue.wrappers.timeout import TimeoutWrapper
 from tests import backends
 from tests.budget import scale
 from tests.interpreter import run_fresh, run_python
@@ -112,6 +116,55 @@ def test_a_handler_does_not_wait_for_the_lock_under_which_glide_makes_a_client(u
         print(kv.get("k"))
     """
     assert run_fresh(dedent(program), URL=url) == "None\n{'n': 1}"
+
+
+def test_an_interrupt_at_any_moment_costs_no_slot() -> None:
+    class Interrupt(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        if is_armed:
+            raise Interrupt
+
+    slots, dice, is_armed = ThreadSlots(1), random.Random(0), False
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(scale(1000, 20_000)):
+            try:
+                is_armed = True
+                signal.setitimer(signal.ITIMER_REAL, dice.uniform(2e-6, 4e-5))
+                while True:
+                    slots.run(int)
+            except Interrupt:
+                is_armed = False
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(slots.run, int).result(20) == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_the_handler_of_a_signal_uses_a_store_on_a_loop_at_any_moment() -> None:
+    kv = BlockingKeyValue(TimeoutWrapper(MemoryStore(), 60))
+    handled = 0
+
+    def handle(*_: object) -> None:
+        nonlocal handled
+        handled += 1
+        kv.put("handler", {"n": handled})
+        signal.setitimer(signal.ITIMER_REAL, 0.002 + 0.001 * dice.random())
+
+    dice = random.Random(0)
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        while handled < 200:
+            kv.put("k", {"n": handled})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert kv.get("handler") == {"n": handled}
+    kv.close()
 
 
 def test_a_handler_is_refused_in_the_middle_of_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

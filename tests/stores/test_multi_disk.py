@@ -17,7 +17,7 @@ import pytest
 
 from keyvalue._core.capabilities import capabilities_of
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import DeserializationError, PathSecurityError, StoreSetupError
+from keyvalue.errors import DeserializationError, PathSecurityError, StoreRefusedError, StoreSetupError
 from keyvalue.stores import _diskcache
 from keyvalue.stores.disk import MultiDiskStore
 from keyvalue.stores.memory import MemoryStore
@@ -45,6 +45,17 @@ def test_reading_makes_no_directory(tmp_path: Path) -> None:  # H-28
             assert kv.delete("k", collection=f"c{number}") is False
             assert kv.destroy_collection(f"c{number}") is False
         assert os.listdir(tmp_path) == []
+
+
+def test_what_can_not_be_looked_at_is_not_missing(tmp_path: Path) -> None:
+    directory = tmp_path / "users"
+    directory.mkdir()
+    (directory / "cache.db").symlink_to(directory / "cache.db")  # a loop: refused even to root, who may read everything
+    kv = open_store(base_directory=tmp_path, default_collection="users")
+    calls = [lambda: kv.get("k"), kv.keys, lambda: kv.delete("k"), lambda: kv.destroy_collection("users"), kv.collections, kv.destroy]
+    for call in calls:
+        with pytest.raises(StoreRefusedError):
+            call()
 
 
 async def test_few_files_are_open_at_a_time_and_none_afterwards(tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ AtFork = Literal["recreate", "share", "close", "refuse"]
 
 
 class _Held(NamedTuple):
-    """An asynchronous client and the calls that it has room for, if they are limited."""
+    """An asynchronous client and the slots for its calls, if these are limited."""
 
     client: Any
     slots: LoopSlots | None
@@ -65,7 +65,7 @@ class Client:
         close: Closes a client of either colour that was made here; may return an awaitable. It must not refer to the store.
         given: A synchronous client that the user passed in. It is never closed.
         given_async: An asynchronous client that the user passed in. It is never closed.
-        limited: What has the capacity of a given client, or is exclusive, if not itself: stores over one share it.
+        limit_owner: The object whose capacity or turn a given client uses, if not its own: all stores over it share them.
         exclusive: One call of the synchronous client at a time, whatever the thread.
         capacity: Returns how many calls a client can make at a time, a given one too; None if that has no limit. Further calls wait here,
             since a client with no connection left may refuse them, or count their wait against the server's timeout.
@@ -90,7 +90,7 @@ class Client:
         close: Callable[[Any], Any] = lambda client: client.close(),
         given: Any = None,
         given_async: Any = None,
-        limited: Any = None,
+        limit_owner: Any = None,
         exclusive: bool = False,
         capacity: Callable[[Any], int | None] = lambda client: None,
         interruptible: bool = True,
@@ -104,7 +104,7 @@ class Client:
         self._make_async = make_async
         self._close = close
         self._given = given is not None
-        self._limited = limited
+        self._limit_owner = limit_owner
         self._sync = given
         self._given_async = given_async
         self._given_held: _Held | None = None
@@ -310,14 +310,17 @@ class Client:
             self._close(client)
 
     def _new_turn(self) -> Turn:
-        return shared(Turn, self._limited or self._sync) if self._given else Turn()
+        return shared(Turn, self._owner_of(self._sync)) if self._given else Turn()
+
+    def _owner_of(self, client: Any) -> Any:
+        return client if self._limit_owner is None else self._limit_owner
 
     def _slots_of(self, client: Any) -> ThreadSlots | None:
         capacity = None if client is None else self._capacity(client)
         if capacity is None:
             return None
         count = min(capacity, _MANY)
-        return shared(ThreadSlots, self._limited or client, count=count) if self._given else ThreadSlots(count)
+        return shared(ThreadSlots, self._owner_of(client), count=count) if self._given else ThreadSlots(count)
 
     def _closed_error(self) -> StoreClosedError:
         return StoreClosedError(f"This {self._name} is closed; make a new one")
@@ -364,7 +367,7 @@ class Client:
         capacity = self._capacity(client)
         if capacity is None:
             return _Held(client, None)
-        owner = self._limited or client
+        owner = self._owner_of(client)
         return _Held(client, shared(LoopSlots, owner, self._given_loop, count=capacity) if self._given_loop else LoopSlots(capacity))
 
     def _given_on_loop(self, kind: runtime.Runtime) -> _Held:

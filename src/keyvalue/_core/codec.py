@@ -23,7 +23,7 @@ import orjson
 
 from keyvalue.errors import SerializationError
 
-__all__ = ["LARGE", "MAX_DEPTH", "LargeValueError", "copied", "decode", "decode_many", "encode", "encode_many", "may_hold_long_number"]
+__all__ = ["LARGE", "MAX_DEPTH", "LargeValueError", "copy_value", "decode", "decode_many", "encode", "encode_many", "may_hold_long_number"]
 
 N = TypeVar("N", int, Decimal)
 
@@ -37,6 +37,7 @@ LARGE = 2**20
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 _DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(".") for byte in range(256))
+_DEEPEST = 1024  # levels that orjson decodes; what Python's own json takes depends on its version and on the caller's stack
 _PASSES = 20  # over a value, to find it unchanged
 _CHUNK = 640  # digits that int() takes whatever sys.set_int_max_str_digits() says
 _LONG_NUMBER = b"0" * 19  # the shortest run of digits that may lie outside 64 bits
@@ -46,7 +47,8 @@ class LargeValueError(Exception):
     """A value is larger than the limit that was given.
 
     Attributes:
-        encode: Encodes it, in any thread: as it is now, even if the caller changes it meanwhile.
+        encode: Encodes it, in any thread: as it is now, even if the caller changes it meanwhile. To be called outside of the `except`
+            block, or the errors that it raises hold on to the value.
     """
 
     def __init__(self, encode: Callable[[], Any]) -> None:
@@ -69,39 +71,62 @@ def encode(value: Mapping[str, Any], limit: float = inf, path: str = "value") ->
         SerializationError: Something in the value would not come back as it is. The message says where.
         LargeValueError: It is larger than the limit.
     """
+    # marshal takes exactly the built-in types and none of their subclasses, so what it passes holds no enum members, for which orjson would
+    # silently write the bare value. What it takes beyond JSON (bytes, sets, keys that are no strings), orjson refuses.
     try:
-        # marshal takes exactly the built-in types and none of their subclasses, so what it passes holds no enum members, for which
-        # orjson would silently write the bare value. What it takes beyond JSON (bytes, sets, keys that are no strings), orjson refuses.
         dumped = marshal.dumps(value, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
-        if len(dumped) > limit:
-            raise LargeValueError(lambda: encode(marshal.loads(dumped), path=path))  # noqa: S302 # written the moment before
-        encoded = orjson.dumps(value, option=_OPTIONS)
     except (ValueError, TypeError, RecursionError):
         if limit != inf and _is_larger(value, limit):
             raise LargeValueError(lambda: _encode_stable(value, path)) from None
         return _encode_stable(value, path)
-    # Left are NaN and the infinities, which orjson writes as null. (On bytes, find() is twice as quick as `in`.)
-    if encoded.find(b"null") >= 0 and orjson.loads(encoded) != value:
-        return _encode_stable(value, path)
-    return encoded
+    if len(dumped) > limit:
+        raise LargeValueError(lambda: _encode_loaded(dumped, path))
+    encoded = _encode_quickly(value)
+    if encoded is None and limit != inf and _is_larger(value, limit):
+        raise LargeValueError(lambda: _encode_loaded(dumped, path))
+    return _encode_loaded(dumped, path) if encoded is None else encoded
 
 
 def encode_many(values: Sequence[Mapping[str, Any]], limit: float = inf) -> list[bytes]:
     """Encode many values; see `encode`. One pass of marshal serves for all, and the limit is for all together."""
     try:
         dumped = marshal.dumps(values, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
-        if len(dumped) > limit:
-            raise LargeValueError(lambda: encode_many(marshal.loads(dumped)))  # noqa: S302 # written the moment before
-        encoded = [orjson.dumps(value, option=_OPTIONS) for value in values]
     except (ValueError, TypeError, RecursionError):
-        if limit != inf and _is_larger(values, limit):
-            each = tuple(values)
+        each = tuple(values)
+        if limit != inf and _is_larger(each, limit):
             raise LargeValueError(lambda: encode_many(each)) from None
-        return [encode(value, path=f"values[{index}]") for index, value in enumerate(values)]
-    for index, text in enumerate(encoded):
-        if text.find(b"null") >= 0 and orjson.loads(text) != values[index]:
-            encoded[index] = _encode_stable(values[index], f"values[{index}]")
-    return encoded
+        return [encode(value, path=f"values[{index}]") for index, value in enumerate(each)]
+    if len(dumped) > limit:
+        raise LargeValueError(lambda: _encode_each(marshal.loads(dumped)))  # noqa: S302 # written the moment before
+    encoded = [_encode_quickly(value) for value in values]
+    if None not in encoded:
+        return cast("list[bytes]", encoded)
+    if limit != inf and _is_larger(values, limit):
+        raise LargeValueError(lambda: _encode_each(marshal.loads(dumped)))  # noqa: S302 # likewise
+    return _encode_each(marshal.loads(dumped))  # noqa: S302 # likewise
+
+
+def _encode_quickly(value: object) -> bytes | None:
+    """Encode a value of built-in types, or return None if that takes the slow way."""
+    try:
+        encoded = orjson.dumps(value, option=_OPTIONS)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    # Left are NaN and the infinities, which orjson writes as null. (On bytes, find() is twice as quick as `in`.)
+    return encoded if encoded.find(b"null") < 0 or orjson.loads(encoded) == value else None
+
+
+def _encode_loaded(dumped: bytes, path: str) -> bytes:
+    """Encode a value that marshal has dumped: as it was then."""
+    value = marshal.loads(dumped)  # noqa: S302 # written the moment before
+    encoded = _encode_quickly(value)
+    return _encode_slowly(value, path) if encoded is None else encoded
+
+
+def _encode_each(values: Sequence[object]) -> list[bytes]:
+    """Encode many values that nobody changes."""
+    encoded = [(index, value, _encode_quickly(value)) for index, value in enumerate(values)]
+    return [_encode_slowly(value, f"values[{index}]") if text is None else text for index, value, text in encoded]
 
 
 def decode(text: bytes | str, long_integers: list[str] | None = None) -> Any:
@@ -124,9 +149,12 @@ def decode(text: bytes | str, long_integers: list[str] | None = None) -> Any:
         except orjson.JSONDecodeError:
             pass
     try:
-        return json.loads(text, parse_int=partial(_parse_int, long_integers))
+        value = json.loads(text, parse_int=partial(_parse_int, long_integers))
+        if data.count(b"[") + data.count(b"{") > _DEEPEST and _is_deeper(value, _DEEPEST):
+            raise RecursionError
     except RecursionError:
         raise ValueError("The JSON text is nested too deep") from None
+    return value
 
 
 def decode_many(texts: Sequence[bytes]) -> list[Any]:
@@ -135,12 +163,22 @@ def decode_many(texts: Sequence[bytes]) -> list[Any]:
     return [decode(text) for text in texts] if may_hold_long_number(joined) else orjson.loads(joined)
 
 
-def copied(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of a value that a store returned, however deep."""
+def copy_value(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a value that a store returned, as deep as `decode` reads."""
     try:
         return marshal.loads(marshal.dumps(value))  # noqa: S302 # written the moment before. deepcopy() fails below 500 levels
     except ValueError:  # a store that is not of this library may return other types
         return copy.deepcopy(value)
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Return whether containers are nested deeper than some levels."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())]  # pyright: ignore[reportUnknownVariableType]
+        if not level:
+            return False
+    return True
 
 
 def may_hold_long_number(data: bytes) -> bool:
@@ -202,8 +240,10 @@ def _encode_stable(value: object, path: str) -> bytes:
     for _ in range(_PASSES):
         try:
             encoded = _encode_slowly(value, path)
-        except RuntimeError:  # a dictionary changed its size
-            continue
+        except RuntimeError as error:
+            if "during iteration" not in str(error):
+                raise
+            continue  # a dictionary or the like changed its size
         if encoded == before:
             return encoded
         before = encoded

@@ -31,7 +31,8 @@ async def to_json(value: Mapping[str, Any]) -> bytes:
     try:
         return codec.encode(value, codec.LARGE)
     except codec.LargeValueError as large:
-        return await runtime.aside(large.encode)
+        encode = large.encode
+    return await runtime.aside(encode)
 
 
 async def from_json(text: bytes) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
 from copy import copy
 from math import inf
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
 from keyvalue._core import fork
@@ -490,10 +490,12 @@ class Threads:
             RuntimeError: None can be started, although the interpreter is not shutting down.
         """
         pool = self._pool
-        if pool.idle:
-            pool.idle -= 1
-        elif pool.started < self._count:
-            thread = threading.Thread(target=_work, args=(pool, self._lock), name=f"{self._name}_{pool.started}", daemon=True)
+        try:
+            pool.idle.get_nowait()
+        except Empty:
+            if pool.started == self._count:
+                return True
+            thread = threading.Thread(target=_work, args=(pool,), name=f"{self._name}_{pool.started}", daemon=True)
             try:
                 thread.start()
             except RuntimeError:
@@ -514,12 +516,15 @@ class Threads:
 
 
 class _Pool:
-    """What worker threads share: the calls to make, None for the end, and how many threads there are and wait."""
+    """What worker threads share: the calls to make, None for the end; how many threads there are; and an item for each that waits.
+
+    The threads take no lock: the handler of a signal waits for them, perhaps in the middle of a `submit` that holds the lock.
+    """
 
     def __init__(self) -> None:
         self.calls: SimpleQueue[_Call | None] = SimpleQueue()
         self.started = 0
-        self.idle = 0
+        self.idle: SimpleQueue[None] = SimpleQueue()
 
 
 class _Call:
@@ -542,12 +547,11 @@ class _Call:
             self.future.set_result(result)
 
 
-def _work(pool: _Pool, lock: threading.RLock) -> None:
+def _work(pool: _Pool) -> None:
     while (call := pool.calls.get()) is not None:
         call.run()
         del call  # or its result stays alive until the next one
-        with lock:
-            pool.idle += 1
+        pool.idle.put(None)
     pool.calls.put(None)  # for the other threads
 
 

@@ -1,14 +1,16 @@
-"""Room for a number of calls at a time, or one: further ones wait. All stores over one client share its room."""
+"""Slots for a number of calls at a time, or a turn for one: further ones wait. All stores over one client share them."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+from types import FrameType
 from typing import Any, TypeVar
 
 __all__ = ["LoopSlots", "ThreadSlots", "Turn", "shared"]
@@ -17,10 +19,12 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _shared: weakref.WeakValueDictionary[tuple[object, ...], Any] = weakref.WeakValueDictionary()
+_locks: dict[int, threading.RLock] = {}  # by process: that of the parent may be held when it forks
+_exhaust = deque[object](maxlen=0).extend
 
 
 class Turn:
-    """Room for one call.
+    """A turn for one call at a time.
 
     Attributes:
         lock: Held by the thread that makes the call.
@@ -33,41 +37,60 @@ class Turn:
 
 
 class ThreadSlots:
-    """Room for calls in threads.
+    """Slots for calls in threads.
+
+    An interrupt of the main thread, such as Ctrl-C, can come after any call from Python code. So there, a slot is taken and noted in one
+    call, and given back in one, inside of which only C code runs. That costs a microsecond.
 
     Args:
-        count: For how many.
+        count: How many.
     """
 
     def __init__(self, count: int) -> None:
-        self._free: SimpleQueue[bool] = SimpleQueue()  # an interrupt can leave a Semaphore locked
+        self._free: SimpleQueue[bool] = SimpleQueue()
         for _ in range(count):
             self._free.put(True)
-        self._holding: set[int] = set()  # the threads that hold a slot, or wait for one
+        self._held: list[bool] = []  # by the main thread
 
     def run(self, call: Callable[[], T]) -> T:
-        """Make a call when there is room."""
-        thread = threading.get_ident()
-        if thread in self._holding:  # the handler of a signal can't wait for the call that it interrupted
-            return call()
-        slot = False
+        """Make a call when there is a free slot."""
+        if threading.current_thread() is threading.main_thread():
+            return self._run_interruptible(call)
+        slot = self._free.get()
         try:
-            self._holding.add(thread)
-            slot = self._free.get()
             return call()
         finally:
-            if slot:
-                self._free.put(slot)
-            self._holding.discard(thread)
+            self._free.put(slot)
+
+    def _run_interruptible(self, call: Callable[[], T]) -> T:
+        held = self._held
+        if held and self._is_running(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage] # it is documented
+            return call()  # the handler of a signal can't wait for the call that it interrupted
+        give_back = map(self._free.put, map(held.pop, (-1,)))
+        try:
+            if not held:
+                held.extend(map(self._free.get, (True,)))
+            return call()
+        finally:
+            if held:
+                _exhaust(give_back)
+
+    def _is_running(self, frame: FrameType | None) -> bool:
+        """Return whether a frame, or one that it was called from, makes a call in a slot."""
+        while frame is not None:
+            if frame.f_code is ThreadSlots._run_interruptible.__code__ and frame.f_locals["self"] is self:
+                return True
+            frame = frame.f_back
+        return False
 
 
 class LoopSlots:
-    """Room for calls on an asyncio loop.
+    """Slots for calls on an asyncio loop.
 
     `asyncio.Semaphore` would do, but that of Python 3.10.4 to 3.10.7 stays locked for ever if one that waits is cancelled when it is woken.
 
     Args:
-        count: For how many.
+        count: How many.
     """
 
     def __init__(self, count: int) -> None:
@@ -75,7 +98,7 @@ class LoopSlots:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> None:
-        """Wait for room, and take it."""
+        """Wait for a slot, and take it."""
         if self._free > 0:
             self._free -= 1
             return
@@ -89,7 +112,7 @@ class LoopSlots:
             raise
 
     def release(self) -> None:
-        """Give room to who waits longest."""
+        """Give a slot to the call that has waited longest."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -98,6 +121,11 @@ class LoopSlots:
         self._free += 1
 
 
-def shared(kind: Callable[..., S], *of: object, **options: int) -> S:
-    """Return the room of a kind that there is in this process for some objects, which whoever has it must keep."""
-    return _shared.setdefault((kind, os.getpid(), *map(id, of)), kind(**options))
+def shared(kind: Callable[..., S], *owners: object, **options: int) -> S:
+    """Return the slots, or the turn, that all stores over the same objects share. Callers must keep a reference to it."""
+    key = (kind, os.getpid(), *map(id, owners))
+    with _locks.setdefault(os.getpid(), threading.RLock()):
+        found = _shared.get(key)
+        if found is None:
+            found = _shared[key] = kind(**options)
+        return found

@@ -365,7 +365,11 @@ class CacheDirectory:
 
 
 def _holds_cache(directory: str) -> bool:
-    return os.path.exists(os.path.join(directory, DBNAME))
+    try:
+        os.stat(os.path.join(directory, DBNAME))  # unlike exists(), it tells what may not be looked at from what is not there
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _text(data: bytes) -> str | bytes:

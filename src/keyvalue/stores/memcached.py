@@ -125,10 +125,10 @@ class MemcachedStore(FlatStore):
         elif isinstance(client, pymemcache.PooledClient):
             pool: Any = client.client_pool
             self._client = Client(
-                "MemcachedStore", given=Memcached(given=client), limited=client, capacity=lambda _: pool.max_size, interruptible=False
+                "MemcachedStore", given=Memcached(given=client), limit_owner=client, capacity=lambda _: pool.max_size, interruptible=False
             )
         elif isinstance(client, pymemcache.Client):
-            self._client = Client("MemcachedStore", given=Memcached(given=client), limited=client, exclusive=True)
+            self._client = Client("MemcachedStore", given=Memcached(given=client), limit_owner=client, exclusive=True)
         else:
             raise TypeError(
                 f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not {arguments.article(client)}"

@@ -195,7 +195,7 @@ class MongoDBStore(EnumerableStore):
                 self._client = Client(
                     "MongoDBStore",
                     given_async=_Database(client.get_database(database, RAW)),
-                    limited=client,
+                    limit_owner=client,
                     shielded=True,
                     capacity=_capacity,
                 )
@@ -203,7 +203,7 @@ class MongoDBStore(EnumerableStore):
                 self._client = Client(
                     "MongoDBStore",
                     given=_Database(client.get_database(database, RAW)),
-                    limited=client,
+                    limit_owner=client,
                     capacity=_capacity,
                     interruptible=False,
                 )

@@ -137,7 +137,7 @@ class VaultStore(EnumerableFlatStore):
                 raise ValueError("Give VaultStore either a client or url, token and namespace: a client has its own")
             self._host = _host_of(client.adapter.base_uri)
             self._client = Client(
-                "VaultStore", given=Secrets(client, mount_point), limited=client, capacity=lambda _: _GIVEN, interruptible=False
+                "VaultStore", given=Secrets(client, mount_point), limit_owner=client, capacity=lambda _: _GIVEN, interruptible=False
             )
             return
         for name, text in (("token", token), ("namespace", namespace)):

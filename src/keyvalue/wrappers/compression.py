@@ -41,7 +41,7 @@ class CompressionWrapper(BaseWrapper):
             worst, such as `[{},{},…]`, takes 0.5 GiB as Python objects.
 
     Raises:
-        EntryTooLargeError: On a put: the value is larger than `max_size`.
+        EntryTooLargeError: On a put: the value is larger than this wrapper's `max_size`.
         SerializationError: On a put: the value is not JSON.
         DeserializationError: On a read: the row can't be decompressed, or is larger than `max_size` when it is.
         ImportError: zstd is asked for and not installed.

@@ -378,7 +378,7 @@ async def _followed(flight: _Flight) -> Pair | None:
 
 def _copied(pair: Pair) -> Pair:
     value, left = pair
-    return None if value is None else codec.copied(value), left
+    return None if value is None else codec.copy_value(value), left
 
 
 async def _settled(flight: _Flight) -> bool:
