@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,7 +19,8 @@ from rocksdict import AccessType, Env, Options, Rdict
 
 from keyvalue._core import flat
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import DeserializationError, KeyValueStoreError, StoreRefusedError, StoreSetupError
+from keyvalue.errors import DeserializationError, KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue.stores import rocksdb as module
 from keyvalue.stores.rocksdb import RocksDBStore
 from tests.children import child, hold_open
 from tests.runtimes import Runtime
@@ -222,7 +228,7 @@ async def test_writes_go_on_when_a_full_disk_has_room_again(
     with limited("RLIMIT_FSIZE", 1000), monkeypatch.context() as patch:
         await assert_raised(StoreRefusedError, "File too large", lambda: kv.put("l", {"a": "x" * 1000}))
         if has_room:  # it is opened anew in vain
-            await assert_raised(StoreSetupError, "File too large", lambda: kv.put("l", {}), lambda: kv.get("k"))
+            await assert_raised(StoreRefusedError, "no room.*File too large", lambda: kv.put("l", {}), lambda: kv.get("k"))
         else:
             patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
             await assert_raised(StoreRefusedError, "File too large", lambda: kv.put("l", {}), lambda: kv.delete("k"))
@@ -243,3 +249,135 @@ async def test_a_given_database_on_a_full_disk_is_to_be_opened_anew(runtime: Run
     await assert_raised(StoreRefusedError, "close the given database", lambda: kv.put("l", {}))
     with pytest.raises(Exception, match="File too large"):
         db.close()
+
+
+async def test_a_new_database_on_a_full_disk(runtime: Runtime, tmp_path: Path) -> None:
+    kv = runtime.adapt(RocksDBStore(path=tmp_path))
+    with limited("RLIMIT_FSIZE", 10):
+        await assert_raised(StoreRefusedError, "no room.*File too large", lambda: kv.put("k", {}), lambda: kv.get("k"))
+    await kv.put("k", {"a": 1})
+    assert await kv.get("k") == {"a": 1}
+
+
+# Opening a database anew
+
+
+def stop(store: Any) -> Any:
+    """Have the next write of a store close its database and open it anew; return what does."""
+    store._client._sync._is_stopped = True
+    return store._client._sync
+
+
+STEPS = ("write", "_use", "_opened")
+"""The functions of the store's module that close the database and open it anew."""
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def is_interrupted(call: Any, step: int) -> bool:
+    """Make a call, interrupted before the given line of those that run in `STEPS`, and return whether it was."""
+    left = step
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != module.__file__ or frame.f_code.co_name not in STEPS:
+            return None
+        left -= event == "line"
+        if event == "line" and left == 0:
+            raise Interrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("then", ["get", "put", "close"])
+def test_an_interrupt_at_any_step(tmp_path: Path, then: str) -> None:
+    step, was_interrupted, held = 0, True, None
+    store = RocksDBStore(path=tmp_path)
+    kv: Any = BlockingKeyValue(store)
+    kv.put("k", {"a": 0})
+    while was_interrupted:
+        step += 1
+        held = stop(store)  # as a traceback may: dropping it would close the database
+        was_interrupted = is_interrupted(partial(kv.put, "k", {"a": step}), step)
+        if then == "put":
+            kv.put("k", {"a": step})
+        elif then == "close":
+            kv.close()
+            store = RocksDBStore(path=tmp_path)
+            kv = BlockingKeyValue(store)
+        value = kv.get("k")
+        assert value == {"a": step} or (was_interrupted and then != "put" and value == {"a": step - 1})
+        kv.put("k", {"a": step})
+    assert step > 10
+    assert held is not None
+    kv.close()
+
+
+@pytest.mark.parametrize("is_same_thread", [False, True], ids=["thread", "handler"])
+def test_a_listing_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_same_thread: bool) -> None:
+    listing, go_on = threading.Event(), threading.Event()
+
+    def take_page(rows: Iterable[Any]) -> list[Any]:
+        page = [next(iter(rows))]
+        if is_same_thread:  # as the handler of a signal would
+            with pytest.raises(StoreConnectionError, match=r"under way.*try again"):
+                kv.put("l", {"a": 2})
+        listing.set()
+        assert go_on.wait(10)
+        return [*page, *rows]
+
+    monkeypatch.setattr(module, "take_page", take_page)
+    if is_same_thread:
+        monkeypatch.setattr(module, "_PATIENCE", 0.05)
+        go_on.set()
+    store = RocksDBStore(path=tmp_path)
+    kv: Any = BlockingKeyValue(store)
+    kv.put_many(["k", "l"], [{}, {}])
+    stop(store)
+    with ThreadPoolExecutor(1) as pool:
+        keys = pool.submit(partial(kv.keys, limit=2))
+        assert listing.wait(10)
+        threading.Timer(0.05, go_on.set).start()
+        kv.put("k", {"a": 1})
+        assert keys.result(10) == ["k", "l"]
+    assert kv.get_many(["k", "l"]) == [{"a": 1}, {}]
+    kv.close()
+
+
+def test_reads_in_other_threads(tmp_path: Path) -> None:
+    store = RocksDBStore(path=tmp_path)
+    kv: Any = BlockingKeyValue(store)
+    keys = [f"k{number:03}" for number in range(500)]
+    value = {"a": "x" * 1000}
+    kv.put_many(keys, [value] * 500)
+    is_done = threading.Event()
+
+    def read(call: Any, expected: Any) -> None:
+        while not is_done.is_set():
+            assert call() == expected
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(read, partial(kv.get, "k000"), value)]
+        readers += [pool.submit(read, partial(kv.get_many, keys), [value] * 500) for _ in range(2)]
+        readers += [pool.submit(read, lambda: sorted(kv.keys("default_collection")), keys)]
+        try:
+            for number in range(10):
+                stop(store)
+                kv.put("n", {"n": number}, collection="c")
+        finally:
+            is_done.set()
+        for reader in readers:
+            reader.result(10)
+    assert kv.get("n", collection="c") == {"n": 9}
+    kv.close()

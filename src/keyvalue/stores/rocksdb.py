@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -28,6 +30,9 @@ __all__ = ["RocksDBStore"]
 
 T = TypeVar("T")
 _ROOM = 2**20  # bytes
+_PATIENCE = 5.0  # seconds for which opening a database anew waits for the calls that still read from it
+_FULL = [os.strerror(number) for number in {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}]
+_GONE = (DbClosedError, RuntimeError)  # the latter while it is being closed, because rocksdict has borrowed it
 _started_in: list[int] = []
 """The process that started RocksDB's threads. In a child that it forks there are none, and closing a database waits for them for ever."""
 
@@ -205,45 +210,60 @@ class _Database:
         self._open = open_anew
         self._opening = threading.RLock()
         self._is_stopped = False
-        self._is_open = True
+        self._is_open = True  # or to be closed and opened anew before it is used again
         self._db = db
 
     def documents(self, names: Sequence[str]) -> list[bytes | None]:
         """Return the documents under some names."""
         try:
-            return _documents(self._db, names)
-        except DbClosedError:
+            return _documents(self._db if self._is_open else self._opened(), names)
+        except _GONE:
             return _documents(self._opened(), names)
 
     def page(self, prefix: str, last: str | None) -> list[tuple[str, bytes | None]]:
         """Return a page of the rows after a name. The iterator must not outlive the call: it would keep the database open."""
-        try:
-            return take_page(_rows(self._db, prefix, last))
-        except DbClosedError:
-            return take_page(_rows(self._opened(), prefix, last))
+        return self._use(lambda db: take_page(_rows(db, prefix, last)))
 
     def write(self, call: Callable[[Rdict], T]) -> T:
         """Make a call that writes; one at a time."""
         try:
-            return call(self._renewed() if self._is_stopped else self._db)
+            if self._is_stopped and self._open is not None and self._has_room():
+                self._is_open = False
+            return self._use(call)
         except Exception as error:
             if _is_stopped(error):
                 self._is_stopped = True
             raise
 
-    def _renewed(self) -> Rdict:
-        """Return the database, opened anew if that may help."""
-        if self._open is not None and self._is_open and self._has_room():
-            self._is_open = False  # if it can't be opened, the next call tries again
-            with suppress(Exception):  # what was acknowledged is in the log
-                self._db.close()
-        return self._opened()
+    def _use(self, call: Callable[[Rdict], T]) -> T:
+        try:
+            return call(self._db if self._is_open else self._opened())
+        except _GONE:
+            return call(self._opened())
 
     def _opened(self) -> Rdict:
+        """Return the database, opened anew if it is to be: what was acknowledged is in its log.
+
+        Wherever that fails or is interrupted, the next call starts it again; closing twice does no harm.
+        """
         with self._opening:
-            if not self._is_open and self._open is not None:
-                self._db = self._open()
-                self._is_open, self._is_stopped = True, False
+            end, delay = time.monotonic() + _PATIENCE, 0.001
+            while not self._is_open and self._open is not None:
+                with suppress(Exception):  # its last error again, or another thread is reading
+                    self._db.close()
+                try:
+                    self._db = self._open()
+                    self._is_stopped, self._is_open = False, True
+                except StoreSetupError as error:
+                    if "lock hold by current process" not in str(error):
+                        raise
+                    if time.monotonic() > end:
+                        raise StoreConnectionError(
+                            f"RocksDBStore could not open {os.path.dirname(self._lock_file.path)!r} anew, because this process still uses "
+                            "it, in a call under way or another store; try again"
+                        ) from error
+                    time.sleep(delay)
+                    delay = min(2 * delay, 0.1)  # each attempt leaves a file
             return self._db
 
     def _has_room(self) -> bool:
@@ -254,9 +274,8 @@ class _Database:
         return shutil.disk_usage(directory).free > logs + _ROOM
 
     def close(self) -> None:
-        if self._is_open:
-            with suppress(StoreRefusedError) if self._is_stopped else nullcontext():  # it raises its last error again
-                _close(self._lock_file, self._db)
+        with suppress(StoreRefusedError) if self._is_stopped else nullcontext():  # it raises its last error again, or is closed
+            _close(self._lock_file, self._db)
 
 
 def _is_stopped(error: Exception) -> bool:
@@ -316,6 +335,8 @@ def _open(directory: Directory, lock_file: WatchedFile) -> Rdict:
     except Exception as error:
         if passing := files.passing_text(str(error)) or files.passing(error):
             raise StoreConnectionError(f"RocksDBStore could not open {path!r}: {passing}") from error
+        if any(text in str(error) for text in _FULL):
+            raise StoreRefusedError(f"RocksDBStore could not open {path!r}: there is no room on the disk ({error})") from error
         advice = (
             "it is open already, here or in another process: share one store, or close the other"
             if "lock" in str(error).lower()
