@@ -381,3 +381,15 @@ def test_reads_in_other_threads(tmp_path: Path) -> None:
             reader.result(10)
     assert kv.get("n", collection="c") == {"n": 9}
     kv.close()
+
+
+async def test_no_descriptors_to_look_for_room_with(runtime: Runtime, tmp_path: Path) -> None:
+    store = RocksDBStore(path=tmp_path)
+    kv = runtime.adapt(store)
+    await kv.put("k", {"a": 1})
+    stop(store)
+    with limited("RLIMIT_NOFILE", 3):
+        await assert_raised(StoreConnectionError, "no file descriptors left", lambda: kv.put("l", {}), lambda: kv.delete("k"))
+        assert await kv.get("k") == {"a": 1}
+    await kv.put("k", {"a": 2})
+    assert await kv.get("k") == {"a": 2}

@@ -20,7 +20,7 @@ from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, take_page
-from keyvalue._core.store import Stability
+from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
 
 with needs("rocksdb"):
@@ -71,6 +71,7 @@ class RocksDBStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
+    errors: ClassVar[ErrorTable] = ((OSError, StoreRefusedError, "the directory can't be read"),)
 
     @arguments.checked
     def __init__(
