@@ -393,3 +393,24 @@ async def test_no_descriptors_to_look_for_room_with(runtime: Runtime, tmp_path: 
         assert await kv.get("k") == {"a": 1}
     await kv.put("k", {"a": 2})
     assert await kv.get("k") == {"a": 2}
+
+
+# A damaged file
+
+
+async def test_a_listing_of_a_damaged_table_is_an_error(runtime: Runtime, tmp_path: Path) -> None:
+    kv = runtime.adapt(RocksDBStore(path=tmp_path))
+    keys = [f"k{number:04}" for number in range(2000)]
+    await kv.put_many(keys, [{"a": "x" * 100}] * 2000)
+    await kv.close()
+    with database(tmp_path) as db:
+        db.flush()
+    table = max(tmp_path.glob("*.sst"), key=os.path.getsize)  # noqa: ASYNC240 # nothing else runs
+    data = bytearray(table.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 2000] = os.urandom(2000)
+    table.write_bytes(data)
+    kv = runtime.adapt(RocksDBStore(path=tmp_path))
+    await assert_raised(StoreRefusedError, "Corruption", kv.keys, kv.destroy)
+    assert await kv.get(keys[-1]) == {"a": "x" * 100}
+    await kv.close()

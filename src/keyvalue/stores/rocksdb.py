@@ -389,6 +389,7 @@ def _rows(db: Rdict, prefix: str, last: str | None) -> Iterator[tuple[str, bytes
                 value = UNREADABLE
             yield name, _document(value)
         iterator.next()
+    iterator.status()  # raises what ended it, unless that was the end
 
 
 def _document(value: Any) -> bytes | None:
