@@ -510,7 +510,7 @@ _OF_SERVERS = (
     Fault(
         "mongodb-needs-rights-to-make-indexes",
         f"{_STORES}/mongodb.py",
-        'if getattr(error.__cause__, "code", None) not in _UNAUTHORIZED:',
+        "if not _is_unauthorized(error.__cause__):",
         "if True:",
         _server("mongodb", "rights"),
     ),

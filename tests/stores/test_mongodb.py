@@ -19,7 +19,7 @@ from pymongo import AsyncMongoClient, MongoClient, errors, monitoring
 from pymongo.collection import Collection
 
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
+from keyvalue.errors import StoreClosedError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores import mongodb as module
 from keyvalue.stores.mongodb import MongoDBStore, MongoDBV1CollectionSanitizationStrategy
 from keyvalue.testing import Clock
@@ -155,6 +155,46 @@ async def test_what_passes_by_itself_is_worth_another_try(runtime: Runtime, fail
             await assert_raised(error, "MongoDBStore", call)
     fail(0)
     assert await runtime.eventually(lambda: kv.get("k")) == {"a": 1}
+
+
+def atlas(message: str) -> errors.OperationFailure:
+    """Return what Atlas raises, which calls everything 8000."""
+    return errors.OperationFailure(message, 8000, {"ok": 0, "errmsg": message, "code": 8000, "codeName": "AtlasError"})
+
+
+FAKED = [
+    (atlas("you are over your space quota, using 512 MB of 512 MB"), "the server refused the command"),
+    (atlas("cannot create a new collection -- already using 527 collections of 500"), "the server refused the command"),
+    (atlas("user is not allowed to do action [find] on [db.c]"), "check username, password and rights"),
+    (atlas("bad auth : Authentication failed."), "check username, password and rights"),
+    (
+        errors.BulkWriteError({"writeErrors": [{"index": 0, "errmsg": "no code"}], "writeConcernErrors": []}),
+        "the server refused the command",
+    ),
+]
+
+
+@pytest.mark.runtimes("direct")
+@pytest.mark.parametrize(("error", "message"), FAKED)
+async def test_faked_errors_of_atlas(
+    error: errors.OperationFailure, message: str, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Collection, "find", Mock(side_effect=error))
+    kv = runtime.adapt(MongoDBStore(url="mongodb://127.0.0.1:1"))
+    await assert_raised(StoreRefusedError, message, lambda: kv.get("k"))
+
+
+@pytest.mark.runtimes("direct")
+async def test_a_faked_error_of_a_store_that_is_closed_meanwhile(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    store: Any = MongoDBStore(url="mongodb://127.0.0.1:1")
+
+    def find(*_: Any, **__: Any) -> Any:
+        store._closed = True
+        raise errors.OperationFailure("WriteConflict", 112, {"code": 112})
+
+    monkeypatch.setattr(Collection, "find", find)
+    kv = runtime.adapt(store)
+    await assert_raised(StoreClosedError, "is closed", lambda: kv.get("k"))
 
 
 def test_no_client_outlives_its_loop(url: str) -> None:

@@ -15,7 +15,7 @@ from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import digest, digest_of
 from keyvalue._core.store import EnumerableStore, ErrorTable, Row, Stability
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue.errors import KeyValueStoreError, StoreClosedError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._mongodb import (
     HEAD,
     MAX_SIZE,
@@ -48,8 +48,10 @@ _BATCH = 2**23  # bytes of keys in one command
 _PLACES = 50_000  # `_id` in one command
 _DUPLICATE = 11000
 _CONFLICTS = (85, 86)  # what the server calls IndexOptionsConflict and IndexKeySpecsConflict
-_UNAUTHORIZED = (13, 8000)  # what the server calls Unauthorized, and Atlas AtlasError
-_DENIED = (*_UNAUTHORIZED, 18)  # the last is AuthenticationFailed
+_UNAUTHORIZED = 13  # what the server calls it
+_UNAUTHENTICATED = 18  # what it calls AuthenticationFailed
+_ATLAS = 8000  # what Atlas calls AtlasError: missing rights, but also a used-up quota
+_ATLAS_DENIAL = re.compile("not allowed|not authorized|bad auth|authentication failed", re.IGNORECASE)
 # What the server says of what passes by itself, unless pymongo takes it for a lost connection: HostUnreachable, HostNotFound, LockTimeout,
 # LockBusy, StaleShardVersion, NetworkTimeout, WriteConflict, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet, StaleEpoch,
 # NetworkInterfaceExceededTimeLimit, ExceededTimeLimit, TemporarilyUnavailable, rate limits, SocketException, Interrupted, StaleConfig.
@@ -333,7 +335,7 @@ class MongoDBStore(EnumerableStore):
             if not isinstance(cause, errors.BulkWriteError) or cause.details["writeConcernErrors"]:
                 raise
             failed: list[Any] = cause.details["writeErrors"]
-            if any(one["code"] != _DUPLICATE for one in failed):
+            if any(one.get("code") != _DUPLICATE for one in failed):
                 raise
             late = [one["index"] for one in failed]
             new, matched = [one["index"] for one in cause.details["upserted"]], cause.details["nMatched"]
@@ -402,7 +404,7 @@ class MongoDBStore(EnumerableStore):
             await (self._create(name) if self._auto_create else self._require(name))
         except StoreRefusedError as error:
             # Who may write need not be allowed to make indexes or to list collections. No write depends on an index but that on `_id`.
-            if getattr(error.__cause__, "code", None) not in _UNAUTHORIZED:
+            if not _is_unauthorized(error.__cause__):
                 raise
 
     async def _create(self, name: str) -> None:
@@ -429,11 +431,17 @@ class MongoDBStore(EnumerableStore):
             # What follows may quote what was to be stored.
             error.args = (str(error).partition(", full error:")[0],)
         mapped = super()._mapped(error)
+        if isinstance(mapped, StoreClosedError):
+            return mapped
         if isinstance(error, errors.PyMongoError) and error.timeout and isinstance(mapped, StoreRefusedError):
             mapped = self._problem(StoreConnectionError, "the server did not finish in time", error)
         elif _passes(error):
             mapped = self._problem(StoreConnectionError, "the server can't do it now; try again later", error)
-        elif getattr(error, "code", None) in _DENIED or (type(error) is errors.ServerSelectionTimeoutError and _DENIAL in str(error)):
+        elif (
+            _is_unauthorized(error)
+            or getattr(error, "code", None) == _UNAUTHENTICATED
+            or (type(error) is errors.ServerSelectionTimeoutError and _DENIAL in str(error))
+        ):
             mapped = self._problem(StoreRefusedError, "the server refused; check username, password and rights", error)
         elif isinstance(error, errors.ConfigurationError) and type(error.__cause__).__module__.startswith("dns."):
             mapped = self._problem(StoreConnectionError, "could not look up the server; is the name right?", error)
@@ -442,12 +450,18 @@ class MongoDBStore(EnumerableStore):
         return mapped
 
 
+def _is_unauthorized(error: BaseException | None) -> bool:
+    """Return whether the server refused for want of rights."""
+    code: Any = getattr(error, "code", None)
+    return code == _UNAUTHORIZED or (code == _ATLAS and _ATLAS_DENIAL.search(str(error)) is not None)
+
+
 def _passes(error: Exception) -> bool:
     """Return whether the server refused what it may do later."""
     if not isinstance(error, errors.OperationFailure) or error.details is None:
         return False
     details: Any = error.details
-    told = {one["code"] for one in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()))}
+    told = {one.get("code") for one in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()))}
     if told - {_DUPLICATE}:  # of a bulk write, whose own code says nothing
         return told - {_DUPLICATE} <= _PASSING
     return error.code in _PASSING or any(map(error.has_error_label, _SHED))
