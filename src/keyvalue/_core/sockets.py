@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 __all__ = ["BoundedSocket"]
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -41,29 +40,33 @@ class BoundedSocket:
         self._sent_at = time.monotonic()
         self._is_first = True
 
-    def recv(self, size: int) -> bytes:
-        """Receive data of the reply."""
+    def recv(self, size: int, *flags: int) -> bytes:
+        """Receive data of the reply; with flags, as when a client looks whether its connection is still there, whatever has come."""
+        if flags:
+            return self._recv(size, *flags)
         if self._is_first:
             self._is_first = False
             return self._recv(size)
         return self._received(self._recv, size)
 
-    def recv_into(self, buffer: Any) -> int:
-        """Receive data of the reply into a buffer."""
+    def recv_into(self, buffer: Any, *sizes_and_flags: int) -> int:
+        """Receive data of the reply into a buffer; flags as for `recv`."""
+        if any(sizes_and_flags[1:]):
+            return self._sock.recv_into(buffer, *sizes_and_flags)
         if self._is_first:
             self._is_first = False
-            return self._sock.recv_into(buffer)
-        return self._received(self._sock.recv_into, buffer)
+            return self._sock.recv_into(buffer, *sizes_and_flags)
+        return self._received(self._sock.recv_into, buffer, *sizes_and_flags)
 
-    def _received(self, receive: Callable[[S], T], what: S) -> T:
+    def _received(self, receive: Callable[..., T], *what: Any) -> T:
         timeout = self.gettimeout()
         if not timeout:  # it does not wait, or is meant to for ever
-            return receive(what)
+            return receive(*what)
         left = self._sent_at + timeout - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
         try:
             self.settimeout(left)
-            return receive(what)
+            return receive(*what)
         finally:
             self.settimeout(timeout)
