@@ -154,6 +154,36 @@ async def test_rights_to_read_and_write_are_enough(make_own: Make, server: Any, 
     await assert_raised(StoreRefusedError, "credentials", make_own(username="narrow", password=SECRET + "x").setup)
 
 
+READERS: dict[str, tuple[str, int]] = {
+    "scripts, but no sizes": ("+eval", 100),
+    "sizes, but no scripts": ("+strlen", 10),
+    "neither": ("+ping", 100),
+    "both": ("+eval +strlen", 0),
+}
+"""What who reads may do beyond that, and how many MGETs it may take to list 1,000 small entries at most."""
+
+
+@pytest.mark.parametrize("rights", READERS)
+async def test_who_may_read_can_list(make_own: Make, server: Any, backend: str, rights: str) -> None:
+    more, most = READERS[rights]
+    needed = ["+get", "+mget", "+set", "+mset", "+getdel", "+scan", "+del", *(["+info"] if backend == "valkey" else []), *more.split()]
+    server.acl_setuser("narrow", enabled=True, passwords=[f"+{SECRET}"], keys=["*"], commands=needed)
+    kv, keys = make_own(username="narrow", password=SECRET), [f"k{number}" for number in range(1000)]
+    await kv.put_many(keys, [{"a": 1}] * 1000)
+    await kv.put("large", {"x": "x" * 2**20})
+    server.lpush("default_collection::list", "x")
+    server.config_resetstat()
+    assert sorted(await kv.keys()) == [*sorted(keys), "large"]
+    commands = {name.removeprefix("cmdstat_"): figures for name, figures in server.info("commandstats").items()}
+    assert commands.get("mget", {"calls": 0})["calls"] <= most
+    # What was refused once is not asked for with each page.
+    refused = sum(commands.get(name, {}).get("rejected_calls", 0) for name in ("eval", "strlen"))
+    assert refused < 1000
+    assert await kv.destroy() is True
+    assert await kv.get("k1") is None
+    assert server.keys() == ["default_collection::list"]
+
+
 # What is too large
 
 

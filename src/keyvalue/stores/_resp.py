@@ -43,6 +43,7 @@ ANSWERS: Mapping[str, tuple[type[KeyValueStoreError], str]] = {
 
 _USUAL_LIMIT = 2**29  # bytes of a string; a server's `proto-max-bulk-len` may say otherwise
 _ANY_TAKES = 2**19  # bytes of a value that any server takes: no `proto-max-bulk-len` is below 1 MiB
+_UNKNOWN_SIZE = PAGE_SIZE // 16  # what a value is taken for that the server tells no size of, so that few are read at a time
 _PAUSES = 0.0, 0.1, 0.3  # seconds before a server is asked for its limit, after it may have ended the connection
 
 # Compares what lies under a name, then sets or removes it. Arguments: whether a document must be there, that document, those of SET if any.
@@ -56,12 +57,14 @@ return 1
 
 
 # Returns what lies under keys, as long as that has no more bytes together than the argument says; of the others, only the sizes. To ask for
-# all sizes first takes another round trip, and on redis-py with a command for each key, nearly doubles the time of a listing.
+# all sizes first takes another round trip, and on redis-py with a command for each key, nearly doubles the time of a listing. Only what is
+# of another type is left out: any other error, such as that of a user who may not ask for sizes, is the script's.
 _READ_SOME = """
 local found, left = {}, tonumber(ARGV[1])
 for number, key in ipairs(KEYS) do
     local size = redis.pcall('STRLEN', key)
     if type(size) ~= 'number' then
+        if not string.find(size.err, 'WRONGTYPE', 1, true) then return size end
         found[number] = false
     elseif size <= left then
         found[number] = redis.call('GET', key)
@@ -80,15 +83,16 @@ class RespStore(EnumerableFlatStore):
     _is_cluster: bool
 
     @abstractmethod
-    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
+    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True, raises: bool = True) -> Sequence[Any]:
         """Send commands together and return their replies.
 
         Args:
             commands: One or more; each is about the keys of one slot.
             repeatable: Whether they may be sent again if a connection turns out to be dead.
+            raises: Whether the first reply that is an error is raised; otherwise it is among the replies.
 
         Returns:
-            The replies, with strings as bytes. The first reply that is an error is raised.
+            The replies, with strings as bytes.
         """
 
     async def _change(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
@@ -224,9 +228,21 @@ class RespStore(EnumerableFlatStore):
         return await self._change(commands, repeatable=False)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+        runs_scripts = tells_sizes = True
         async with aclosing(self._scanned(re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*")) as pages:
-            async for keys in pages:
-                page, others = await self._found_in_part([key for key in keys if key.decode(errors="ignore").encode() == key])
+            async for scanned in pages:
+                keys = [key for key in scanned if key.decode(errors="ignore").encode() == key]
+                page: Sequence[tuple[str, bytes]] = ()
+                others = [(key, _UNKNOWN_SIZE) for key in keys]
+                if keys and runs_scripts:
+                    try:
+                        page, others = await self._found_in_part(keys)
+                    except StoreRefusedError:  # who may read need not be allowed to run scripts, nor to ask for sizes
+                        runs_scripts = False
+                if keys and tells_sizes and not runs_scripts:
+                    sizes = await self._send([("STRLEN", key) for key in keys], raises=False)
+                    others = [(key, size if isinstance(size, int) else _UNKNOWN_SIZE) for key, size in zip(keys, sizes, strict=True)]
+                    tells_sizes = any(isinstance(size, int) for size in sizes)
                 yield page
                 while others:
                     count = total = 0
@@ -239,19 +255,14 @@ class RespStore(EnumerableFlatStore):
     async def _found_in_part(self, keys: Sequence[bytes]) -> tuple[list[tuple[str, bytes]], list[tuple[bytes, int]]]:
         """Read what lies under some of many keys, `PAGE_SIZE` bytes at most; return the other keys and the sizes of what lies there."""
         groups = [[keys[index] for index in group] for group in self._slots(keys)]
-        if not groups:
-            return [], []
-        try:
-            replies = await self._send([("EVAL", _READ_SOME, str(len(some)), *some, str(PAGE_SIZE // len(groups))) for some in groups])
-        except StoreRefusedError:  # who may read need not be allowed to run scripts
-            return [], [(key, PAGE_SIZE) for key in keys]
+        replies = await self._send([("EVAL", _READ_SOME, str(len(some)), *some, str(PAGE_SIZE // len(groups))) for some in groups])
         found = [pair for some, reply in zip(groups, replies, strict=True) for pair in zip(some, reply, strict=True)]
         return _named(*zip(*found, strict=True)), [pair for pair in found if isinstance(pair[1], int)]
 
     def _slots(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
         """Return the positions of keys that one script may be about, in groups."""
         if not self._is_cluster:
-            return (range(len(keys)),) if keys else ()
+            return (range(len(keys)),)
         groups: dict[int, list[int]] = {}
         for index, key in enumerate(keys):
             tag = re.match(rb"[^{]*\{([^}]+)\}", key)

@@ -231,13 +231,13 @@ class RedisStore(RespStore):
             return client.connection.disconnect()
         return _disconnect_idle(client.connection_pool)
 
-    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
+    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True, raises: bool = True) -> Sequence[Any]:
         use = self._use_again if repeatable else self._use
         if self._is_cluster and not repeatable and len(commands) > 1:
             # A pipeline of a cluster's synchronous client sends again what has failed.
             replies = await self._each(partial(self._send, repeatable=False), [[command] for command in commands], _AT_ONCE)
             return [reply for (reply,) in replies]
-        if len(commands) == 1:
+        if len(commands) == 1 and raises:
             return (await use(lambda client: self._executed(client, commands[0])),)
 
         def send(client: Any) -> Any:
@@ -247,7 +247,8 @@ class RedisStore(RespStore):
             # Raised by redis-py, an error would quote the command, value included.
             return pipeline.execute(raise_on_error=False)
 
-        return self._checked(await use(send))
+        replies = await use(send)
+        return self._checked(replies) if raises else replies
 
     def _executed(self, client: Any, command: Command) -> Any:
         if self._has_pools and isinstance(client, redis.asyncio.Redis) and sum(map(len, command)) < _AT_A_TIME:

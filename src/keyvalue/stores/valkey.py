@@ -160,14 +160,15 @@ class ValkeyStore(RespStore):
             capacity=_capacity,
         )
 
-    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
-        if len(commands) == 1:
+    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True, raises: bool = True) -> Sequence[Any]:
+        if len(commands) == 1 and raises:
             command = list(commands[0])
             return (await self._use(lambda client: client.custom_command(command)),)
         batch: Any = glide.ClusterBatch(is_atomic=False) if self._is_cluster else glide.Batch(is_atomic=False)
         for command in commands:
             batch.custom_command(list(command))
-        return self._checked(await self._use(lambda client: client.exec(batch, raise_on_error=False)))
+        replies = await self._use(lambda client: client.exec(batch, raise_on_error=False))
+        return self._checked(replies) if raises else replies
 
     def _word(self, error: BaseException | None) -> str:
         # glide has one exception for all that a server says, and for connecting at the first call.
