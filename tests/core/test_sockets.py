@@ -5,23 +5,26 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 
 import pytest
 
 from keyvalue._core.sockets import BoundedSocket
+from keyvalue.stores._http import limit_connections
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[BoundedSocket, socket.socket]]:
-    """A bounded socket with a timeout, and the other end of its connection."""
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A socket with a timeout, and the other end of its connection."""
     near, far = socket.socketpair()
     with near, far:
         near.settimeout(0.2)
-        yield BoundedSocket(near), far
+        yield near, far
 
 
-def test_looking_whether_a_connection_is_still_there_is_no_reply(ends: tuple[BoundedSocket, socket.socket]) -> None:
-    near, far = ends
+def test_looking_whether_a_connection_is_still_there_is_no_reply(ends: tuple[socket.socket, socket.socket]) -> None:
+    near, far = BoundedSocket(ends[0]), ends[1]
     near.sendall(b"a")
     time.sleep(0.3)
     far.sendall(b"bc")
@@ -31,3 +34,25 @@ def test_looking_whether_a_connection_is_still_there_is_no_reply(ends: tuple[Bou
     assert (near.recv_into(buffer, 1), buffer[:1]) == (1, b"b")  # the first of the reply, and so not out of time
     with pytest.raises(TimeoutError):
         near.recv_into(buffer, 1)
+
+
+def test_a_reply_over_http_that_comes_in_parts_is_in_time_as_a_whole_or_given_up(ends: tuple[socket.socket, socket.socket]) -> None:
+    connection = limit_connections(HTTPConnection)("nowhere")
+    connection.sock, far = ends
+
+    def answer(*pauses: float) -> None:
+        far.recv(1000)
+        for part, pause in zip((b"HTTP/1.1 200 OK\r\n", b"Content-Length: 4\r\n\r\n", b"abcd"), pauses, strict=True):
+            time.sleep(pause)
+            far.sendall(part)
+
+    for pauses in ((0.0, 0.0, 0.0), (0.0, 0.15, 0.15)):  # seconds; each less than the timeout
+        with ThreadPoolExecutor() as pool:
+            answering = pool.submit(answer, *pauses)
+            connection.request("GET", "/")
+            if not any(pauses):
+                assert connection.getresponse().read() == b"abcd"
+            else:
+                with pytest.raises(TimeoutError):
+                    connection.getresponse().read()
+            answering.result()

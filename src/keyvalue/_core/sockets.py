@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class BoundedSocket:
-    """A socket whose timeout is for all that comes after something was sent.
+    """A socket whose timeout is for all that comes after something was sent, or after this was made.
 
     Python's own starts anew with each `recv`, so a reply that drips byte by byte would never end. The first `recv` after a `sendall` is
     left as it is, and is all that a short reply needs.
@@ -23,7 +23,7 @@ class BoundedSocket:
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self._sent_at = 0.0
+        self._sent_at = time.monotonic()
         self._is_first = True
         # Looked up here, since clients call them for each reply.
         self._sendall = sock.sendall
