@@ -11,10 +11,12 @@ from unittest.mock import AsyncMock
 import anyio
 import glide
 import pytest
+import redis
 
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 from keyvalue.stores.redis import RedisStore
 from keyvalue.stores.valkey import ValkeyStore
+from keyvalue.testing._suite import at_once
 from tests.conftest import skip_or_fail
 from tests.runtimes import Runtime
 from tests.servers.redis import REDIS, VALKEY, private_server, valkey_server, with_tls
@@ -22,6 +24,15 @@ from tests.stores.hooks import SECRET, address, assert_raised, use
 from tests.stores.hooks.valkey import configuration
 
 pytestmark = pytest.mark.backends("valkey")
+
+
+@pytest.fixture
+def server() -> Iterator[dict[str, Any]]:
+    """A server of the test's own: its host and port."""
+    if why := VALKEY.absent():
+        skip_or_fail("valkey", why)
+    with private_server(program=valkey_server()) as url:
+        yield address(url)
 
 
 @pytest.fixture
@@ -112,3 +123,21 @@ async def test_a_cancelled_first_call_leaves_a_usable_store(url: str) -> None:
         await kv.put("k", {})
         assert await kv.get("k") == {}
         await kv.close()
+
+
+async def test_refused_writes_do_not_break_the_reads_of_others(runtime: Runtime, server: dict[str, Any]) -> None:
+    with redis.Redis(**server) as client:
+        kv = runtime.adapt(ValkeyStore(**server))
+        await kv.put("k", {"a": 1})
+        client.replicaof("127.0.0.1", 1)
+        client.config_resetstat()
+
+        async def get() -> None:
+            for _ in range(10):
+                assert await kv.get("k") == {"a": 1}
+
+        async def put() -> None:
+            await assert_raised(StoreConnectionError, "read-only|could not reach", *[partial(kv.put, "k", {})] * 5)
+
+        await at_once(runtime, [get, put] * 20)
+        assert client.info("commandstats")["cmdstat_quit"]["calls"] < 10  # one a second

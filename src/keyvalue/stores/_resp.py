@@ -102,7 +102,7 @@ class RespStore(EnumerableFlatStore):
         except StoreConnectionError as error:
             if self._word(error.__cause__) == "READONLY" and not self._is_cluster:  # whose client asks which node is the primary
                 with suppress(StoreConnectionError):
-                    await self._use(self._disconnect)
+                    await self._leave()
             raise
 
     @abstractmethod
@@ -202,10 +202,9 @@ class RespStore(EnumerableFlatStore):
         """Send a command that is about no key, and return the reply."""
         return await self._send([command])
 
-    @staticmethod
     @abstractmethod
-    def _disconnect(client: Any) -> Any:
-        """Have a client close the connections that it keeps and no call uses; may return an awaitable."""
+    async def _leave(self) -> None:
+        """Have the client close the connections that it keeps and no call uses, so that it makes new ones."""
 
     async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
         if len(entries) > 1 and all(entry.expires_at is None for _, entry in entries):

@@ -225,11 +225,8 @@ class RedisStore(RespStore):
         node = (await self._use_again(_primaries))[0]
         return await self._use_again(lambda client: client.execute_command(*command, NEVER_DECODE=True, target_nodes=node))
 
-    @staticmethod
-    def _disconnect(client: Any) -> Any:
-        if client.connection is not None:  # its only one
-            return client.connection.disconnect()
-        return _disconnect_idle(client.connection_pool)
+    async def _leave(self) -> None:
+        await self._use(_disconnect)
 
     async def _send(self, commands: Sequence[Command], *, repeatable: bool = True, raises: bool = True) -> Sequence[Any]:
         use = self._use_again if repeatable else self._use
@@ -322,6 +319,12 @@ def _capacity(client: Any) -> int:
         )
         return max(1, (options.get("max_connections") or _CONNECTIONS) - 1)
     return client.connection_pool.max_connections
+
+
+def _disconnect(client: Any) -> Any:
+    if client.connection is not None:  # its only one
+        return client.connection.disconnect()
+    return _disconnect_idle(client.connection_pool)
 
 
 def _disconnect_idle(pool: Any) -> Any:

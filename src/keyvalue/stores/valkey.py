@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from copy import copy
-from math import ceil
 from typing import Any, ClassVar
 
 from keyvalue._core import arguments, runtime
@@ -23,6 +24,7 @@ with needs("valkey"):
 __all__ = ["ValkeyStore"]
 
 _IN_FLIGHT = 1000  # requests that a client of glide takes at a time, if its configuration does not say
+_LEAVING = 1.0  # seconds from when a primary that is none any more is left to when it is left again
 _WORDS: Mapping[str, str] = {
     "AuthenticationFailed": "WRONGPASS",
     "BusyLoadingError": "LOADING",
@@ -92,6 +94,7 @@ class ValkeyStore(RespStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
+    _left_at = -math.inf
     errors: ClassVar[ErrorTable] = (
         (glide.TimeoutError, StoreConnectionError, "the server did not answer in time"),
         (glide.ConnectionError, StoreConnectionError, "the connection was lost"),
@@ -134,7 +137,7 @@ class ValkeyStore(RespStore):
                 raise TypeError(f"The client must be a GlideClient or GlideClusterClient of either colour, not {arguments.article(client)}")
             return
         if config is None:
-            milliseconds = ceil(timeout * 1000)
+            milliseconds = math.ceil(timeout * 1000)
             options: dict[str, Any] = {"addresses": [glide.NodeAddress(host, port)], "use_tls": tls, "request_timeout": milliseconds}
             if password is not None:
                 options["credentials"] = glide.ServerCredentials(password, username)
@@ -161,13 +164,14 @@ class ValkeyStore(RespStore):
         )
 
     async def _send(self, commands: Sequence[Command], *, repeatable: bool = True, raises: bool = True) -> Sequence[Any]:
+        use = self._use_again if repeatable else self._use
         if len(commands) == 1 and raises:
             command = list(commands[0])
-            return (await self._use(lambda client: client.custom_command(command)),)
+            return (await use(lambda client: client.custom_command(command)),)
         batch: Any = glide.ClusterBatch(is_atomic=False) if self._is_cluster else glide.Batch(is_atomic=False)
         for command in commands:
             batch.custom_command(list(command))
-        replies = await self._use(lambda client: client.exec(batch, raise_on_error=False))
+        replies = await use(lambda client: client.exec(batch, raise_on_error=False))
         return self._checked(replies) if raises else replies
 
     def _word(self, error: BaseException | None) -> str:
@@ -178,9 +182,12 @@ class ValkeyStore(RespStore):
     def _is_lost(self, error: BaseException | None) -> bool:
         return not isinstance(error, glide.TimeoutError) and not self._word(error)
 
-    @staticmethod
-    def _disconnect(client: Any) -> Any:
-        return client.custom_command(["QUIT"])  # glide connects again by itself
+    async def _leave(self) -> None:
+        # All calls share a connection, and each that is under way when it ends has to be made again.
+        now = time.monotonic()
+        if now >= self._left_at + _LEAVING:
+            self._left_at = now
+            await self._use(lambda client: client.custom_command(["QUIT"]))  # glide connects again by itself
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         if isinstance(error, glide.RequestError) and not self._closed:
