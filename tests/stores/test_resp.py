@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
@@ -17,12 +18,12 @@ from keyvalue.stores import _resp
 from keyvalue.testing._suite import at_once
 from keyvalue.wrappers.retry import RetryWrapper
 from tests.conftest import skip_or_fail
-from tests.proxy import open_proxy
+from tests.proxy import Proxy, open_proxy
 from tests.runtimes import Runtime
 from tests.servers import await_answer
 from tests.servers.redis import private_server, valkey_server
 from tests.servers.registry import SERVERS
-from tests.stores.hooks import SECRET, address, assert_raised, hooks_of
+from tests.stores.hooks import SECRET, Hooks, address, assert_raised, hooks_of
 
 pytestmark = pytest.mark.backends("redis", "valkey")
 Make = Callable[..., Any]
@@ -232,6 +233,20 @@ async def test_a_value_beyond_the_usual_limit_is_sent_if_the_server_says_that_it
     (error,) = await assert_raised(ValueTooLargeError, "larger than the backend takes", partial(kv.put_many, ["l", "m"], [{}, large]))
     assert (error.extra_info["max_size"], error.extra_info["key"]) == (2**20, "m")
     assert await kv.get_many(["k", "l", "m"]) == [large, None, None]
+
+
+@pytest.mark.backends("redis")
+async def test_a_server_that_is_gone_is_not_asked_what_it_takes(
+    hooks: Hooks, proxy: Proxy, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_resp, "_PAUSES", (0.0, 5.0))
+    kv = runtime.adapt(hooks.store(proxy.url))
+    await kv.put("k", {})
+    with proxy.refusing():
+        started = time.monotonic()
+        await assert_raised(StoreConnectionError, "could not reach", partial(kv.put, "k", {"password": SECRET, "x": "x" * 2**20}))
+        assert time.monotonic() - started < 4
+    assert await kv.get("k") == {}
 
 
 # Primaries that come and go

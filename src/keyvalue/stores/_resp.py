@@ -173,13 +173,17 @@ class RespStore(EnumerableFlatStore):
             await super()._put(collection, entries)
         except (StoreConnectionError, StoreRefusedError) as refused:
             is_told = "invalid bulk length" in str(refused.__cause__)
-            if not is_told and not (isinstance(refused, StoreConnectionError) and self._is_lost(refused.__cause__)):
+            if not is_told and not (isinstance(refused, StoreConnectionError) and self._is_broken(refused.__cause__)):
                 raise
             limit = await self._limit()
             error = too_large(entries, limit) if is_told or limit is not None else None
             if error is None:
                 raise
             raise error from refused.__cause__
+
+    def _is_broken(self, error: BaseException | None) -> bool:
+        """Return whether a client's error may mean that a connection broke, rather than that none could be made."""
+        return self._is_lost(error)
 
     async def _limit(self) -> int | None:
         """Return how many bytes of a string the server takes, if it tells."""
@@ -188,7 +192,7 @@ class RespStore(EnumerableFlatStore):
             try:
                 reply = await self._ask("CONFIG", "GET", "proto-max-bulk-len")
             except StoreConnectionError as error:
-                if self._is_lost(error.__cause__):
+                if self._is_broken(error.__cause__):
                     continue
                 return None
             except StoreRefusedError:  # not everybody may ask

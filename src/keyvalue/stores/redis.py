@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -204,11 +204,9 @@ class RedisStore(RespStore):
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         # What a cluster's client has met with is behind what it raises, which is no RedisError.
         if isinstance(error, RedisClusterException) and not self._closed:
-            behind: BaseException | None = error
-            while behind is not None:
+            for behind in _chain(error):
                 if isinstance(behind, redis.RedisError | OSError):
                     return super()._mapped(behind)
-                behind = behind.__cause__ or behind.__context__
             if "not enabled" in str(error):
                 return self._problem(StoreRefusedError, "the server is no node of a cluster; leave out cluster=True", error)
             return self._problem(StoreConnectionError, "could not reach the cluster; is it running, and are host and port right?", error)
@@ -280,6 +278,17 @@ class RedisStore(RespStore):
 
     def _is_lost(self, error: BaseException | None) -> bool:
         return not isinstance(error, redis.TimeoutError | redis.ResponseError | BusyLoadingError)
+
+    def _is_broken(self, error: BaseException | None) -> bool:
+        # By the message: asyncio wraps what the addresses of a host answer in an error that is no ConnectionRefusedError.
+        return super()._is_broken(error) and not any(" connecting to " in str(each) for each in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Generator[Any, None, None]:
+    """Yield an error and those behind it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _bound(is_greeted: bool, connection: Any) -> None:
