@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 from urllib.parse import quote
 
 import anyio
@@ -221,6 +222,26 @@ def test_an_asynchronous_client_belongs_to_the_facade_that_uses_it_first(url: st
         kv.put("k", {"a": 1})
         assert kv.get("k") == {"a": 1}
         kv._loop.portal().call(client.aclose)  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_a_mistake_in_a_program_is_no_lost_connection(runtime: Runtime, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kv = runtime.adapt(RedisStore(url=url))
+    await kv.get("k")
+    monkeypatch.setattr(RedisStore, "_executed", Mock(side_effect=AttributeError("missing")))
+    with pytest.raises(AttributeError, match="missing"):
+        await kv.get("k")
+
+
+async def test_a_connection_that_ends_before_it_is_written_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with redis.asyncio.Redis.from_url(url) as client, RedisStore(client=client) as kv:
+        await kv.get("k")
+        pool: Any = client.connection_pool
+        (connection,) = pool._available_connections
+        connection._writer.transport.abort()
+        await anyio.sleep(0.01)
+        monkeypatch.setattr(connection, "can_read_destructive", AsyncMock(return_value=False))  # it ends after that
+        await assert_raised(StoreConnectionError, "lost|could not reach", partial(kv.delete, "k"))
+        assert await kv.get("k") is None
 
 
 # What else lies in the database

@@ -109,8 +109,6 @@ class RedisStore(RespStore):
         (redis.ResponseError, StoreRefusedError, "the server refused the command; is there such a database?"),
         (redis.RedisError, StoreRefusedError, "the server refused the command"),
         (OSError, StoreConnectionError, "could not reach the server"),
-        # What asyncio raises when redis-py writes to a connection that has ended with an error.
-        (AttributeError, StoreConnectionError, "the connection was lost"),
     )
 
     @arguments.checked
@@ -210,6 +208,13 @@ class RedisStore(RespStore):
             if "not enabled" in str(error):
                 return self._problem(StoreRefusedError, "the server is no node of a cluster; leave out cluster=True", error)
             return self._problem(StoreConnectionError, "could not reach the cluster; is it running, and are host and port right?", error)
+        # What asyncio and redis-py raise when a command is written to a connection that has ended meanwhile.
+        if (
+            isinstance(error, AttributeError)
+            and not self._closed
+            and _raised_in(error).startswith(("asyncio.", "redis.asyncio.connection"))
+        ):
+            return self._problem(StoreConnectionError, "the connection was lost", error)
         return super()._mapped(error)
 
     def _word(self, error: BaseException | None) -> str:
@@ -289,6 +294,14 @@ def _chain(error: BaseException | None) -> Generator[Any, None, None]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the name of the module that raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
 
 
 def _bound(is_greeted: bool, connection: Any) -> None:
