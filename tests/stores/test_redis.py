@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from queue import Empty
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 from urllib.parse import quote
@@ -18,7 +20,7 @@ from redis.sentinel import MasterNotFoundError
 
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
-from keyvalue.stores.redis import RedisStore
+from keyvalue.stores.redis import RedisStore, _disconnect, _disconnect_idle  # pyright: ignore[reportPrivateUsage]
 from tests.conftest import skip_or_fail
 from tests.proxy import Proxy
 from tests.runtimes import Runtime
@@ -242,6 +244,34 @@ async def test_a_connection_that_ends_before_it_is_written_to(url: str, monkeypa
         monkeypatch.setattr(connection, "can_read_destructive", AsyncMock(return_value=False))  # it ends after that
         await assert_raised(StoreConnectionError, "lost|could not reach", partial(kv.delete, "k"))
         assert await kv.get("k") is None
+
+
+def test_only_connections_that_nobody_uses_are_closed(url: str) -> None:
+    pool: Any = redis.BlockingConnectionPool.from_url(url, max_connections=3)
+    connections, taken = [pool.get_connection() for _ in range(2)], []
+
+    def disconnect(connection: Any) -> None:
+        assert connection not in taken
+        with suppress(Empty):
+            taken.append(pool.pool.get_nowait())  # as another thread may
+
+    for connection in connections:
+        pool.release(connection)
+        connection.disconnect = partial(disconnect, connection)
+    _disconnect_idle(pool)
+    assert [pool.get_connection() for _ in range(3 - len(taken))][:2] == connections[::-1]
+
+
+def test_an_only_connection_is_not_closed_under_a_call(url: str) -> None:
+    with redis.Redis.from_url(url, single_connection_client=True) as client:
+        connection: Any = client.connection
+        with client.single_connection_lock:
+            closing = threading.Thread(target=_disconnect, args=(client,))
+            closing.start()
+            closing.join(0.1)
+            assert connection._sock is not None
+        closing.join()
+        assert connection._sock is None
 
 
 # What else lies in the database

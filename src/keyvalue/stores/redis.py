@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from queue import Empty
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -344,17 +346,37 @@ def _capacity(client: Any) -> int:
 
 
 def _disconnect(client: Any) -> Any:
-    if client.connection is not None:  # its only one
-        return client.connection.disconnect()
-    return _disconnect_idle(client.connection_pool)
+    connection = client.connection  # its only one
+    if connection is None:
+        return _disconnect_idle(client.connection_pool)
+    if isinstance(client, redis.asyncio.Redis):
+        return _disconnect_only(connection, client._single_conn_lock)  # pyright: ignore[reportPrivateUsage] # there is no other way to it
+    with client.single_connection_lock:  # no call is under way
+        connection.disconnect()
+    return None
+
+
+async def _disconnect_only(connection: Any, lock: Any) -> None:
+    async with lock:
+        await connection.disconnect()
 
 
 def _disconnect_idle(pool: Any) -> Any:
     """Close the connections of a pool that no call uses; may return an awaitable."""
     if not isinstance(pool, redis.BlockingConnectionPool):
         return pool.disconnect(inuse_connections=False)
-    for connection in [each for each in pool.pool.queue if each is not None]:  # its `disconnect` closes all before redis-py 6
-        connection.disconnect()
+    # Its `disconnect` closes all before redis-py 6. What is taken out here, nobody else takes meanwhile.
+    taken: list[Any] = []
+    try:
+        with suppress(Empty):
+            while True:
+                taken.append(pool.pool.get_nowait())
+        for connection in taken:
+            if connection is not None:
+                connection.disconnect()
+    finally:
+        for connection in reversed(taken):
+            pool.pool.put_nowait(connection)
     return None
 
 
