@@ -8,6 +8,8 @@ import asyncio
 import hashlib
 import json
 import socket
+import socketserver
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -92,9 +94,28 @@ async def test_a_server_with_all_the_connections_that_it_takes(runtime: Runtime)
             held.sendall(b"version\r\n")
             held.recv(100)
         calls = [partial(kv.get, "k"), partial(kv.put, "k", {}), partial(kv.get_many, ["k", "l"])]
-        await assert_raised(StoreConnectionError, "as many connections as it takes", *calls)
+        await assert_raised(StoreConnectionError, "as many connections as it takes; start it", *calls)
+        with closing(pymemcache.Client(("127.0.0.1", port))) as client:
+            given = runtime.adapt(MemcachedStore(client=client))
+            await assert_raised(StoreConnectionError, "as many connections as it takes .* or does not know", partial(given.get, "k"))
         stack.close()
         await Runtime("asyncio").eventually(lambda: kv.put("k", {}))
+
+
+async def test_a_scripted_server_that_does_not_know_the_command(runtime: Runtime) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline():
+                self.wfile.write(b"ERROR\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            kv = runtime.adapt(MemcachedStore(port=server.server_address[1]))
+            await assert_raised(StoreRefusedError, "refused the command", partial(kv.get, "k"), partial(kv.put, "k", {"password": SECRET}))
+            await kv.close()
+        finally:
+            server.shutdown()
 
 
 # Given clients

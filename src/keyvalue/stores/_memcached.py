@@ -20,9 +20,9 @@ from keyvalue._core.sockets import BoundedSocket
 with needs("memcached"):
     import aiomcache
     import pymemcache
-    from pymemcache.exceptions import MemcacheServerError, MemcacheUnknownCommandError
+    from pymemcache.exceptions import MemcacheServerError
 
-__all__ = ["AsyncMemcached", "Connection", "Memcached", "Swap", "address_of"]
+__all__ = ["AsyncMemcached", "Connection", "Memcached", "Swap", "TooManyConnectionsError", "address_of"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,10 @@ class Swap(NamedTuple):
     token: Any
     document: bytes | None
     exptime: int
+
+
+class TooManyConnectionsError(Exception):
+    """The server has as many connections as it takes."""
 
 
 class AsyncMemcached:
@@ -275,8 +279,8 @@ class _Replies(asyncio.Protocol):
 
 def _unexpected(line: bytes) -> Exception:
     """Return the error for a line that answers no command."""
-    if line.startswith(b"ERROR"):
-        return MemcacheUnknownCommandError(line.strip().decode(errors="replace"))
+    if line.startswith(b"ERROR Too many open connections"):
+        return TooManyConnectionsError(line.strip().decode(errors="replace"))
     return aiomcache.ClientException(line.decode(errors="replace") if b"ERROR" in line[:12] else "an unexpected reply")
 
 
@@ -349,7 +353,7 @@ class Memcached:
 
 
 class Connection(pymemcache.Client):
-    """A client with one connection, which tries all addresses of its host."""
+    """A client with one connection, which tries all addresses of its host, and tells what a server answers."""
 
     def _connect(self) -> None:
         self.close()
@@ -357,6 +361,11 @@ class Connection(pymemcache.Client):
         sock.settimeout(self.timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = cast("socket.socket", BoundedSocket(sock))
+
+    def _raise_errors(self, line: bytes, name: bytes) -> None:
+        if line.startswith(b"ERROR"):  # of which pymemcache keeps nothing
+            raise _unexpected(line)
+        super()._raise_errors(line, name)
 
 
 def _swapped(client: Any, swap: Swap) -> bool:

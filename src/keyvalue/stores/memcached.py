@@ -21,12 +21,12 @@ with needs("memcached"):
     import pymemcache
     from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownCommandError
 
-    from keyvalue.stores._memcached import AsyncMemcached, Connection, Memcached, Swap, address_of
+    from keyvalue.stores._memcached import AsyncMemcached, Connection, Memcached, Swap, TooManyConnectionsError, address_of
 
 __all__ = ["MemcachedStore", "MemcachedV1KeySanitizationStrategy"]
 
 _CONNECTIONS = 100  # a server takes 1024 by default
-_FULL = "the server has as many connections as it takes; start it with a larger -c, or use fewer"
+_FULL = "the server has as many connections as it takes"
 _BATCH = 500  # commands in one round trip
 _BATCH_BYTES = 2**20
 _LONGEST_NAME = 250  # bytes
@@ -77,8 +77,13 @@ class MemcachedStore(FlatStore):
         (TimeoutError, StoreConnectionError, "the server did not answer in time"),
         (OSError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
         (MemcacheUnexpectedCloseError, StoreConnectionError, "the server closed the connection"),
-        # Every server knows the commands that are sent here; this is how it answers a connection that is one too many.
-        (MemcacheUnknownCommandError, StoreConnectionError, _FULL),
+        (TooManyConnectionsError, StoreConnectionError, f"{_FULL}; start it with a larger -c, or use fewer"),
+        # A given client of pymemcache does not tell which it is.
+        (
+            MemcacheUnknownCommandError,
+            StoreConnectionError,
+            f"{_FULL} (start it with a larger -c, or use fewer), or does not know the command",
+        ),
         (aiomcache.ClientException, StoreRefusedError, "the server refused the command"),
         (pymemcache.MemcacheError, StoreRefusedError, "the server refused the command"),
     )
