@@ -489,8 +489,8 @@ _OF_SERVERS = (
     Fault(
         "redis-keeps-a-demoted-primary",
         f"{_STORES}/_resp.py",
-        'if self._word(error.__cause__) == "READONLY" and',
-        'if self._word(error.__cause__) == "" and',
+        'if self._error_code(error.__cause__) == "READONLY" and',
+        'if self._error_code(error.__cause__) == "" and',
         ("tests/stores/test_resp.py", "-k", "demoted"),
     ),
     Fault(

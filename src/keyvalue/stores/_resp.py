@@ -100,7 +100,7 @@ class RespStore(EnumerableFlatStore):
         try:
             return await self._send(commands, repeatable=repeatable)
         except StoreConnectionError as error:
-            if self._word(error.__cause__) == "READONLY" and not self._is_cluster:  # whose client asks which node is the primary
+            if self._error_code(error.__cause__) == "READONLY" and not self._is_cluster:  # whose client asks which node is the primary
                 with suppress(StoreConnectionError):
                     await self._leave()
             raise
@@ -110,11 +110,11 @@ class RespStore(EnumerableFlatStore):
         """Yield the keys that match a pattern, in pages of any size."""
 
     @abstractmethod
-    def _word(self, error: BaseException | None) -> str:
-        """Return the first word of the server's answer that a client's error stands for; anything else if it stands for none."""
+    def _error_code(self, error: BaseException | None) -> str:
+        """Return the code of the server's answer that a client's error stands for, its first word; "" if it stands for none."""
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        answer = None if self._closed else ANSWERS.get(self._word(error))
+        answer = None if self._closed else ANSWERS.get(self._error_code(error))
         return super()._mapped(error) if answer is None else self._problem(*answer, error)
 
     def _checked(self, replies: Sequence[Any]) -> Sequence[Any]:
@@ -137,7 +137,7 @@ class RespStore(EnumerableFlatStore):
             await self._use(lambda client: client.ping())
         except (StoreConnectionError, StoreRefusedError) as error:
             # Who may read and write need not be allowed to ping, and a server that can't save refuses that too.
-            if self._word(error.__cause__) not in ("NOPERM", "MISCONF"):
+            if self._error_code(error.__cause__) not in ("NOPERM", "MISCONF"):
                 raise
 
     async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
@@ -263,7 +263,7 @@ class RespStore(EnumerableFlatStore):
         return _named(*zip(*found, strict=True)), [pair for pair in found if isinstance(pair[1], int)]
 
     def _slots(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
-        """Return the positions of keys that one script may be about, in groups."""
+        """Return the positions of keys in groups, one for each slot of a cluster: a script is about the keys of one."""
         if not self._is_cluster:
             return (range(len(keys)),)
         groups: dict[int, list[int]] = {}

@@ -26,7 +26,6 @@ with needs("redis"):
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
     from redis.connection import parse_url
-    from redis.crc import key_slot
     from redis.exceptions import (
         AuthorizationError,
         BusyLoadingError,
@@ -219,7 +218,7 @@ class RedisStore(RespStore):
             return self._problem(StoreConnectionError, "the connection was lost", error)
         return super()._mapped(error)
 
-    def _word(self, error: BaseException | None) -> str:
+    def _error_code(self, error: BaseException | None) -> str:
         if isinstance(error, redis.ResponseError | BusyLoadingError):
             return _WORDS.get(type(error)) or str(error).partition(" ")[0]
         return ""
@@ -260,12 +259,7 @@ class RedisStore(RespStore):
         return client.execute_command(*command, NEVER_DECODE=True)
 
     def _groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
-        if not self._is_cluster:
-            return super()._groups(keys)
-        groups: dict[int, list[int]] = {}
-        for index, key in enumerate(keys):
-            groups.setdefault(key_slot(key), []).append(index)
-        return list(groups.values())
+        return self._slots(keys)
 
     async def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
         for node in await self._use_again(_primaries) if self._is_cluster else [None]:

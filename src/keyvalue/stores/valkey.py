@@ -174,13 +174,13 @@ class ValkeyStore(RespStore):
         replies = await use(lambda client: client.exec(batch, raise_on_error=False))
         return self._checked(replies) if raises else replies
 
-    def _word(self, error: BaseException | None) -> str:
+    def _error_code(self, error: BaseException | None) -> str:
         # glide has one exception for all that a server says, and for connecting at the first call.
         found = _WORD.search(str(error)[:300]) if isinstance(error, glide.RequestError) else None
         return "" if found is None else _WORDS.get(found[0], found[0])
 
     def _is_lost(self, error: BaseException | None) -> bool:
-        return not isinstance(error, glide.TimeoutError) and not self._word(error)
+        return not isinstance(error, glide.TimeoutError) and not self._error_code(error)
 
     async def _leave(self) -> None:
         # All calls share a connection, and each that is under way when it ends has to be made again.
@@ -198,7 +198,7 @@ class ValkeyStore(RespStore):
             is_elsewhere = _ELSEWHERE.search(message)
             if is_elsewhere and not self._is_cluster:
                 return self._problem(*ANSWERS["MOVED"], error)
-            if is_elsewhere or (_UNREACHABLE.search(message) and self._word(error) not in ANSWERS):
+            if is_elsewhere or (_UNREACHABLE.search(message) and self._error_code(error) not in ANSWERS):
                 advice = "could not reach the server; is it running, and are host and port right, and the number of the database?"
                 return self._problem(StoreConnectionError, advice, error)
         return super()._mapped(error)
