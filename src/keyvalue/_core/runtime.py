@@ -16,7 +16,6 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_for_futures
 from contextlib import contextmanager, suppress
 from copy import copy
 from math import inf
@@ -219,7 +218,10 @@ async def _wait_for(future: Future[Any], seconds: float | None) -> None:
     """Wait until a future is done, at most for some seconds."""
     runtime = current()
     if runtime == "inline":
-        wait_for_futures((future,), seconds)
+        ended: SimpleQueue[object] = SimpleQueue()  # unlike what concurrent.futures waits with, it bears an interrupt
+        future.add_done_callback(ended.put)
+        with suppress(Empty):
+            ended.get(timeout=seconds)
     elif runtime == "asyncio":
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
