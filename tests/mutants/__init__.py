@@ -224,8 +224,8 @@ _OF_THE_CORE = (
     Fault(
         "codec-large-value-is-encoded-as-it-becomes",
         f"{_CORE}/codec.py",
-        "if len(dumped) > limit:\n        raise LargeValueError(lambda: _encode_loaded(dumped, path))",
-        "if len(dumped) > limit:\n        raise LargeValueError(lambda: _encode_stable(value, path))",
+        "if len(dumped) > limit:\n        return partial(_encode_loaded, dumped, path)",
+        "if len(dumped) > limit:\n        return partial(_encode_stable, value, path)",
         ("tests/core/test_store.py",),
     ),
     Fault(

@@ -23,7 +23,18 @@ import orjson
 
 from keyvalue.errors import SerializationError
 
-__all__ = ["LARGE", "MAX_DEPTH", "LargeValueError", "copy_value", "decode", "decode_many", "encode", "encode_many", "may_hold_long_number"]
+__all__ = [
+    "LARGE",
+    "MAX_DEPTH",
+    "copy_value",
+    "decode",
+    "decode_many",
+    "encode",
+    "encode_many",
+    "encode_many_or_defer",
+    "encode_or_defer",
+    "may_hold_long_number",
+]
 
 N = TypeVar("N", int, Decimal)
 
@@ -43,25 +54,11 @@ _CHUNK = 640  # digits that int() takes whatever sys.set_int_max_str_digits() sa
 _LONG_NUMBER = b"0" * 19  # the shortest run of digits that may lie outside 64 bits
 
 
-class LargeValueError(Exception):
-    """A value is larger than the limit that was given.
-
-    Attributes:
-        encode: Encodes it, in any thread: as it is now, even if the caller changes it meanwhile. To be called outside of the `except`
-            block, or the errors that it raises hold on to the value.
-    """
-
-    def __init__(self, encode: Callable[[], Any]) -> None:
-        self.encode = encode
-        super().__init__()
-
-
-def encode(value: Mapping[str, Any], limit: float = inf, path: str = "value") -> bytes:
+def encode(value: Mapping[str, Any], path: str = "value") -> bytes:
     """Encode a value as JSON, or refuse it.
 
     Args:
         value: A mapping with string keys, nested as deep as `MAX_DEPTH`.
-        limit: About so many bytes are encoded at most.
         path: What messages call the value.
 
     Returns:
@@ -69,41 +66,61 @@ def encode(value: Mapping[str, Any], limit: float = inf, path: str = "value") ->
 
     Raises:
         SerializationError: Something in the value would not come back as it is. The message says where.
-        LargeValueError: It is larger than the limit.
+    """
+    encoded = encode_or_defer(value, inf, path)
+    return encoded() if callable(encoded) else encoded
+
+
+def encode_or_defer(value: Mapping[str, Any], limit: float = LARGE, path: str = "value") -> bytes | Callable[[], bytes]:
+    """Encode a value, unless it is larger than a limit.
+
+    Args:
+        value: As for `encode`.
+        limit: About so many bytes are encoded at once at most.
+        path: As for `encode`.
+
+    Returns:
+        What `encode` returns; or, if the value is larger, a function that returns that, in any thread: the value as it is now, even if the
+        caller changes it meanwhile.
+
+    Raises:
+        SerializationError: As for `encode`; the function raises it too.
     """
     # marshal takes exactly the built-in types and none of their subclasses, so what it passes holds no enum members, for which orjson would
     # silently write the bare value. What it takes beyond JSON (bytes, sets, keys that are no strings), orjson refuses.
     try:
         dumped = marshal.dumps(value, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
     except (ValueError, TypeError, RecursionError):
-        if limit != inf and _is_larger(value, limit):
-            raise LargeValueError(lambda: _encode_stable(value, path)) from None
-        return _encode_stable(value, path)
+        return partial(_encode_stable, value, path) if _is_larger(value, limit) else _encode_stable(value, path)
     if len(dumped) > limit:
-        raise LargeValueError(lambda: _encode_loaded(dumped, path))
+        return partial(_encode_loaded, dumped, path)
     encoded = _encode_quickly(value)
-    if encoded is None and limit != inf and _is_larger(value, limit):
-        raise LargeValueError(lambda: _encode_loaded(dumped, path))
-    return _encode_loaded(dumped, path) if encoded is None else encoded
+    if encoded is not None:
+        return encoded
+    return partial(_encode_loaded, dumped, path) if _is_larger(value, limit) else _encode_loaded(dumped, path)
 
 
-def encode_many(values: Sequence[Mapping[str, Any]], limit: float = inf) -> list[bytes]:
-    """Encode many values; see `encode`. One pass of marshal serves for all, and the limit is for all together."""
+def encode_many(values: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """Encode many values; see `encode`."""
+    encoded = encode_many_or_defer(values, inf)
+    return encoded() if callable(encoded) else encoded
+
+
+def encode_many_or_defer(values: Sequence[Mapping[str, Any]], limit: float = LARGE) -> list[bytes] | Callable[[], list[bytes]]:
+    """Encode many values; see `encode_or_defer`. One pass of marshal serves for all, and the limit is for all together."""
     try:
         dumped = marshal.dumps(values, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
     except (ValueError, TypeError, RecursionError):
         each = tuple(values)
-        if limit != inf and _is_larger(each, limit):
-            raise LargeValueError(lambda: encode_many(each)) from None
-        return [encode(value, path=f"values[{index}]") for index, value in enumerate(each)]
+        if _is_larger(each, limit):
+            return partial(encode_many, each)
+        return [encode(value, f"values[{index}]") for index, value in enumerate(each)]
     if len(dumped) > limit:
-        raise LargeValueError(lambda: _encode_each(marshal.loads(dumped)))  # noqa: S302 # written the moment before
+        return partial(_encode_all_loaded, dumped)
     encoded = [_encode_quickly(value) for value in values]
     if None not in encoded:
         return cast("list[bytes]", encoded)
-    if limit != inf and _is_larger(values, limit):
-        raise LargeValueError(lambda: _encode_each(marshal.loads(dumped)))  # noqa: S302 # likewise
-    return _encode_each(marshal.loads(dumped))  # noqa: S302 # likewise
+    return partial(_encode_all_loaded, dumped) if _is_larger(values, limit) else _encode_all_loaded(dumped)
 
 
 def _encode_quickly(value: object) -> bytes | None:
@@ -118,15 +135,19 @@ def _encode_quickly(value: object) -> bytes | None:
 
 def _encode_loaded(dumped: bytes, path: str) -> bytes:
     """Encode a value that marshal has dumped: as it was then."""
-    value = marshal.loads(dumped)  # noqa: S302 # written the moment before
+    return _encode_own(marshal.loads(dumped), path)  # noqa: S302 # written the moment before
+
+
+def _encode_all_loaded(dumped: bytes) -> list[bytes]:
+    """Encode many values that marshal has dumped together."""
+    values = marshal.loads(dumped)  # noqa: S302 # written the moment before
+    return [_encode_own(value, f"values[{index}]") for index, value in enumerate(values)]
+
+
+def _encode_own(value: object, path: str) -> bytes:
+    """Encode a value of built-in types that nothing else can change."""
     encoded = _encode_quickly(value)
     return _encode_slowly(value, path) if encoded is None else encoded
-
-
-def _encode_each(values: Sequence[object]) -> list[bytes]:
-    """Encode many values that nobody changes."""
-    encoded = [(index, value, _encode_quickly(value)) for index, value in enumerate(values)]
-    return [_encode_slowly(value, f"values[{index}]") if text is None else text for index, value, text in encoded]
 
 
 def decode(text: bytes | str, long_integers: list[str] | None = None) -> Any:
@@ -175,9 +196,15 @@ def _is_deeper(value: object, levels: int) -> bool:
     """Return whether containers are nested deeper than some levels."""
     level = [value]
     for _ in range(levels + 1):
-        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())]  # pyright: ignore[reportUnknownVariableType]
-        if not level:
+        below: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                below += cast("dict[str, object]", one).values()
+            elif isinstance(one, list):
+                below += cast("list[object]", one)
+        if not below:
             return False
+        level = below
     return True
 
 
@@ -198,7 +225,7 @@ def _parse_int(long_integers: list[str] | None, digits: str) -> int:
         long_integers.append(digits)
         return 0
     sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits)
-    return sign * _joined([int(digits[max(end - _CHUNK, 0) : end]) for end in range(len(digits), 0, -_CHUNK)], 10**_CHUNK)
+    return sign * _join_digits([int(digits[max(end - _CHUNK, 0) : end]) for end in range(len(digits), 0, -_CHUNK)], 10**_CHUNK)
 
 
 def _format_int(number: int) -> str:
@@ -207,10 +234,10 @@ def _format_int(number: int) -> str:
     data = abs(number).to_bytes(number.bit_length() // 8 + 1, "little")
     parts = [Decimal(int.from_bytes(data[start : start + _CHUNK], "little")) for start in range(0, len(data), _CHUNK)]
     with localcontext(Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)):
-        return ("-" if number < 0 else "") + format(_joined(parts, Decimal(256**_CHUNK)), "f")
+        return ("-" if number < 0 else "") + format(_join_digits(parts, Decimal(256**_CHUNK)), "f")
 
 
-def _joined(parts: list[N], base: N) -> N:
+def _join_digits(parts: list[N], base: N) -> N:
     """Return the number with some digits in a base, the lowest first."""
     while len(parts) > 1:
         parts = [low + high * base for low, high in zip_longest(parts[::2], parts[1::2], fillvalue=base - base)]
@@ -221,6 +248,8 @@ def _joined(parts: list[N], base: N) -> N:
 
 def _is_larger(value: object, limit: float) -> bool:
     """Return whether a value of any types is larger than a limit, roughly, without looking at more than decides it."""
+    if limit == inf:
+        return False
     size = 0.0
     left = [value]
     while left and size <= limit:

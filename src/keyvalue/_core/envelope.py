@@ -28,11 +28,8 @@ async def to_json(value: Mapping[str, Any]) -> bytes:
     Raises:
         SerializationError: The value is not JSON. The message says where.
     """
-    try:
-        return codec.encode(value, codec.LARGE)
-    except codec.LargeValueError as large:
-        encode = large.encode
-    return await runtime.aside(encode)
+    json = codec.encode_or_defer(value)
+    return await runtime.aside(json) if callable(json) else json
 
 
 async def from_json(text: bytes) -> dict[str, Any]:

@@ -229,13 +229,9 @@ class BaseStore(ABC):
         arguments.mapping(value)
         now = clock.now()
         expires_at = None if ttl is None else arguments.deadline(ttl, now)
-        json = encode = None
-        try:
-            json = codec.encode(value, codec.LARGE)
-        except codec.LargeValueError as large:
-            encode = large.encode
-        if encode is not None:
-            json = await runtime.aside(encode)
+        json = codec.encode_or_defer(value)
+        if callable(json):
+            json = await runtime.aside(json)
         entry = Entry(collection, key, None, json, now, expires_at)
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
@@ -255,14 +251,9 @@ class BaseStore(ABC):
         arguments.mappings(values, len(keys))
         now = clock.now()
         expires_at = arguments.deadline(ttl, now)
-        texts: Sequence[bytes] = ()
-        encode = None
-        try:
-            texts = codec.encode_many(values, codec.LARGE)
-        except codec.LargeValueError as large:
-            encode = large.encode
-        if encode is not None:
-            texts = await runtime.aside(encode)
+        texts = codec.encode_many_or_defer(values)
+        if callable(texts):
+            texts = await runtime.aside(texts)
         entries = {key: Entry(collection, key, None, json, now, expires_at) for key, json in zip(keys, texts, strict=True)}
         if await self._wanted(collection, entries):
             await self._write(collection, entries, self._put(collection, tuple(entries.values())))
