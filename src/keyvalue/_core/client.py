@@ -27,7 +27,6 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from keyvalue._core import files, fork, runtime
@@ -356,12 +355,12 @@ class Client:
         future: Future[Any] = Future()
         self._in_threads.add(future)
         future.add_done_callback(self._in_threads.discard)
-        answered: SimpleQueue[Future[Any]] = SimpleQueue()
-        if runtime.is_inline():  # an interrupt that left the future's lock held would stop the worker thread at it
-            future.add_done_callback(answered.put)
+        call = partial(self._call, function)
         try:
-            self._threads.submit(partial(self._call, function), future)
-            return answered.get().result() if runtime.is_inline() else await runtime.wait(future)
+            if runtime.is_inline():
+                return self._threads.call(call, future)
+            self._threads.submit(call, future)
+            return await runtime.wait(future)
         except BaseException:
             if not future.done() and not future.cancel() and abandon is not None:
                 abandon(future, None)

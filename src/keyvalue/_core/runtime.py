@@ -37,10 +37,10 @@ __all__ = [
     "asyncio_loop",
     "blocked",
     "blocking",
+    "call_in_worker",
     "current",
     "drive",
     "each",
-    "elsewhere",
     "is_inline",
     "is_over",
     "loops_here",
@@ -485,6 +485,21 @@ class Threads:
         call.run()
         return call.future
 
+    def call(self, function: Callable[[], T], future: Future[T] | None = None) -> T:
+        """Run a function in a worker thread, and block until it has returned.
+
+        Unlike `future.result()`, this bears an interrupt, such as Ctrl-C, which could leave the future's lock held and so stop the worker.
+
+        Args:
+            function: What to run.
+            future: As for `submit`; nobody else may be using it yet.
+        """
+        future = future or Future()
+        done: SimpleQueue[Future[T]] = SimpleQueue()
+        future.add_done_callback(done.put)
+        self.submit(function, future)
+        return done.get().result()
+
     def _provide_thread(self) -> bool:
         """Start another thread if all are busy and there may be more, and return whether there is any.
 
@@ -596,9 +611,9 @@ async def aside(function: Callable[[], T]) -> T:
     return function() if _inline.get() else await wait(_aside.submit(function))
 
 
-def elsewhere(function: Callable[[], T]) -> T:
-    """Call a function in a worker thread, and wait: for what takes a lock that a signal's handler could not take in the same thread."""
-    return _aside.submit(function).result()
+def call_in_worker(function: Callable[[], T]) -> T:
+    """Call a function in a worker thread: one that takes a lock which a signal's handler could not take in the same thread."""
+    return _aside.call(function)
 
 
 async def each(function: Callable[[S], Awaitable[T]], items: Sequence[S], at_once: int) -> list[T]:

@@ -158,7 +158,7 @@ class ValkeyStore(RespStore):
         )
         self._client = Client(
             "ValkeyStore",
-            make=lambda: runtime.elsewhere(lambda: kind.create(lazy)),  # under a lock of cffi
+            make=lambda: runtime.call_in_worker(lambda: kind.create(lazy)),  # under a lock of cffi
             make_async=lambda: kind_async.create(lazy) if _reads_replies_here() else None,
             capacity=_capacity,
         )
