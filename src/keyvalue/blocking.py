@@ -229,7 +229,7 @@ class _Loop:
                 try:
                     self._portal = ready.result()
                 except OSError as error:
-                    reason = files.passing(error) or str(error)
+                    reason = files.transient_reason(error) or str(error)
                     raise StoreConnectionError(f"This BlockingKeyValue could not start its event loop: {reason}") from error
                 self._thread = thread
                 weakref.finalize(self, _stop, self._portal)

@@ -65,7 +65,7 @@ class Client:
         close: Closes a client of either colour that was made here; may return an awaitable. It must not refer to the store.
         given: A synchronous client that the user passed in. It is never closed.
         given_async: An asynchronous client that the user passed in. It is never closed.
-        limit_owner: The object whose capacity or turn a given client uses, if not its own: all stores over it share them.
+        limit_owner: The object that has the capacity or the turn of a given client. All stores over it share them. Default: the client.
         exclusive: One call of the synchronous client at a time, whatever the thread.
         capacity: Returns how many calls a client can make at a time, a given one too; None if that has no limit. Further calls wait here,
             since a client with no connection left may refuse them, or count their wait against the server's timeout.
@@ -341,8 +341,8 @@ class Client:
                 except KeyValueError:
                     raise
                 except Exception as error:
-                    kind = StoreConnectionError if (passing := files.passing(error)) else StoreSetupError
-                    raise kind(f"This {self._name} could not be opened: {passing or error}") from error
+                    kind = StoreConnectionError if (reason := files.transient_reason(error)) else StoreSetupError
+                    raise kind(f"This {self._name} could not be opened: {reason or error}") from error
                 if self._sync is not None:  # a signal's handler has made one meanwhile
                     self._close(made)
                     return self._sync

@@ -72,7 +72,7 @@ class Entry:
         """Whether `value` takes so long that no event loop should wait for it."""
         if self._value is not None:
             return False
-        # A document whose value was not read with it holds integers that take long.
+        # The value is left unread where it holds integers that take long.
         return len(self._document or b"") > _LONG if self._json is None else len(self._json) > codec.LARGE
 
     def value(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Entry:
 
     @classmethod
     def from_document(cls, document: bytes, collection: str, key: str) -> Entry:
-        """Read a document, in time that is linear in its length. `created_at` is not read: nobody asks.
+        """Read a document, in time that is linear in its length. `created_at` is not read, because it is not used.
 
         Args:
             document: The JSON text, in UTF-8.

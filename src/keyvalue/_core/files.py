@@ -21,8 +21,8 @@ __all__ = [
     "encode_name",
     "make_directory",
     "open_exclusively",
-    "passing",
-    "passing_text",
+    "transient_reason",
+    "transient_reason_in",
 ]
 
 OWNER_ONLY = 0o600
@@ -33,7 +33,7 @@ _LACKS = {
     errno.ENFILE: "the system has no file descriptors left",
     errno.ENOMEM: "the system has no memory left",
 }
-_PASSING = {
+_TRANSIENT = {
     **_LACKS,
     errno.ENOLCK: "the system has no file locks left",
     **dict.fromkeys((errno.EAGAIN, errno.EINTR, errno.EBUSY), "the file system is busy"),
@@ -106,16 +106,16 @@ class WatchedFile:
         return os.path.samestat(status, self._status)
 
 
-def passing(error: BaseException) -> str | None:
-    """Return what the system lacked for a moment when it raised an error, or None if trying again does not help.
+def transient_reason(error: BaseException) -> str | None:
+    """Return what the system lacked when it raised an error, or None if trying again does not help.
 
-    A disk that is full is not among it: it stays so until somebody makes room.
+    A full disk does not count: it stays full until space is freed.
     """
-    return _PASSING.get(error.errno or 0) if isinstance(error, OSError) else None
+    return _TRANSIENT.get(error.errno or 0) if isinstance(error, OSError) else None
 
 
-def passing_text(text: str) -> str | None:
-    """Return what `passing` does, for the message of an error from which the number is gone."""
+def transient_reason_in(text: str) -> str | None:
+    """Return what `transient_reason` does, for the message of an error that has lost its number."""
     return next((advice for number, advice in _LACKS.items() if os.strerror(number) in text), None)
 
 

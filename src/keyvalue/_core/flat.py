@@ -203,7 +203,7 @@ def is_settled(text: str) -> bool:
 
 
 def too_large(entries: Sequence[Entry], limit: int | None) -> ValueTooLargeError | None:
-    """Return the error for the first entry whose document has more bytes than the backend takes, if there is one.
+    """Return the error for the first entry with a document larger than the backend takes, or None.
 
     Args:
         entries: What was to be put.

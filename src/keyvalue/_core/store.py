@@ -177,13 +177,13 @@ class BaseStore(ABC):
             return self._closed_error()
         for kind, error_class, advice in self.errors:
             if isinstance(error, kind):
-                passing = self._passing(error) if error_class is StoreRefusedError else None
-                return self._problem(StoreConnectionError, passing, error) if passing else self._problem(error_class, advice, error)
+                reason = self._transient_reason(error) if error_class is StoreRefusedError else None
+                return self._problem(StoreConnectionError, reason, error) if reason else self._problem(error_class, advice, error)
         return None
 
-    def _passing(self, error: Exception) -> str | None:
+    def _transient_reason(self, error: Exception) -> str | None:
         """Return what to say of a client's error if it is worth retrying although `errors` has it as `StoreRefusedError`."""
-        return files.passing(error)
+        return files.transient_reason(error)
 
     def _problem(self, error_class: type[E], advice: str, error: Exception) -> E:
         """Make the error to raise for one of the client's, which says where and in which call."""

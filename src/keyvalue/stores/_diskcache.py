@@ -22,7 +22,7 @@ from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.flat import PAGE, UNREADABLE, take_page
 from keyvalue.errors import PathSecurityError, StoreConnectionError, StoreSetupError
 
-__all__ = ["CacheDirectory", "Row", "SharedCache", "open_cache", "passing", "settings_of"]
+__all__ = ["CacheDirectory", "Row", "SharedCache", "open_cache", "settings_of", "transient_reason"]
 
 Row = tuple[str, str, float | None]
 """What is set: a name, a text, and the seconds that it has to live."""
@@ -58,22 +58,22 @@ def open_cache(directory: Directory, *, given: WatchedFile | None = None, disk: 
     except StoreSetupError:
         raise
     except Exception as error:
-        if why := passing(error, directory.path):
-            raise StoreConnectionError(f"Could not open {directory.path!r}: {why}") from error
+        if reason := transient_reason(error, directory.path):
+            raise StoreConnectionError(f"Could not open {directory.path!r}: {reason}") from error
         advice = "is the directory writable, and what lies in it a database of diskcache?"
         raise StoreSetupError(f"Could not open {directory.path!r}: {advice} ({error})") from error
 
 
-def passing(error: Exception, directory: str = os.devnull) -> str | None:
+def transient_reason(error: Exception, directory: str = os.devnull) -> str | None:
     """Return why a cache could not be used, if that is worth retrying."""
     if isinstance(error, sqlite3.OperationalError) and _LOCKED.search(str(error)):
         return "the database is locked by another process"
     if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):  # SQLite does not say why
         try:
             os.close(os.open(directory, os.O_RDONLY))
-        except OSError as reason:
-            return files.passing(reason)
-    return files.passing(error)
+        except OSError as lack:
+            return files.transient_reason(lack)
+    return files.transient_reason(error)
 
 
 def settings_of(cache: diskcache.Cache) -> tuple[Directory, dict[str, Any]]:
@@ -293,7 +293,7 @@ class SharedCache(diskcache.Cache):
                 return UNREADABLE
             return self._document(key, *rows[0]) if rows else None
         except Exception as error:  # a damaged row, and any disk may be in use
-            if passing(error):
+            if transient_reason(error):
                 raise
             return UNREADABLE
         return document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else UNREADABLE

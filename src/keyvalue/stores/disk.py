@@ -24,7 +24,7 @@ with needs("disk"):
     import diskcache
     from pathvalidate import sanitize_filename
 
-    from keyvalue.stores._diskcache import CacheDirectory, Row, SharedCache, open_cache, passing, settings_of
+    from keyvalue.stores._diskcache import CacheDirectory, Row, SharedCache, open_cache, settings_of, transient_reason
 
 __all__ = ["DiskStore", "MultiDiskStore"]
 
@@ -105,8 +105,8 @@ class DiskStore(EnumerableFlatStore):
             make=lambda: open_cache(place, **settings),
         )
 
-    def _passing(self, error: Exception) -> str | None:
-        return passing(error)
+    def _transient_reason(self, error: Exception) -> str | None:
+        return transient_reason(error)
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         return self._use(lambda cache: cache.documents(names))
@@ -200,8 +200,8 @@ class MultiDiskStore(EnumerableFlatStore):
             "MultiDiskStore", exclusive=True, at_fork="close", make=lambda: CacheDirectory(base, disk_cache_factory, **settings)
         )
 
-    def _passing(self, error: Exception) -> str | None:
-        return passing(error)
+    def _transient_reason(self, error: Exception) -> str | None:
+        return transient_reason(error)
 
     def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
         def read(caches: CacheDirectory) -> Sequence[bytes | None]:

@@ -108,8 +108,8 @@ class RocksDBStore(EnumerableFlatStore):
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         # rocksdict raises bare Exception for all that RocksDB reports.
         if type(error).__module__ == "rocksdict" or type(error) is Exception:
-            if passing := files.passing_text(str(error)):
-                return super()._mapped(error) or self._problem(StoreConnectionError, passing, error)
+            if reason := files.transient_reason_in(str(error)):
+                return super()._mapped(error) or self._problem(StoreConnectionError, reason, error)
             remedy = "; then close the given database, and open it and a store anew" if self._is_given and _is_stopped(error) else ""
             return super()._mapped(error) or self._problem(StoreRefusedError, f"RocksDB refused: {error}{remedy}", error)
         return super()._mapped(error)
@@ -334,8 +334,8 @@ def _open(directory: Directory, lock_file: WatchedFile) -> Rdict:
     except UnicodeDecodeError as error:
         raise StoreSetupError(f"RocksDBStore could not open {path!r}: RocksDB only takes paths in UTF-8") from error
     except Exception as error:
-        if passing := files.passing_text(str(error)) or files.passing(error):
-            raise StoreConnectionError(f"RocksDBStore could not open {path!r}: {passing}") from error
+        if reason := files.transient_reason_in(str(error)) or files.transient_reason(error):
+            raise StoreConnectionError(f"RocksDBStore could not open {path!r}: {reason}") from error
         if any(text in str(error) for text in _FULL):
             raise StoreRefusedError(f"RocksDBStore could not open {path!r}: there is no room on the disk ({error})") from error
         advice = (

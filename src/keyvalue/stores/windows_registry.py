@@ -39,7 +39,7 @@ _NO_ROOM = "the system has no memory left for it, or the value is too large"
 # What Windows numbers its errors.
 _NO_MORE = 259  # ERROR_NO_MORE_ITEMS
 _DELETED = 1018  # ERROR_KEY_DELETED
-_PASSING = {
+_TRANSIENT = {
     8: _NO_ROOM,  # ERROR_NOT_ENOUGH_MEMORY
     14: _NO_ROOM,  # ERROR_OUTOFMEMORY
     1016: "the registry could not be read from the disk, or written to it",  # ERROR_REGISTRY_IO_FAILED
@@ -145,8 +145,8 @@ class WindowsRegistryStore(EnumerableFlatStore):
                 yield [(name, document) for name, document in page if document is not None]
                 names = names[len(page) :]
 
-    def _passing(self, error: Exception) -> str | None:
-        return _PASSING.get(getattr(error, "winerror", 0))
+    def _transient_reason(self, error: Exception) -> str | None:
+        return _TRANSIENT.get(getattr(error, "winerror", 0))
 
 
 class _RegistryNames(Names):
