@@ -231,21 +231,11 @@ class RespStore(EnumerableFlatStore):
         return await self._change(commands, repeatable=False)
 
     async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
-        runs_scripts = tells_sizes = True
+        refused: set[str] = set()
         async with aclosing(self._scanned(re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*")) as pages:
             async for scanned in pages:
                 keys = [key for key in scanned if key.decode(errors="ignore").encode() == key]
-                page: Sequence[tuple[str, bytes]] = ()
-                others = [(key, _UNKNOWN_SIZE) for key in keys]
-                if keys and runs_scripts:
-                    try:
-                        page, others = await self._found_in_part(keys)
-                    except StoreRefusedError:  # who may read need not be allowed to run scripts, nor to ask for sizes
-                        runs_scripts = False
-                if keys and tells_sizes and not runs_scripts:
-                    sizes = await self._send([("STRLEN", key) for key in keys], raises=False)
-                    others = [(key, size if isinstance(size, int) else _UNKNOWN_SIZE) for key, size in zip(keys, sizes, strict=True)]
-                    tells_sizes = any(isinstance(size, int) for size in sizes)
+                page, others = await self._found_in_part(keys, refused) if keys else ([], [])
                 yield page
                 while others:
                     count = total = 0
@@ -255,12 +245,29 @@ class RespStore(EnumerableFlatStore):
                     some, others = [key for key, _ in others[:count]], others[count:]
                     yield _named(some, await self._found(some))
 
-    async def _found_in_part(self, keys: Sequence[bytes]) -> tuple[list[tuple[str, bytes]], list[tuple[bytes, int]]]:
-        """Read what lies under some of many keys, `PAGE_SIZE` bytes at most; return the other keys and the sizes of what lies there."""
-        groups = [[keys[index] for index in group] for group in self._slots(keys)]
-        replies = await self._send([("EVAL", _READ_SOME, str(len(some)), *some, str(PAGE_SIZE // len(groups))) for some in groups])
-        found = [pair for some, reply in zip(groups, replies, strict=True) for pair in zip(some, reply, strict=True)]
-        return _named(*zip(*found, strict=True)), [pair for pair in found if isinstance(pair[1], int)]
+    async def _found_in_part(self, keys: Sequence[bytes], refused: set[str]) -> tuple[list[tuple[str, bytes]], list[tuple[bytes, int]]]:
+        """Read what lies under some of many keys, `PAGE_SIZE` bytes at most; return the other keys and the sizes of what lies there.
+
+        Args:
+            keys: The keys.
+            refused: The commands, of `EVAL` and `STRLEN`, that the user has no right to. Added to; none of them is sent again.
+        """
+        if "EVAL" not in refused:
+            groups = [[keys[index] for index in group] for group in self._slots(keys)]
+            scripts = [("EVAL", _READ_SOME, str(len(some)), *some, str(PAGE_SIZE // len(groups))) for some in groups]
+            try:
+                replies = await self._send(scripts)
+            except StoreRefusedError:
+                refused.add("EVAL")
+            else:
+                found = [pair for some, reply in zip(groups, replies, strict=True) for pair in zip(some, reply, strict=True)]
+                return _named(*zip(*found, strict=True)), [pair for pair in found if isinstance(pair[1], int)]
+        sizes: Sequence[Any] = [None] * len(keys)
+        if "STRLEN" not in refused:
+            sizes = await self._send([("STRLEN", key) for key in keys], raises=False)
+            if not any(isinstance(size, int) for size in sizes):
+                refused.add("STRLEN")
+        return [], [(key, size if isinstance(size, int) else _UNKNOWN_SIZE) for key, size in zip(keys, sizes, strict=True)]
 
     def _slots(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
         """Return the positions of keys in groups, one for each slot of a cluster: a script is about the keys of one."""
