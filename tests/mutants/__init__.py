@@ -203,8 +203,8 @@ _OF_THE_CORE = (
     Fault(
         "blocking-interrupt-leaves-the-call-running",
         "src/keyvalue/blocking.py",
-        "            future.cancel()\n            raise",
-        "            raise",
+        "                future.cancel()\n            cancelled.put(None)",
+        "                pass\n            cancelled.put(None)",
         (BLOCKING,),
     ),
     Fault(

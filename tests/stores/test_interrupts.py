@@ -45,7 +45,8 @@ def test_an_interrupted_call_harms_no_later_one(backend: str, url: str) -> None:
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_an_interrupted_call_leaves_wrappers_usable(wrapper: str) -> None:
-    assert_no_faults(wrapper, str(scale(300, 3000)))
+    rounds = 3000 if wrapper == "timeout" else scale(300, 3000)  # its fault was rare: less misses it now and then
+    assert_no_faults(wrapper, str(rounds))
 
 
 @pytest.mark.backends(*BACKENDS)
