@@ -37,6 +37,23 @@ def test_bounds_on_the_size(tmp_path: Path) -> None:
         MultiDiskStore(base_directory=tmp_path, max_size=10)
 
 
+def test_eviction_leaves_what_was_just_put_in_bulk(tmp_path: Path) -> None:
+    old, new = ([f"{kind}{number}" for number in range(count)] for kind, count in (("old", 150), ("new", 30)))
+    with open_store(base_directory=tmp_path, max_size=2 * 2**20) as kv:
+        kv.put_many(old, [{"text": "x" * 20_000}] * len(old))
+        before = len(kv.keys())
+        kv.put_many(new, [{"text": "y" * 20_000}] * len(new))
+        assert None not in kv.get_many(new)
+        assert before - 30 <= len(kv.keys()) <= before + 10
+
+
+def test_a_bulk_put_larger_than_the_limit_leaves_what_has_room(tmp_path: Path) -> None:
+    with open_store(base_directory=tmp_path, max_size=2**20) as kv:
+        keys = [f"k{number}" for number in range(4_000)]
+        kv.put_many(keys, [{"text": "x" * 100}] * len(keys))
+        assert len(kv.keys()) > 2_000
+
+
 def test_reading_makes_no_directory(tmp_path: Path) -> None:  # H-28
     with open_store(base_directory=tmp_path) as kv:
         for number in range(5):

@@ -210,18 +210,26 @@ class SharedCache(diskcache.Cache):
         if not self._in_bulk:
             super()._cull(now, sql, cleanup, limit)
 
-    def set_many(self, rows: Sequence[Row]) -> None:
-        """Set many rows in one transaction."""
-        self._in_bulk = True  # a transaction frees no page before it is committed, so culling in it would not know when to stop
+    @contextmanager
+    def _bulk(self, rows: int) -> Generator[None, None, None]:
+        """Set rows in one transaction, and evict what is too much only then: pages are freed when it is committed, so culling in it
+        would not know when to stop.
+        """
+        self._in_bulk = True
         try:
             with self.transact():
-                for row in rows:
-                    self.set(*row)
+                yield
         finally:
             self._in_bulk = False
-        for _ in rows[:: max(1, self.cull_limit)]:
+        for _ in range(0, rows, max(1, self.cull_limit)):
             with self._transact() as (sql, cleanup):
                 self._cull(time.time(), sql, cleanup)
+
+    def set_many(self, rows: Sequence[Row]) -> None:
+        """Set many rows in one transaction."""
+        with self._bulk(len(rows)):
+            for row in rows:
+                self.set(*row)
 
     def remove(self, names: Sequence[str]) -> list[bytes | None]:
         """Remove the rows under some names and return their documents, in one transaction."""
@@ -235,7 +243,7 @@ class SharedCache(diskcache.Cache):
     def exchange(self, changes: Sequence[tuple[str, bytes | None, Row | None]]) -> list[bool]:
         """Set a row, or remove it, wherever the document under its name is the expected one; return where that was so."""
         made: list[bool] = []
-        with self.transact():
+        with self._bulk(len(changes)):
             for name, expected, row in changes:
                 made.append(self.documents([name]) == [expected])
                 if made[-1] and row is not None:
