@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import re
 import sys
 import typing
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,7 +49,8 @@ def test_imports_point_one_way_and_only_the_core_knows_a_runtime(folder: str, al
         text = path.read_text(encoding="utf-8")
         for module in re.findall(r"^ *(?:from|import) keyvalue\b\.?(\S*)", text, re.MULTILINE):
             # Modules that several stores may share are private.
-            assert module.split(".")[0] in allowed or module.startswith(f"{folder}._"), f"{path}: {module}"
+            own = f"{folder}." if path.name == "__init__.py" else f"{folder}._"
+            assert module.split(".")[0] in allowed or module.startswith(own), f"{path}: {module}"
         if folder in ("stores", "wrappers") and path.name != "_memcached.py":  # a client rather than a store
             assert "import asyncio" not in text.replace("import redis.asyncio", ""), path
             assert "import trio" not in text, path
@@ -55,6 +59,68 @@ def test_imports_point_one_way_and_only_the_core_knows_a_runtime(folder: str, al
 def test_the_names_of_the_package() -> None:
     """That those of every module are there is for `tests/test_release.py` to see."""
     assert sorted(keyvalue.__all__) == ["AsyncKeyValue", "KeyValue", "KeyValueError", "__version__"]
+
+
+@pytest.mark.parametrize("package", ["keyvalue", "keyvalue.stores", "keyvalue.wrappers", "keyvalue.adapters"])
+def test_names_that_are_imported_when_asked_for(package: str) -> None:
+    module = importlib.import_module(package)
+    assert module.__file__ is not None
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))  # what type checkers see
+    typed = {(alias.name, node.module) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    lazy = {name for names in vars(module)["_MODULES"].values() for name in names}
+    assert {name for name, _ in typed} == lazy
+    assert lazy <= set(dir(module))
+    for name, owner in typed:
+        assert owner is not None
+        with suppress(ImportError):  # an extra that is not installed
+            assert getattr(module, name) is getattr(importlib.import_module(owner), name)
+    with pytest.raises(ImportError, match="cannot import name"):
+        exec(f"from {package} import Nonsense")
+
+
+def test_a_name_imports_its_own_client_only() -> None:
+    program = """
+import sys
+from keyvalue import MemoryStore
+from keyvalue.stores import SimpleStore
+from keyvalue.wrappers import RetryWrapper
+from keyvalue.adapters import RaiseOnMissingAdapter
+import keyvalue
+assert keyvalue.stores.memory.MemoryStore is MemoryStore
+print(sorted({"anyio", "trio", "redis", "diskcache", "rocksdict", "pydantic", "sqlite3", "cryptography"} & set(sys.modules)))
+"""
+    assert run_fresh(program) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("older", "name"),
+    [
+        ("stores.memory.store", "MemoryStore"),
+        ("wrappers.retry.wrapper", "RetryWrapper"),
+        ("wrappers.routing.collection_routing", "CollectionRoutingWrapper"),
+        ("adapters.raise_on_missing.adapter", "RaiseOnMissingAdapter"),
+        ("errors.key_value", "MissingKeyError"),
+    ],
+)
+def test_modules_have_the_deeper_names_of_py_key_value_aio(older: str, name: str) -> None:
+    module = older.rpartition(".")[0]
+    program = f"""
+import sys, keyvalue
+for other in list(sys.modules.values()):
+    hasattr(other, "__file__"), getattr(other, "__path__", None), getattr(other, "__wrapped__", None)
+assert not {{"keyvalue.stores.memory", "keyvalue.wrappers.retry"}} & set(sys.modules)
+import keyvalue.{older} as deeper
+from keyvalue.{older} import {name}
+from keyvalue.{module} import {name} as same
+assert same is {name} is deeper.{name}
+from unittest import mock
+with mock.patch("keyvalue.{older}.{name}", 1):
+    import keyvalue.{module} as real
+    assert real.{name} == 1
+assert real.{name} is same and "{name}" in dir(deeper)
+"""
+    assert run_fresh(program) == ""
 
 
 @pytest.mark.parametrize("name", [name for name in key_value.__all__ if name.startswith("Async")])

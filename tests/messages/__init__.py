@@ -1,4 +1,7 @@
-"""Mistakes as data, each with the words that its message must have and those that it must not. `pytest tests/messages -rP` shows all messages."""
+"""Mistakes as data, each with the words that must be in its message and those that must not.
+
+`pytest tests/messages -rP` shows all messages, to be read aloud.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def check(mistake: Mistake, *given: Any) -> None:
     with pytest.raises(mistake.error) as caught:
         anyio.run(run)
     message = str(caught.value)
-    print(f"{mistake.name}: {type(caught.value).__name__}: {message}")
+    print(f"{mistake.name}: {type(caught.value).__name__}: {message}")  # noqa: T201 # for who reads the messages aloud
     for words in mistake.says:
         assert words in message
     for words in mistake.not_says:

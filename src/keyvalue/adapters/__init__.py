@@ -1,1 +1,23 @@
-"""Adapters: stores seen through types. Each is in a module of its own; their synchronous versions are in `keyvalue.blocking`."""
+"""Adapters: stores seen through types, one module each. Their synchronous versions are in `keyvalue.blocking`."""
+
+from typing import TYPE_CHECKING
+
+from keyvalue._core.lazy import add_module_names, import_from
+
+if TYPE_CHECKING:
+    from keyvalue.adapters.base_model import BaseModelAdapter as BaseModelAdapter
+    from keyvalue.adapters.dataclass import DataclassAdapter as DataclassAdapter
+    from keyvalue.adapters.pydantic import PydanticAdapter as PydanticAdapter
+    from keyvalue.adapters.raise_on_missing import RaiseOnMissingAdapter as RaiseOnMissingAdapter
+
+_MODULES = {
+    "base_model": ("BaseModelAdapter",),
+    "dataclass": ("DataclassAdapter",),
+    "pydantic": ("PydanticAdapter",),
+    "raise_on_missing": ("RaiseOnMissingAdapter",),
+}
+
+if not TYPE_CHECKING:  # with it, type checkers would accept any name
+    __getattr__, __dir__ = import_from(__name__, _MODULES)
+
+add_module_names(__name__, dict.fromkeys(_MODULES, ("adapter",)) | {"pydantic": ("adapter", "base")})

@@ -212,9 +212,8 @@ class SharedCache(diskcache.Cache):
 
     @contextmanager
     def _bulk(self, rows: int) -> Generator[None, None, None]:
-        """Set rows in one transaction, and evict what is too much only then: pages are freed when it is committed, so culling in it
-        would not know when to stop.
-        """
+        """Set rows in one transaction, and evict old ones after it."""
+        # Pages are freed when a transaction is committed, so culling in it would not know when to stop.
         self._in_bulk = True
         try:
             with self.transact():

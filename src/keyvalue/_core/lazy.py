@@ -1,0 +1,58 @@
+"""Names that are imported when they are asked for, so that no client is imported before."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+__all__ = ["add_module_names", "import_from"]
+
+
+def import_from(package: str, modules: Mapping[str, Iterable[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the `__getattr__` and the `__dir__` of a package that has the names of its modules, and the modules themselves."""
+    owners = {name: module for module, names in modules.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name in owners:
+            return getattr(importlib.import_module(f"{package}.{owners[name]}"), name)
+        if name in modules:
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get, lambda: sorted({*vars(sys.modules[package]), *owners, *modules})
+
+
+def add_module_names(package: str, modules: Mapping[str, Iterable[str]]) -> None:
+    """Make modules importable under further names, one level deeper: `keyvalue.errors.base` is `keyvalue.errors`, as in py-key-value-aio.
+
+    A module can't have submodules, but `import` looks into `sys.modules` first.
+    """
+    for module, names in modules.items():
+        for name in names:
+            deeper = f"{package}.{module}.{name}"
+            sys.modules[deeper] = _OtherName(deeper, f"Another name of `{package}.{module}`.")
+
+
+class _OtherName(ModuleType):
+    """A module that is imported when a name in it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__all__":  # what walks through sys.modules asks for these, and must not import clients
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(_target(self), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # for who patches the module
+        setattr(_target(self), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(_target(self), name)
+
+    def __dir__(self) -> list[str]:
+        return dir(_target(self))
+
+
+def _target(module: ModuleType) -> ModuleType:
+    return importlib.import_module(module.__name__.rpartition(".")[0])
