@@ -1,29 +1,19 @@
-"""The real py-key-value-aio beside this library: the same data, written by either and read by the other, and the same names."""
+"""The real py-key-value-aio beside this library: the same data, written by either and read by the other."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from types import ModuleType
-from typing import Any, get_origin
+from typing import Any
 
 import diskcache
 import pytest
 
-import keyvalue
-import keyvalue.errors
-import keyvalue.protocols
-from keyvalue._core.wrapper import UNREACHABLE
 from keyvalue.testing import Clock
 from keyvalue.testing._samples import nested, same
 from keyvalue.testing._suite import assert_collections, assert_keys, has_capability
-from tests import fake_winreg
-from tests.scripted import CALLS
 
 pytest.importorskip("key_value.aio", reason="the predecessor is not installed")
 
@@ -186,105 +176,3 @@ async def test_the_tables_time_to_live_as_both_write_it(opened: Open, clock: Clo
             assert left >= 9.9 - (time.time() - begun)
         clock.advance(left)
         assert await data.new.get("k") is None
-
-
-# The same names
-
-MISSING = {  # modules, as `docs/moving.md` says
-    "adapters.base",
-    *(f"stores.{name}" for name in ("aerospike", "azure_tables", "chdb", "duckdb", "firestore", "opensearch", "postgresql", "s3")),
-}
-EMPTY, POSITIONAL_OR_KEYWORD = inspect.Parameter.empty, inspect.Parameter.POSITIONAL_OR_KEYWORD
-VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-HOOKS = {"serialization_adapter"}  # parameters for its own base classes
-# Defaults that are not its own, as `docs/moving.md` says: what a backend that can't be reached raises; no row silently missing.
-DEFAULTS: dict[tuple[str, str], Any] = {
-    ("RetryWrapper", "retry_on"): UNREACHABLE,
-    ("FallbackWrapper", "fallback_on"): UNREACHABLE,
-    **{(f"{kind}Adapter", "raise_on_validation_error"): True for kind in ("Pydantic", "BaseModel", "Dataclass")},
-}
-BASES = {"stores.base": ["BaseStore"], "wrappers.base": ["BaseWrapper"]}
-
-
-def documented_modules() -> set[str]:
-    found = {"protocols", "protocols.key_value", "errors"}
-    for package in ("stores", "wrappers", "adapters"):
-        path = importlib.import_module(f"key_value.aio.{package}").__path__
-        found |= {f"{package}.{module.name}" for module in pkgutil.iter_modules(path)}
-    return {name for name in found if not name.rpartition(".")[2].startswith("_")}
-
-
-def public(name: str, module: ModuleType) -> list[str]:
-    if name in BASES:
-        return BASES[name]
-    listed = getattr(module, "__all__", None)
-    if listed is not None:
-        return listed
-    return [
-        member
-        for member, value in vars(module).items()
-        if not member.startswith("_") and getattr(value, "__module__", "").startswith("key_value.aio")
-    ]
-
-
-@pytest.mark.parametrize("name", sorted(documented_modules() - MISSING))
-def test_every_documented_name_is_here(name: str) -> None:
-    with fake_winreg.installed():
-        old, new = importlib.import_module(f"key_value.aio.{name}"), importlib.import_module(f"keyvalue.{name}")
-    assert public(name, old)
-    for member in public(name, old):
-        theirs, ours = getattr(old, member), getattr(new, member)
-        assert is_class(theirs) == is_class(ours)
-        if is_class(theirs) and name not in BASES:
-            compare_constructors(theirs, ours)
-            compare_methods(theirs, ours)
-
-
-def is_class(what: object) -> bool:
-    return inspect.isclass(what) and get_origin(what) is None  # on Python 3.10, `dict[str, int]` says it is a class
-
-
-def compare_constructors(theirs: Any, ours: Any) -> None:
-    """Each parameter that it names itself is here, in the same place and with the same default; no other one is required."""
-    if "__init__" not in vars(theirs):
-        return
-    named, here = (inspect.signature(kind).parameters for kind in (theirs, ours))
-    required = {name for name, parameter in here.items() if parameter.default is EMPTY and parameter.kind not in VARIABLE}
-    assert required <= set(named)
-    at = [name for name, parameter in named.items() if parameter.kind is POSITIONAL_OR_KEYWORD and name not in HOOKS]
-    assert list(here)[: len(at)] == at
-    for name, parameter in named.items():
-        if name in HOOKS or parameter.kind in VARIABLE:
-            continue
-        assert name in here, f"{ours.__name__} has no parameter {name}"
-        assert here[name].kind in (parameter.kind, POSITIONAL_OR_KEYWORD), f"{ours.__name__}({name})"
-        if parameter.default is not EMPTY:
-            assert here[name].default == DEFAULTS.get((ours.__name__, name), parameter.default), f"{ours.__name__}({name})"
-
-
-DROPPED = {"MemcachedStore": ["destroy"]}  # it empties the whole server
-
-
-def compare_methods(theirs: Any, ours: Any) -> None:
-    for name in [*CALLS, "setup", "close"]:
-        if not hasattr(theirs, name) or name in DROPPED.get(ours.__name__, ()):
-            continue
-        assert hasattr(ours, name), f"{ours.__name__} has no {name}"
-        here, there = (
-            [(p.name, p.kind, p.default) for p in inspect.signature(getattr(kind, name)).parameters.values()] for kind in (ours, theirs)
-        )
-        assert here == there, f"{ours.__name__}.{name}"
-
-
-def test_the_package_has_the_protocol() -> None:
-    assert keyvalue.AsyncKeyValue is keyvalue.protocols.AsyncKeyValue
-
-
-def test_the_errors_have_the_same_parents() -> None:
-    from key_value.aio import errors as old_errors
-
-    for name in filter(lambda name: is_class(getattr(old_errors, name)), old_errors.__all__):
-        theirs, ours = getattr(old_errors, name), getattr(keyvalue.errors, name)
-        for parent in theirs.__mro__[1:]:
-            if parent.__module__.startswith("key_value"):
-                assert issubclass(ours, getattr(keyvalue.errors, parent.__name__)), name
