@@ -316,6 +316,13 @@ _OF_EMBEDDED_STORES = (
         _contract("multi-disk and cull"),
     ),
     Fault(
+        "diskcache-culls-within-a-bulk-put",
+        f"{_STORES}/_diskcache.py",
+        "self._in_bulk = True",
+        "self._in_bulk = False",
+        _store("multi_disk", "eviction or bulk"),
+    ),
+    Fault(
         "multi-disk-read-makes-directories",
         f"{_STORES}/disk.py",
         "cache = caches.cache(directory, create=False)\n                if cache is not None:",
