@@ -7,6 +7,8 @@ checked, and what can't be used raises the error of its argument (`InvalidKeyErr
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import functools
 import inspect
 import os
@@ -14,7 +16,7 @@ import sys
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, SupportsFloat, TypeVar, cast
@@ -23,6 +25,7 @@ from keyvalue._core.files import OWNER_ONLY, Directory
 from keyvalue.errors import InvalidKeyError, InvalidTTLError, InvalidTTLTypeError, SerializationError
 
 __all__ = [
+    "advice",
     "article",
     "checked",
     "deadline",
@@ -75,8 +78,10 @@ def name(value: str, what: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidKeyError(f"The {what} holds a lone surrogate, which can't be encoded as UTF-8") from None
-    return str.__str__(value)
+        pass  # it holds the whole name
+    else:
+        return str.__str__(value)
+    raise InvalidKeyError(f"The {what} holds a lone surrogate, which can't be encoded as UTF-8")
 
 
 def names(keys: Sequence[str]) -> list[str]:
@@ -109,7 +114,7 @@ def mapping(value: Mapping[str, Any], what: str = "value") -> None:
         TypeError: It is not.
     """
     if type(value) is not dict and not isinstance(value, Mapping):
-        problem = f"The {what} must be a mapping with string keys, such as a dict, not {article(value)}"
+        problem = f"The {what} must be a mapping with string keys, such as a dict, not {article(value)}; {advice(value, is_whole=True)}"
         raise TypeError(problem) if CHECK_TYPES else SerializationError(f"Could not serialize the value. {problem}")
 
 
@@ -344,6 +349,29 @@ def article(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return "None" if value is None else with_article(type(value).__name__)
+
+
+def advice(value: object, *, is_whole: bool = False) -> str:
+    """Return what to do with something that JSON has no form for, or, if it is a whole value, with one that is not a mapping."""
+    kind = type(value)
+    adapter = ", or use a {} for the store" if is_whole else ""
+    if hasattr(kind, "model_dump"):  # a model of pydantic, which need not be installed
+        return f'store its model_dump(mode="json"){adapter.format("PydanticAdapter")}'
+    if dataclasses.is_dataclass(kind):
+        return f"store dataclasses.asdict() of it{adapter.format('DataclassAdapter')}"
+    if inspect.isawaitable(value):
+        return "await it first"
+    if isinstance(value, type):
+        return "give a value rather than its class"
+    if is_whole:
+        return 'store {"value": …} with it inside, or use a PydanticAdapter, which takes any type'
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "store text, such as its base64"
+    if isinstance(value, Collection):
+        return "store a list"
+    if isinstance(value, datetime.date | datetime.time):
+        return "store its isoformat()"
+    return "convert it first, for example with str()"
 
 
 def with_article(name: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import marshal
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, localcontext
 from enum import Enum
@@ -21,11 +22,13 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
+from keyvalue._core import arguments
 from keyvalue.errors import SerializationError
 
 __all__ = [
     "LARGE",
     "MAX_DEPTH",
+    "Place",
     "copy_value",
     "decode",
     "decode_many",
@@ -34,6 +37,7 @@ __all__ = [
     "encode_many_or_defer",
     "encode_or_defer",
     "may_hold_long_number",
+    "told",
 ]
 
 N = TypeVar("N", int, Decimal)
@@ -52,6 +56,8 @@ _DEEPEST = 1024  # levels that orjson decodes; what Python's own json takes depe
 _PASSES = 20  # over a value, to find it unchanged
 _CHUNK = 640  # digits that int() takes whatever sys.set_int_max_str_digits() says
 _LONG_NUMBER = b"0" * 19  # the shortest run of digits that may lie outside 64 bits
+_SHOWN_KEY = re.compile("[A-Za-z0-9_-]{1,40}").fullmatch
+_HALF_A_CHARACTER = "is a string with a lone surrogate, which UTF-8 can't hold"
 
 
 def encode(value: Mapping[str, Any], path: str = "value") -> bytes:
@@ -91,6 +97,8 @@ def encode_or_defer(value: Mapping[str, Any], limit: float = LARGE, path: str = 
     try:
         dumped = marshal.dumps(value, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
     except (ValueError, TypeError, RecursionError):
+        dumped = None
+    if dumped is None:  # below, not above: a refusal is not chained to marshal's own error
         return partial(_encode_stable, value, path) if _is_larger(value, limit) else _encode_stable(value, path)
     if len(dumped) > limit:
         return partial(_encode_loaded, dumped, path)
@@ -111,6 +119,8 @@ def encode_many_or_defer(values: Sequence[Mapping[str, Any]], limit: float = LAR
     try:
         dumped = marshal.dumps(values, 2)  # pyright: ignore[reportArgumentType] # what it does not take, it refuses
     except (ValueError, TypeError, RecursionError):
+        dumped = None
+    if dumped is None:
         each = tuple(values)
         if _is_larger(each, limit):
             return partial(encode_many, each)
@@ -276,52 +286,75 @@ def _encode_stable(value: object, path: str) -> bytes:
         if encoded == before:
             return encoded
         before = encoded
-    raise SerializationError(f"Could not serialize the value: {path} changes all the time; give a copy")
+    raise _refusal(path, "changes all the time; give a copy")
 
 
-def _encode_slowly(value: object, path: str = "value", above: tuple[int, ...] = ()) -> bytes:
+Place = str | tuple["Place", object, int]
+"""Where something is in a value: what messages call the value; or the place of its container, its key or index there, and its position."""
+
+
+def _encode_slowly(value: object, place: Place = "value", above: tuple[int, ...] = ()) -> bytes:
     """Encode a value of any types that JSON has a form for, or raise an error that names the place of what it has none for."""
     if value is None or value is True or value is False:
         return orjson.dumps(value)
     if isinstance(value, Enum):
-        raise _refusal(path, "an enum member; store its value or its name")
+        raise _refusal(place, "is an enum member; store its value or its name")
     if isinstance(value, str):
-        return _encode_text(value, path)
+        encoded = _encode_text(value)
+        if encoded is None:
+            raise _refusal(place, _HALF_A_CHARACTER)
+        return encoded
     if isinstance(value, int):
         return _format_int(int.__index__(value)).encode()
     if isinstance(value, float):
         if not isfinite(value):
-            raise _refusal(path, "not a finite number; store None or a string")
+            raise _refusal(place, "is not a finite number; store None or a string")
         return orjson.dumps(float.__float__(value))
     if not isinstance(value, (Mapping, list, tuple)):
-        raise _refusal(path, f"of type {type(value).__name__}, which JSON has no form for; convert it first")
+        raise _refusal(place, f"is of type {type(value).__name__}, which JSON has no form for; {arguments.advice(value)}")
     container = cast("object", value)
     if id(container) in above:
-        raise _refusal(path, "the value itself again; circular references can't be stored")
+        raise _refusal(place, "is one of the containers that it is in; circular references can't be stored")
     if len(above) == MAX_DEPTH:
-        raise SerializationError(f"Could not serialize the value: it is nested more than {MAX_DEPTH} levels deep")
+        raise _refusal(place, f"is nested more than {MAX_DEPTH} levels deep")
     above = (*above, id(container))
     if not isinstance(value, Mapping):
         items = cast("list[object]", value)
-        return b"[%b]" % b",".join([_encode_slowly(item, f"{path}[{index}]", above) for index, item in enumerate(items)])
+        return b"[%b]" % b",".join([_encode_slowly(item, (place, index, index), above) for index, item in enumerate(items)])
     members: list[bytes] = []
-    for key, item in cast("Mapping[object, object]", value).items():
+    for position, (key, item) in enumerate(cast("Mapping[object, object]", value).items()):
         if not isinstance(key, str) or isinstance(key, Enum):
-            raise _refusal(path, f"a mapping with a key of type {type(key).__name__}; JSON takes only strings")
-        name = _encode_text(key, f"a key of {path}")
-        members.append(b"%b:%b" % (name, _encode_slowly(item, f"{path}[{key[:40]!r}]", above)))
+            raise _refusal(place, f"has a key of type {type(key).__name__} (key #{position + 1}); JSON takes only strings")
+        name = _encode_text(key)
+        if name is None:
+            raise _refusal(place, f"has a key (key #{position + 1}) that {_HALF_A_CHARACTER}")
+        members.append(b"%b:%b" % (name, _encode_slowly(item, (place, key, position), above)))
     return b"{%b}" % b",".join(members)
 
 
-def _encode_text(text: str, path: str) -> bytes:
+def _encode_text(text: str) -> bytes | None:
+    """Encode text, or return None if it can't be."""
     try:
-        str.encode(text)
-    except UnicodeEncodeError:
-        raise _refusal(path, "a string with a lone surrogate, which UTF-8 can't hold") from None
-    return orjson.dumps(str.__str__(text))
+        return orjson.dumps(str.__str__(text))
+    except TypeError:
+        return None
 
 
-def _refusal(path: str, what: str) -> SerializationError:
-    if len(path) > 200:
-        path = f"{path[:100]} … {path[-80:]}"
-    return SerializationError(f"Could not serialize the value: {path} is {what}")
+def told(place: Place) -> str:
+    """Return what messages call a place.
+
+    A key that is long or odd may be data, even a secret, so its position stands for it. Of a place a long way down, the ends are told.
+    """
+    steps: list[str] = []
+    while not isinstance(place, str):
+        place, key, position = place
+        if isinstance(key, str):
+            steps.append(f"['{str.__str__(key)}']" if _SHOWN_KEY(key) else f"[key #{position + 1}]")
+        else:
+            steps.append(f"[{position}]")
+    text = place + "".join(reversed(steps))
+    return text if len(text) <= 200 else f"{text[:100]} … {text[-80:]}"
+
+
+def _refusal(place: Place, what: str) -> SerializationError:
+    return SerializationError(f"Could not serialize the value: {told(place)} {what}")
