@@ -394,18 +394,36 @@ class PydanticAdapter(BlockingTypedAdapter[T]):
 
     @overload
     def __init__(
-        self, key_value: KeyValue, pydantic_model: type[T], default_collection: str | None = None, raise_on_validation_error: bool = True
+        self,
+        key_value: KeyValue,
+        pydantic_model: type[T],
+        default_collection: str | None = None,
+        raise_on_validation_error: bool = True,
+        *,
+        exact: bool = True,
     ) -> None: ...
     @overload  # for special forms, such as `int | None`: PydanticAdapter[int | None](store, int | None)
     def __init__(
-        self, key_value: KeyValue, pydantic_model: Any, default_collection: str | None = None, raise_on_validation_error: bool = True
+        self,
+        key_value: KeyValue,
+        pydantic_model: Any,
+        default_collection: str | None = None,
+        raise_on_validation_error: bool = True,
+        *,
+        exact: bool = True,
     ) -> None: ...
     def __init__(
-        self, key_value: KeyValue, pydantic_model: Any, default_collection: str | None = None, raise_on_validation_error: bool = True
+        self,
+        key_value: KeyValue,
+        pydantic_model: Any,
+        default_collection: str | None = None,
+        raise_on_validation_error: bool = True,
+        *,
+        exact: bool = True,
     ) -> None:
         from keyvalue._core.validation import of_any_type  # noqa: PLC0415 # the façade does without pydantic
 
-        super().__init__(key_value, of_any_type(pydantic_model), default_collection, raise_on_validation_error)
+        super().__init__(key_value, of_any_type(pydantic_model, exact), default_collection, raise_on_validation_error)
 
 
 class BaseModelAdapter(BlockingTypedAdapter[T]):
@@ -417,10 +435,12 @@ class BaseModelAdapter(BlockingTypedAdapter[T]):
         pydantic_model: type[T],
         default_collection: str | None = None,
         raise_on_validation_error: bool = True,
+        *,
+        exact: bool = True,
     ) -> None:
         from keyvalue._core.validation import of_base_model  # noqa: PLC0415 # the façade does without pydantic
 
-        super().__init__(key_value, of_base_model(pydantic_model), default_collection, raise_on_validation_error)
+        super().__init__(key_value, of_base_model(pydantic_model, exact), default_collection, raise_on_validation_error)
 
 
 class DataclassAdapter(BlockingTypedAdapter[T]):
@@ -432,10 +452,12 @@ class DataclassAdapter(BlockingTypedAdapter[T]):
         dataclass_type: type[T],
         default_collection: str | None = None,
         raise_on_validation_error: bool = True,
+        *,
+        exact: bool = True,
     ) -> None:
         from keyvalue._core.validation import of_dataclass  # noqa: PLC0415 # the façade does without pydantic
 
-        super().__init__(key_value, of_dataclass(dataclass_type), default_collection, raise_on_validation_error)
+        super().__init__(key_value, of_dataclass(dataclass_type, exact), default_collection, raise_on_validation_error)
 
 
 class RaiseOnMissingAdapter:

@@ -37,7 +37,26 @@ from keyvalue.wrappers.timeout import TimeoutWrapper
 from tests import runtimes
 from tests.budget import scale
 from tests.scripted import CALLS, ScriptedStore, store_with_nested
-from tests.typed_cases import KEPT, NOT_UTF8, NOW, REFUSED, Aliased, Area, Checked, Crossed, Inner, Login, Numbers, Outer, Root, User
+from tests.typed_cases import (
+    AS_STORED,
+    KEPT,
+    LENIENT,
+    NOT_UTF8,
+    NOW,
+    REFUSED,
+    Aliased,
+    Area,
+    Box,
+    Checked,
+    Crossed,
+    Inner,
+    Login,
+    Numbers,
+    Outer,
+    Pair,
+    Root,
+    User,
+)
 
 ADAPTERS: dict[str, Any] = {kind.__name__: kind for kind in (PydanticAdapter, BaseModelAdapter, DataclassAdapter, RaiseOnMissingAdapter)}
 Adapt = Callable[..., Any]
@@ -80,6 +99,42 @@ async def test_what_would_not_come_back_is_refused(case: str) -> None:
     with pytest.raises(SerializationError):
         await adapter.put_many(["k"], [value])
     assert await store.get("k") == {"old": True}
+
+
+@pytest.mark.parametrize("case", AS_STORED)
+async def test_what_comes_back_as_it_is_stored(case: str) -> None:
+    kind, value, found = AS_STORED[case]
+    adapter = PydanticAdapter[Any](MemoryStore(), kind)
+    await adapter.put("k", value)
+    assert repr(await adapter.get("k")) == repr(found)
+
+
+@pytest.mark.parametrize("case", LENIENT)
+@pytest.mark.filterwarnings("error")
+async def test_what_is_stored_all_the_same(case: str, adapt: Adapt) -> None:
+    kind, value, found = LENIENT[case]
+    adapter = adapt("PydanticAdapter", MemoryStore(), kind, exact=False)
+    await adapter.put("k", value)
+    assert await adapter.get("k") == found
+
+
+async def test_the_other_adapters_are_lenient_if_told(adapt: Adapt) -> None:
+    for name, kind, value, found in (
+        ("BaseModelAdapter", Box[Any], Box[Any](content=(1,)), Box[Any](content=[1])),
+        ("BaseModelAdapter", list[Box[Any]], [Box[Any](content=(1,))], [Box[Any](content=[1])]),
+        ("DataclassAdapter", Pair[Any], Pair[Any]((1,), {2}), Pair[Any]([1], [2])),
+    ):
+        with pytest.raises(SerializationError):
+            await adapt(name, MemoryStore(), kind).put("k", value)
+        adapter = adapt(name, MemoryStore(), kind, exact=False)
+        await adapter.put("k", value)
+        assert await adapter.get("k") == found
+
+
+async def test_what_could_not_be_read_is_refused_all_the_same(adapt: Adapt) -> None:
+    for kind, value in (REFUSED["a field that is excluded"], (User, {"age": 1}), (Any, object()), (float, math.nan)):
+        with pytest.raises(SerializationError, match="serialize"):
+            await adapt("PydanticAdapter", MemoryStore(), kind, exact=False).put("k", value)
 
 
 async def test_a_time_that_its_zone_has_twice() -> None:
@@ -194,38 +249,39 @@ def test_what_is_not_refused_comes_back(value: str | bytes, kind: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
     [
-        (User, KEPT["recursive"][1], r"^The value is a Node, not a User$"),
-        (User, 1, r"^The value is an int, not a User$"),
-        (User, {"name": "Alice"}, r"^The value can't be stored as User: it is a dict; give a User$"),
+        (User, KEPT["recursive"][1], r"^Could not serialize the value as User: it is a Node; give a User$"),
+        (User, 1, r"^Could not serialize the value as User: it is an int; give a User$"),
+        (User, {"name": "Alice"}, r"^Could not serialize the value as User: it is a dict; give a User$"),
         (Login, Login.model_construct(password="s3cret"), "Login"),  # pyright: ignore[reportArgumentType] # that is the point
-        (*REFUSED["a serializer without a validator"], "Written serializes to str"),
+        (*REFUSED["a serializer without a validator"], "as Written: it becomes a str"),
         (list[float], [0.0, math.inf], r"value\[1\] is not a finite number"),
     ],
 )
 async def test_why_a_value_is_refused(kind: Any, value: Any, message: str, adapt: Adapt) -> None:
-    name = "BaseModelAdapter" if "serializes" in message else "PydanticAdapter"  # the other one takes any JSON
+    name = "BaseModelAdapter" if "becomes" in message else "PydanticAdapter"  # the other one takes any JSON
     with pytest.raises(SerializationError) as caught:
         await adapt(name, MemoryStore(), kind).put("k", value)
     assert caught.match(message) if "^" not in message else caught.value.message == message.strip("^$")
-    assert "s3cret" not in f"{caught.value} {caught.value.__cause__}"
+    assert "s3cret" not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
 
 
 @pytest.mark.parametrize(
     ("kind", "row", "message"),
     [
-        (User, {"name": "s3cret", "age": "s3cret"}, "no User: age: int_parsing"),
-        (User, {"items": [1]}, "no User: name: missing"),
-        (list[User], {"name": "s3cret"}, r"no list\[.*User\]: it has no field `items`"),
-        (Login, {"password": ["s3cret"], "s3cret": 1}, "no Login: password: string_type"),
-        (Login, {"password": "a", "others": {"s3cret": 1}}, "no Login: others.…: string_type"),
-        (Aliased, {"userName": 1}, "no Aliased: userName: string_type"),
+        (User, {"name": "s3cret", "age": "s3cret"}, "valid User: age: int_parsing"),
+        (User, {"items": [1]}, "valid User: name: missing"),
+        (list[User], {"name": "s3cret"}, r"valid list\[.*User\]: it has no field `items`"),
+        (Login, {"password": ["s3cret"], "s3cret": 1}, "valid Login: password: string_type"),
+        (Login, {"password": "a", "others": {"s3cret": 1}}, "valid Login: others.…: string_type"),
+        (Aliased, {"userName": 1}, "valid Aliased: userName: string_type"),
     ],
 )
 async def test_what_is_wrong_with_a_row_is_said_without_its_contents(kind: Any, row: dict[str, Any], message: str) -> None:
     with pytest.raises(DeserializationError, match=message) as caught:
         await PydanticAdapter(MemoryStore(seed={"c": {"k": row}}), kind, "c").get("k")
+    assert caught.value.extra_info == {"collection": "c", "key": "k"}
     assert "s3cret" not in str(caught.value)
-    assert caught.value.__cause__ is None
+    assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 async def test_a_row_that_is_nested_too_deep() -> None:
@@ -238,7 +294,7 @@ async def test_a_row_that_does_not_validate(adapt: Adapt, caplog: pytest.LogCapt
     store = MemoryStore(seed={"default_collection": {"bad": row, "good": {"name": "Ada"}}})
     adapter = adapt("PydanticAdapter", store, User)
     for call in (adapter.get("bad"), adapter.get_many(["good", "bad"]), adapter.ttl("bad"), adapter.ttl_many(["bad", "good"])):
-        with pytest.raises(DeserializationError, match="no User: "):
+        with pytest.raises(DeserializationError, match="valid User: "):
             await call
     lenient = adapt("PydanticAdapter", store, User, raise_on_validation_error=False)
     default = User(name="default")
@@ -249,7 +305,9 @@ async def test_a_row_that_does_not_validate(adapt: Adapt, caplog: pytest.LogCapt
         assert await lenient.ttl("bad") == (None, None)
         assert (await lenient.ttl_many(["bad", "good"]))[0] == (None, None)
     assert len(caplog.records) == 5
-    assert "no User" in caplog.text
+    facts = {"model_type": "User", "error_count": 1, "errors": [{"type": "int_parsing", "loc": ("age",)}], "collection": None, "key": "bad"}
+    assert [{name: vars(record)[name] for name in facts} for record in caplog.records] == [facts] * 5
+    assert "not a valid User" in caplog.text
     assert "s3cret" not in caplog.text
     assert await store.get("bad") == row
 

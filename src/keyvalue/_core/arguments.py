@@ -376,4 +376,6 @@ def advice(value: object, *, is_whole: bool = False) -> str:
 
 def with_article(name: str) -> str:
     """Return a name with its article."""
+    if name == "bytes":
+        return name
     return f"an {name}" if name[:1] in "aeioAEIO" else f"a {name}"

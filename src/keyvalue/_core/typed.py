@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, Protocol, SupportsFloat, TypeVar, overload
 
 from keyvalue._core import arguments
 from keyvalue._core.capabilities import require_async
-from keyvalue.errors import DeserializationError
+from keyvalue.errors import DeserializationError, ExtraInfoType
 from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
 
-__all__ = ["BlockingTypedAdapter", "Converter", "Loaded", "TypedAdapter", "require_sync", "stepped", "view"]
+__all__ = ["BlockingTypedAdapter", "Converter", "InvalidRowError", "Loaded", "TypedAdapter", "require_sync", "stepped", "view"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,8 +32,23 @@ class Converter(Protocol[T]):
         ...
 
     def load(self, row: dict[str, Any]) -> T:
-        """Return the value of a row, or raise `DeserializationError`, whose text holds nothing of the row."""
+        """Return the value of a row, or raise `InvalidRowError`, which holds nothing of the row."""
         ...
+
+
+class InvalidRowError(Exception):
+    """A row is no value of a type.
+
+    Args:
+        kind: The name of the type.
+        why: What is wrong with the row.
+        errors: The same for programs: the type and the place (`loc`) of each error, as pydantic tells them.
+    """
+
+    def __init__(self, kind: str, why: str, errors: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(f"The stored entry is not a valid {kind}: {why}")
+        self.kind = kind
+        self.errors = errors
 
 
 class Loaded(Generic[T]):
@@ -73,7 +88,8 @@ class TypedAdapter(Generic[T]):
         Raises:
             DeserializationError: The row is no such value.
         """
-        found = self._loaded(await self._key_value.get(key, collection=self._named(collection)))
+        collection = self._named(collection)
+        found = self._loaded(key, collection, await self._key_value.get(key, collection=collection))
         return default if found is None else found.value
 
     @overload
@@ -82,16 +98,21 @@ class TypedAdapter(Generic[T]):
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: None = None) -> list[T | None]: ...
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T | None = None) -> list[T] | list[T | None]:
         """Return the values of many keys, in their order; see `get`."""
-        found = map(self._loaded, await self._key_value.get_many(keys, collection=self._named(collection)))
+        collection = self._named(collection)
+        rows = await self._key_value.get_many(keys, collection=collection)
+        found = [self._loaded(key, collection, row) for key, row in zip(keys, rows, strict=True)]
         return [default if one is None else one.value for one in found]
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[T | None, float | None]:
         """Return the value of a key and the seconds that it has left, or None twice if there is no value; see `get`."""
-        return self._pair(await self._key_value.ttl(key, collection=self._named(collection)))
+        collection = self._named(collection)
+        return self._pair(key, collection, *await self._key_value.ttl(key, collection=collection))
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[T | None, float | None]]:
         """Return what `ttl` returns, for many keys."""
-        return list(map(self._pair, await self._key_value.ttl_many(keys, collection=self._named(collection))))
+        collection = self._named(collection)
+        pairs = await self._key_value.ttl_many(keys, collection=collection)
+        return [self._pair(key, collection, *pair) for key, pair in zip(keys, pairs, strict=True)]
 
     async def put(self, key: str, value: T, *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store a value.
@@ -119,20 +140,24 @@ class TypedAdapter(Generic[T]):
     def _named(self, collection: str | None) -> str | None:
         return self._default_collection if collection is None else collection
 
-    def _loaded(self, row: dict[str, Any] | None) -> Loaded[T] | None:
+    def _loaded(self, key: str, collection: str | None, row: dict[str, Any] | None) -> Loaded[T] | None:
         if row is None:
             return None
         try:
             return Loaded(self._converter.load(row))
-        except DeserializationError as error:
-            if self._raise_on_validation_error:
-                raise
-            _LOGGER.error("An entry is answered with the default: %s", error)  # noqa: TRY400 # the traceback says no more
-            return None
+        except InvalidRowError as error:
+            problem = error
+        where: ExtraInfoType = {"collection": collection, "key": key}
+        error = DeserializationError(str(problem), where)
+        if self._raise_on_validation_error:
+            raise error
+        facts = {"model_type": problem.kind, "error_count": len(problem.errors), "errors": problem.errors, **where}
+        _LOGGER.error("An entry is answered with the default: %s", error, extra=facts)
+        return None
 
-    def _pair(self, pair: tuple[dict[str, Any] | None, float | None]) -> tuple[T | None, float | None]:
-        found = self._loaded(pair[0])
-        return (None, None) if found is None else (found.value, pair[1])
+    def _pair(self, key: str, collection: str | None, row: dict[str, Any] | None, left: float | None) -> tuple[T | None, float | None]:
+        found = self._loaded(key, collection, row)
+        return (None, None) if found is None else (found.value, left)
 
 
 class BlockingTypedAdapter(Generic[T]):

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import datetime
+from functools import reduce
 from itertools import dropwhile
+from math import isfinite
 from typing import Any, Generic, TypeGuard, TypeVar, cast, get_args, get_origin
 
 from keyvalue._core import arguments, codec
 from keyvalue._core.envelope import from_base64, to_base64
 from keyvalue._core.extras import needs
-from keyvalue.errors import DeserializationError, SerializationError
+from keyvalue._core.typed import InvalidRowError
+from keyvalue.errors import SerializationError
 
 with needs("pydantic"):
     from pydantic import BaseModel, RootModel, Secret, SecretBytes, SecretStr, TypeAdapter, ValidationError
@@ -31,6 +34,9 @@ T = TypeVar("T")
 
 _ITEMS, _BYTES = "items", "__keyvalue_bytes__"
 _SHOWN = 3  # errors of validation that a message names
+_NOTHING: Any = object()
+_CANT_DUMP = (PydanticSerializationError, ValueError, TypeError, AttributeError, RecursionError)
+_ADVICE = "declare its type, of several a discriminated union, or pass exact=False to the adapter to store it all the same"
 # Types of pydantic's core schema whose values JSON keeps, as long as what they are made of does; all else is compared when it is put.
 _EXACT = frozenset(
     {"model", "model-fields", "model-field", "dataclass", "dataclass-args", "dataclass-field", "typed-dict", "typed-dict-field"}
@@ -52,9 +58,10 @@ class PydanticConverter(Generic[T]):
     Args:
         kind: The type.
         wraps: Whether values are stored as `{"items": …}`. None: whether the type's schema is not that of an object.
+        exact: Whether a value that would not come back equal is refused. If False, one is that could not be read at all.
     """
 
-    def __init__(self, kind: Any, wraps: bool | None = None) -> None:
+    def __init__(self, kind: Any, wraps: bool | None = None, *, exact: bool = True) -> None:
         self._adapter: TypeAdapter[T] = TypeAdapter(kind)
         # Of other types, values need not be instances.
         self._class: Any = kind if _is_model(kind) else None
@@ -69,74 +76,76 @@ class PydanticConverter(Generic[T]):
         self._is_exact = all(map(_is_exact, parts))
         self._known = self._computed.union(*map(_names, parts))
         self._is_ambiguous = any(map(_is_ambiguous, parts))
+        self._exact = exact
+        self._options: dict[str, Any] = {"by_alias": False, "round_trip": True, "warnings": "error" if exact else False}
 
     def dump(self, value: T) -> dict[str, Any]:
         """Return the row of a value.
 
         Raises:
-            SerializationError: It is no value of the type, or would not come back equal.
+            SerializationError: It is no value of the type, or would not come back equal. The message says where.
         """
+        row: Any = _NOTHING
         try:
-            row: Any = self._dumped(value)
-        except (PydanticSerializationError, ValueError, TypeError, AttributeError) as error:
-            raise self._of_another_type(value) or SerializationError(f"The value can't be stored as {self._name}: {_what(error)}") from None
-        if self._wraps:
-            row = {_ITEMS: row}
-        elif not _is_row(row):
-            raise SerializationError(f"{self._name} serializes to {type(row).__name__}, though its schema is that of an object")
-        if not self._comes_back(value, row):
-            raise self._of_another_type(value) or SerializationError(
-                f"The value would not come back from JSON as it is by {self._name}; give a type that tells apart all that it takes, such "
-                "as a discriminated union, excludes no field, and changes nothing that it validates"
-            )
-        return row
+            row = self._dumped(value)
+        except SerializationError:
+            raise  # it says where
+        except _CANT_DUMP:
+            pass  # these quote the value, so the refusal is not chained to them
+        if row is _NOTHING:
+            raise self._refusal(value, self._obstacle(value))
+        if not (self._wraps or _is_row(row)):
+            raise self._refusal(value, f"it becomes {arguments.article(row)}, though its schema is that of an object")
+        loss = self._loss(value, row)
+        if loss:
+            codec.encode(row)  # it says more of what JSON has no form for, such as NaN
+            raise self._refusal(value, loss)
+        return {_ITEMS: row} if self._wraps else row
 
     def load(self, row: dict[str, Any]) -> T:
         """Return the value of a row.
 
         Raises:
-            DeserializationError: The row is no value of the type.
+            InvalidRowError: The row is no value of the type.
         """
         data: Any = row
         if self._wraps:
             if _ITEMS not in row:
-                raise DeserializationError(f"The stored entry is no {self._name}: it has no field `{_ITEMS}`")
+                raise InvalidRowError(self._name, f"it has no field `{_ITEMS}`", [{"type": "missing", "loc": (_ITEMS,)}])
             data = row[_ITEMS]
         try:
             return self._validated(data)
         except ValidationError as error:
-            problem = error
+            errors = _errors(error)
         except RecursionError:
-            raise DeserializationError(f"The stored entry is no {self._name}: it is nested too deep") from None
+            errors = []
         # Rows of the predecessor hold computed fields, which a model may forbid as extra ones.
-        places = [tuple(one["loc"]) for one in problem.errors(include_url=False, include_input=False) if one["type"] == "extra_forbidden"]
-        computed = [place for place in places if place and place[-1] in self._computed]
+        computed = [one["loc"] for one in errors if one["type"] == "extra_forbidden" and one["loc"] and one["loc"][-1] in self._computed]
         if computed:
             try:
                 return self._validated(_without(data, computed))
             except ValidationError as error:
-                problem = error
-        raise DeserializationError(f"The stored entry is no {self._name}: {_errors(problem, self._known)}") from None
+                errors = _errors(error)
+        for error in errors:  # keys that are no known names are data
+            error["loc"] = tuple(step if isinstance(step, int) or step in self._known else "…" for step in error["loc"])
+        raise InvalidRowError(self._name, _shown(errors) if errors else "it is nested too deep", errors)
 
-    def _of_another_type(self, value: object) -> SerializationError | None:
-        if self._class is None or isinstance(value, self._class):
-            return None
-        if _is_map(value):
-            return SerializationError(
-                f"The value can't be stored as {self._name}: it is {arguments.article(value)}; give {arguments.with_article(self._name)}"
-            )
-        return SerializationError(f"The value is {arguments.article(value)}, not {arguments.with_article(self._name)}")
+    def _refusal(self, value: object, why: str) -> SerializationError:
+        if self._class is not None and not isinstance(value, self._class):
+            why = f"it is {arguments.article(value)}; give {arguments.with_article(self._name)}"
+        return SerializationError(f"Could not serialize the value as {self._name}: {why}")
 
     def _dumped(self, value: T) -> Any:
-        options: dict[str, Any] = {"by_alias": False, "round_trip": True, "warnings": "error"}
         try:
-            row = self._adapter.dump_python(value, mode="json", **options)
+            row = self._adapter.dump_python(value, mode="json", **self._options)
         except (PydanticSerializationError, UnicodeDecodeError):
+            row = _NOTHING
+        if row is _NOTHING:
             # Either it holds bytes that are not UTF-8, or this raises the same again.
-            plain = self._adapter.dump_python(value, mode="python", **options)
+            plain = self._adapter.dump_python(value, mode="python", **self._options)
             return to_jsonable_python(_marked(plain), inf_nan_mode="constants", by_alias=False)
         if not self._is_exact:
-            row = _revealed(row, self._adapter.dump_python(value, mode="python", **options))
+            row = _revealed(row, self._adapter.dump_python(value, mode="python", **self._options))
         elif _BYTES.encode() not in codec.encode(row):
             return row
         return _marked(row)
@@ -159,26 +168,57 @@ class PydanticConverter(Generic[T]):
             return self._adapter.validate_json(codec.encode(data), by_alias=by_alias, by_name=True)
         return self._adapter.validate_python(data, strict=False, by_alias=by_alias, by_name=True)
 
-    def _comes_back(self, value: T, row: dict[str, Any]) -> bool:
+    def _loss(self, value: T, row: Any) -> str | None:
+        """Return what would be lost of a value that is stored as a row, and where, or None."""
+        errors: list[Any] = []
+        found: Any = None
         try:
-            found = self._validated(row[_ITEMS] if self._wraps else row)
-        except ValidationError:
-            return False
-        if self._is_exact and value == found:
-            return True
-        if not (isinstance(value, type(found)) or value == found) or not _has_shape(value, found):
-            return False
+            found = self._validated(row)
+        except ValidationError as error:
+            errors = _errors(error)
+        if errors:
+            place, _ = _located(errors[0], row, value)
+            return (
+                f"{codec.told(place)} could not be read back ({errors[0]['type']}); let validators take what serializers write, and "
+                "exclude no field that must be there"
+            )
+        if not self._exact or (self._is_exact and value == found):
+            return None
         # By their contents: not every class has an equality.
-        options: dict[str, Any] = {"mode": "python", "by_alias": False, "round_trip": True}
-        return _is_same(self._adapter.dump_python(value, **options), self._adapter.dump_python(found, **options))
+        plain, plain_found = (self._adapter.dump_python(one, mode="python", by_alias=False, round_trip=True) for one in (value, found))
+        if not (isinstance(value, type(found)) or value == found or _is_object(value) or (_is_url(value) and _is_url(found))):
+            loss: str | None = _becomes("value", value, found)
+        else:
+            loss = _difference("value", value, found, plain, plain_found)
+        return loss and f"{loss}; {_ADVICE}"
+
+    def _obstacle(self, value: T) -> str:
+        """Return why a value can't be dumped, and where it is."""
+        obstacle = _undumpable("value", value)
+        if obstacle:
+            return obstacle
+        for strict in (False, True):
+            plain: Any = None
+            errors: list[Any] = []
+            try:
+                plain = self._adapter.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings=False)
+                self._adapter.validate_json(codec.encode(plain), strict=strict, by_alias=False, by_name=True)
+            except ValidationError as error:
+                errors = _errors(error)
+            except (SerializationError, *_CANT_DUMP):
+                break
+            if errors:
+                place, found = _located(errors[0], plain, value)
+                return f"{codec.told(place)} is {arguments.article(found)}, which its type does not take ({errors[0]['type']})"
+        return "it holds something that its type does not take"
 
 
-def of_any_type(kind: Any) -> PydanticConverter[Any]:
+def of_any_type(kind: Any, exact: bool) -> PydanticConverter[Any]:
     """Return the converter of `PydanticAdapter`."""
-    return PydanticConverter(kind)
+    return PydanticConverter(kind, exact=exact)
 
 
-def of_base_model(kind: Any) -> PydanticConverter[Any]:
+def of_base_model(kind: Any, exact: bool) -> PydanticConverter[Any]:
     """Return the converter of `BaseModelAdapter`.
 
     Raises:
@@ -189,11 +229,11 @@ def of_base_model(kind: Any) -> PydanticConverter[Any]:
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise TypeError(f"BaseModelAdapter takes a BaseModel subclass or a list of one, not {kind}; PydanticAdapter takes any type")
     if is_list:
-        return PydanticConverter(kind, wraps=True)
-    return PydanticConverter(kind, wraps=None if issubclass(model, RootModel) else False)
+        return PydanticConverter(kind, wraps=True, exact=exact)
+    return PydanticConverter(kind, wraps=None if issubclass(model, RootModel) else False, exact=exact)
 
 
-def of_dataclass(kind: Any) -> PydanticConverter[Any]:
+def of_dataclass(kind: Any, exact: bool) -> PydanticConverter[Any]:
     """Return the converter of `DataclassAdapter`.
 
     Raises:
@@ -205,11 +245,19 @@ def of_dataclass(kind: Any) -> PydanticConverter[Any]:
     inner = get_origin(inner) or inner
     if not (isinstance(inner, type) and is_dataclass(cast("object", inner))):
         raise TypeError(f"DataclassAdapter takes a dataclass or a sequence of one, not {kind}; PydanticAdapter takes any type")
-    return PydanticConverter(kind, wraps=is_sequence)
+    return PydanticConverter(kind, wraps=is_sequence, exact=exact)
 
 
 def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(cast("object", kind)))
+
+
+def _is_object(value: Any) -> bool:
+    return _is_model(type(value))
+
+
+def _is_root(value: Any) -> TypeGuard[RootModel[Any]]:
+    return isinstance(value, RootModel)
 
 
 def _is_map(value: Any) -> TypeGuard[Mapping[Any, Any]]:
@@ -226,6 +274,10 @@ def _is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:
 
 def _is_group(value: Any) -> TypeGuard[Collection[Any]]:
     return isinstance(value, list | tuple | set | frozenset)
+
+
+def _is_url(value: Any) -> bool:
+    return hasattr(value, "unicode_string")  # pydantic's URLs have no public base
 
 
 def _is_secret(value: Any) -> bool:
@@ -290,26 +342,130 @@ def _is_ambiguous(part: dict[str, Any]) -> bool:
     return any(path[0] != name and path[0] in fields for name, field in fields.items() for path in _aliases(field))
 
 
-def _has_shape(value: Any, found: Any) -> bool:
-    """Return whether mappings and sequences in two values have the same keys and lengths: a dump leaves out what a typed dict has not."""
-    if _is_map(value) and _is_map(found):
-        return value.keys() == found.keys() and all(_has_shape(one, found[key]) for key, one in value.items())
-    if _is_sequence(value) and _is_sequence(found):
-        return len(value) == len(found) and all(map(_has_shape, value, found))
+def _difference(place: codec.Place, value: Any, found: Any, plain: Any, plain_found: Any) -> str | None:
+    """Return what has not come back, and where, or None.
+
+    Args:
+        place: What messages call the value.
+        value: The value.
+        found: What came back.
+        plain: The value's dump in Python's own types, in which models are dictionaries.
+        plain_found: That of what came back.
+    """
+    while _is_root(value) and _is_root(found) and isinstance(value, type(found)):
+        value, found = value.root, found.root
+    if _is_object(value) and found is not _NOTHING:
+        if not _is_object(found):
+            return None  # where the type says Any, a model comes back as its JSON
+        if not isinstance(value, type(found)):
+            return _becomes(place, value, found)
+    if _is_map(value) and _is_map(found):  # a dump leaves out what a typed dict has not
+        loss = _key_difference(place, value, found)
+        if loss:
+            return loss
+    if _is_map(plain) and _is_map(plain_found):
+        loss = _key_difference(place, plain, plain_found)
+        if loss:
+            return loss
+        others = {_comparable(key): other for key, other in plain_found.items()}
+        for position, (key, one) in enumerate(plain.items()):
+            inner: codec.Place = (place, key, position)
+            loss = _difference(inner, _member(value, key), _member(found, key), one, others[_comparable(key)])
+            if loss:
+                return loss
+        return None
+    if _is_sequence(plain) and _is_sequence(plain_found) and type(plain) is type(plain_found):
+        if len(plain) != len(plain_found) or (_is_sequence(value) and len(value) != len(plain)):
+            return f"{codec.told(place)} would come back with another length"
+        pairs = enumerate(zip(plain, plain_found, strict=True))
+        losses = (
+            _difference((place, index, index), _member(value, index), _member(found, index), one, other) for index, (one, other) in pairs
+        )
+        return next((loss for loss in losses if loss), None)
+    if _comparable(plain) == _comparable(plain_found):
+        return None
+    # A time that a time zone has twice equals none of another zone.
+    is_same_time = isinstance(plain, datetime) and isinstance(plain_found, datetime) and plain.isoformat() == plain_found.isoformat()
+    return None if is_same_time else _becomes(place, plain, plain_found)
+
+
+def _key_difference(place: codec.Place, one: Mapping[Any, Any], other: Mapping[Any, Any]) -> str | None:
+    keys = {_comparable(key) for key in other}
+    for position, key in enumerate(one):
+        if _comparable(key) not in keys:
+            return f"{codec.told((place, key, position))} would not come back"
+    return None if len(one) == len(other) else f"{codec.told(place)} would come back with other keys"
+
+
+def _becomes(place: codec.Place, value: Any, found: Any) -> str:
+    if isinstance(value, float) and not isfinite(value):
+        return f"{codec.told(place)} is not a finite number"
+    if type(value) is type(found):
+        return f"{codec.told(place)} would come back as another {type(value).__name__}"
+    return f"{codec.told(place)} is {arguments.article(value)} and would come back as {arguments.article(found)}"
+
+
+def _comparable(plain: Any) -> Any:
+    """Return something equal for what is the same, though Python calls it unequal."""
+    if _is_url(plain):  # equal only within one class, of which the type may name another
+        return "URL", plain.unicode_string()
+    return frozenset(map(_comparable, cast("Collection[Any]", plain))) if isinstance(plain, set | frozenset) else plain
+
+
+def _member(container: Any, key: Any) -> Any:
+    """Return a member of a value, if it can be had by its dump's key."""
+    if _is_object(container):
+        return getattr(container, str(key), _NOTHING)
+    if _is_map(container):
+        return container.get(key, _NOTHING)
+    return container[key] if _is_sequence(container) and isinstance(key, int) and key < len(container) else _NOTHING
+
+
+def _members(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what a value is made of, each member with its key or position."""
+    if _is_root(value):
+        yield from _members(value.root)
+    elif isinstance(value, BaseModel):
+        yield from value.__dict__.items()
+        yield from (value.__pydantic_extra__ or {}).items()
+    elif _is_object(value):
+        yield from ((field.name, getattr(value, field.name, None)) for field in fields(value))
+    elif _is_map(value):
+        yield from value.items()
+    elif _is_group(value):
+        yield from enumerate(value)
+
+
+def _undumpable(place: codec.Place, value: Any, above: tuple[int, ...] = ()) -> str | None:
+    """Return what pydantic can't serialize of a value, and where, or None."""
+    if id(value) in above:
+        return f"{codec.told(place)} is one of the containers that it is in; circular references can't be stored"
+    if len(above) == codec.MAX_DEPTH:
+        return f"{codec.told(place)} is nested more than {codec.MAX_DEPTH} levels deep"
+    if _is_dumpable(value):
+        return None
+    for position, (key, member) in enumerate(_members(value)):
+        inner: codec.Place = (place, key, position)
+        found = _undumpable(inner, member, (*above, id(value)))
+        if not found and _is_object(value) and not _is_dumpable(value, {key}):  # its field has a serializer of its own
+            found = f"{codec.told(inner)} is {arguments.article(member)}, which the serializer of this field does not take"
+        if found:
+            return found
+    if _is_map(value):
+        for position, key in enumerate(value):
+            if not _is_dumpable({key: None}):
+                return f"{codec.told(place)} has a key that is {arguments.article(key)} (key #{position + 1}); JSON takes only strings"
+    if _is_map(value) or _is_group(value):
+        return f"{codec.told(place)} is nested too deep to be serialized"
+    return f"{codec.told(place)} is {arguments.article(value)}, which can't be serialized; {arguments.advice(value)}"
+
+
+def _is_dumpable(value: Any, only: set[Any] | None = None) -> bool:
+    try:
+        to_jsonable_python(value, include=only, by_alias=False, round_trip=True, bytes_mode="base64")
+    except _CANT_DUMP:
+        return False
     return True
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Return whether two dumps are equal; a time that a time zone has twice equals none of another zone, so those are compared as text."""
-    if one == other:
-        return True
-    if isinstance(one, datetime) and isinstance(other, datetime):
-        return one.isoformat() == other.isoformat()
-    if _is_map(one) and _is_map(other):
-        return one.keys() == other.keys() and all(_is_same(member, other[key]) for key, member in one.items())
-    if _is_sequence(one) and _is_sequence(other):
-        return type(one) is type(other) and len(one) == len(other) and all(map(_is_same, one, other))
-    return False
 
 
 def _revealed(row: Any, plain: Any) -> Any:
@@ -376,16 +532,29 @@ def _without(data: Any, places: Sequence[Sequence[int | str]]) -> Any:
     return left if _is_row(data) else list(left.values())
 
 
-def _errors(problem: ValidationError, known: Collection[str]) -> str:
-    """Return where a row is wrong, and how, without anything that it holds but known names: other keys are data."""
+def _errors(problem: ValidationError) -> list[Any]:
+    """Return what is wrong and where, without what is there."""
     errors = problem.errors(include_url=False, include_input=False, include_context=False)
-    places = [[str(step) if isinstance(step, int) or step in known else "…" for step in error["loc"]] for error in errors[:_SHOWN]]
-    shown = [f"{'.'.join(place) or 'it'}: {error['type']}" for place, error in zip(places, errors, strict=False)]
+    return [{"type": error["type"], "loc": error["loc"]} for error in errors]
+
+
+def _shown(errors: Sequence[Any]) -> str:
+    shown = [f"{'.'.join(map(str, error['loc'])) or 'it'}: {error['type']}" for error in errors[:_SHOWN]]
     return "; ".join(shown) + (f"; and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else "")
 
 
-def _what(error: Exception) -> str:
-    # Messages quote the value; the codec's only says where in it what is.
-    if isinstance(error, SerializationError):
-        return error.message
-    return "it is no value of that type" if isinstance(error, PydanticSerializationError) else type(error).__name__
+def _located(error: Any, row: Any, value: Any) -> tuple[codec.Place, Any]:
+    """Return where in a row an error is, and what is there: in the value, if that can be told, else in the row."""
+    steps: list[tuple[int | str, int]] = []
+    for step in error["loc"]:  # which may also name a member of a union, or a field that is missing
+        if (_is_row(row) and step in row) or (_is_sequence(row) and isinstance(step, int) and step < len(row)):
+            steps.append((step, list[Any](row).index(step) if _is_row(row) else 0))
+            row, value = _member(row, step), _member(value, step)
+        elif error["type"] == "missing":
+            steps.append((step, 0))
+    return reduce(_within, steps, "value"), row if value is _NOTHING else value
+
+
+def _within(place: codec.Place, step: tuple[int | str, int]) -> codec.Place:
+    key, position = step
+    return place, key, key if isinstance(key, int) else position

@@ -17,9 +17,10 @@ T = TypeVar("T")
 class PydanticAdapter(TypedAdapter[T]):
     """Stores values of any type that pydantic validates: models, dataclasses, typed dicts, lists, unions, numbers, dates and so on.
 
-    What is put comes back equal, secrets, bytes, dates and aliased fields included; what JSON can't tell apart, such as text and bytes in a
-    union, is refused when it is put. (Of an instance of a subclass, only the fields of the given type are kept, as pydantic does, and no
-    private attributes.) In what `ttl` and `get` with a default return, a stored None differs from a missing key.
+    What is put comes back equal, secrets, bytes, dates and aliased fields included. What JSON can't tell apart, such as text and bytes in a
+    union, is refused when it is put, unless `exact=False`. Of an instance of a subclass, only the fields of the given type are kept, as
+    pydantic does, and no private attributes. A model or dataclass where the type says `Any` comes back as its JSON, such as a dict. In what
+    `ttl` and `get` with a default return, a stored None differs from a missing key.
 
     Stored: the value in pydantic's JSON form, by the names of fields; as `{"items": <value>}` if it is no JSON object by its type. See
     `keyvalue._core.validation`.
@@ -30,6 +31,8 @@ class PydanticAdapter(TypedAdapter[T]):
         default_collection: The collection of calls that name none. None, the default: the store's own.
         raise_on_validation_error: Whether a row that is no such value raises. If False, that is logged (without the row) to
             `keyvalue.adapters`, and the call's default is returned. Default True.
+        exact: Whether a value that would not come back equal is refused. False stores what pydantic makes of it: of tuples, sets, dates and
+            enum members where the type says `Any`, for example, lists and text. Default True.
 
     Raises:
         TypeError: `key_value` is no `AsyncKeyValue`.
@@ -42,13 +45,27 @@ class PydanticAdapter(TypedAdapter[T]):
         pydantic_model: type[T],
         default_collection: str | None = None,
         raise_on_validation_error: bool = True,
+        *,
+        exact: bool = True,
     ) -> None: ...
     @overload  # for special forms, such as `int | None`: PydanticAdapter[int | None](store, int | None)
     def __init__(
-        self, key_value: AsyncKeyValue, pydantic_model: Any, default_collection: str | None = None, raise_on_validation_error: bool = True
+        self,
+        key_value: AsyncKeyValue,
+        pydantic_model: Any,
+        default_collection: str | None = None,
+        raise_on_validation_error: bool = True,
+        *,
+        exact: bool = True,
     ) -> None: ...
     def __init__(
-        self, key_value: AsyncKeyValue, pydantic_model: Any, default_collection: str | None = None, raise_on_validation_error: bool = True
+        self,
+        key_value: AsyncKeyValue,
+        pydantic_model: Any,
+        default_collection: str | None = None,
+        raise_on_validation_error: bool = True,
+        *,
+        exact: bool = True,
     ) -> None:
         store = require_async(key_value, type(self).__name__)
-        super().__init__(store, of_any_type(pydantic_model), default_collection, raise_on_validation_error)
+        super().__init__(store, of_any_type(pydantic_model, exact), default_collection, raise_on_validation_error)
