@@ -16,7 +16,15 @@ from keyvalue.stores.null import NullStore
 from keyvalue.testing._samples import nested
 from keyvalue.wrappers.base import BaseWrapper
 from keyvalue.wrappers.logging import LoggingWrapper
-from keyvalue.wrappers.statistics import LATENCY_BOUNDS, StatisticsWrapper
+from keyvalue.wrappers.statistics import (
+    LATENCY_BOUNDS,
+    DeleteStatistics,
+    GetStatistics,
+    KVStoreCollectionStatistics,
+    PutStatistics,
+    StatisticsWrapper,
+    TTLStatistics,
+)
 from tests.scripted import DOWN, ScriptedStore
 
 each_form = pytest.mark.parametrize("structured", [False, True])
@@ -123,6 +131,11 @@ async def test_statistics() -> None:
     assert (default.get.count, default.get.hit, default.get.miss, default.get.errors) == (1, 1, 0, 1)
     assert (c.get.count, c.get.hit, c.get.miss) == (4, 1, 3)
     assert (default.ttl.miss, c.ttl.hit) == (1, 2)
+    assert c.get == GetStatistics(count=4, hit=1, miss=3)
+    assert c.get != GetStatistics(count=5, hit=1, miss=3)
+    assert default == KVStoreCollectionStatistics(
+        GetStatistics(1, 1, errors=1), TTLStatistics(1, miss=1), PutStatistics(1), DeleteStatistics(1, 0, 1)
+    )
     assert (default.delete.miss, c.delete.hit, c.delete.miss) == (1, 1, 1)
     snapshot = kv.snapshot()
     assert list(snapshot) == ["c", "default_collection"]

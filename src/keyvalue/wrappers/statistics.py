@@ -14,7 +14,17 @@ from keyvalue._core.store import DEFAULT_COLLECTION, BaseStore
 from keyvalue._core.wrapper import BaseWrapper, Operation
 from keyvalue.protocols.key_value import AsyncKeyValue
 
-__all__ = ["LATENCY_BOUNDS", "KVStoreCollectionStatistics", "KVStoreStatistics", "OperationStatistics", "StatisticsWrapper"]
+__all__ = [
+    "LATENCY_BOUNDS",
+    "DeleteStatistics",
+    "GetStatistics",
+    "KVStoreCollectionStatistics",
+    "KVStoreStatistics",
+    "OperationStatistics",
+    "PutStatistics",
+    "StatisticsWrapper",
+    "TTLStatistics",
+]
 
 LATENCY_BOUNDS = tuple(base * 10.0**power for power in range(-6, 2) for base in (1.0, 2.0, 5.0))
 """Upper bounds of the buckets of latencies, in seconds: 1, 2 and 5 microseconds, and so on to 50 s; one more bucket has longer ones."""
@@ -23,9 +33,9 @@ LATENCY_BOUNDS = tuple(base * 10.0**power for power in range(-6, 2) for base in 
 _KINDS = {name: name.removesuffix("_many") for name in ("get", "ttl", "put", "delete", "get_many", "ttl_many", "put_many", "delete_many")}
 
 
-@dataclass(slots=True)
-class OperationStatistics:
-    """The figures of one operation on one collection; a bulk call counts once for each key.
+@dataclass(slots=True, init=False, eq=False)
+class OperationStatistics:  # noqa: PLW1641 # it changes, so it has no hash
+    """The figures of one operation on one collection; a bulk call counts once for each key. They are equal if all but the latencies are.
 
     Attributes:
         hit: How many keys were there; for get, ttl and delete.
@@ -35,11 +45,20 @@ class OperationStatistics:
         latencies: How many calls fell into each bucket of `LATENCY_BOUNDS`; a bulk call counts once.
     """
 
-    hit: int = 0
-    miss: int = 0
-    errors: int = 0
-    latencies: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
-    further: int = 0
+    hit: int
+    miss: int
+    errors: int
+    latencies: list[int]
+    further: int
+
+    def __init__(self, count: int = 0, hit: int = 0, miss: int = 0, errors: int = 0) -> None:
+        self.hit, self.miss, self.errors, self.further = hit, miss, errors, count
+        self.latencies = [0] * (len(LATENCY_BOUNDS) + 1)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, OperationStatistics):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in ("count", "hit", "miss", "errors"))
 
     @property
     def count(self) -> int:
@@ -73,6 +92,10 @@ class OperationStatistics:
             "p95": self.quantile(0.95),
             "p99": self.quantile(0.99),
         }
+
+
+GetStatistics = PutStatistics = DeleteStatistics = TTLStatistics = OperationStatistics
+"""Other names of it, those of py-key-value-aio."""
 
 
 @dataclass(slots=True)
