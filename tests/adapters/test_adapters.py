@@ -406,6 +406,11 @@ async def test_raise_on_missing(adapt: Adapt) -> None:
     assert await adapter.delete("k") is True
 
 
+def test_the_store_of_an_adapter_that_raises() -> None:
+    store = MemoryStore()
+    assert RaiseOnMissingAdapter(store).key_value is store
+
+
 def test_the_synchronous_adapters_have_the_same_methods_and_parameters() -> None:
     for name, kind in ADAPTERS.items():
         for member in {"__init__", *CALLS} - ALL:

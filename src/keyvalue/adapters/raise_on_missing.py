@@ -19,14 +19,14 @@ class RaiseOnMissingAdapter:
     """Raises for missing keys, on request of each call. All else is passed on as it is.
 
     Args:
-        key_value: The store.
+        key_value: The store, which is also an attribute.
 
     Raises:
         TypeError: It is no `AsyncKeyValue`.
     """
 
     def __init__(self, key_value: AsyncKeyValue) -> None:
-        self._key_value = require_async(key_value, type(self).__name__)
+        self.key_value: AsyncKeyValue = require_async(key_value, type(self).__name__)
 
     @overload
     async def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> dict[str, Any] | None: ...
@@ -40,7 +40,7 @@ class RaiseOnMissingAdapter:
         Raises:
             MissingKeyError: It is missing, and `raise_on_missing` is True. Default False.
         """
-        value = await self._key_value.get(key, collection=collection)
+        value = await self.key_value.get(key, collection=collection)
         if value is None and raise_on_missing:
             raise MissingKeyError("get", collection, key)
         return value
@@ -61,7 +61,7 @@ class RaiseOnMissingAdapter:
         self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
     ) -> list[dict[str, Any]] | list[dict[str, Any] | None]:
         """Return the values of many keys; see `get`. The error names the first one that is missing."""
-        values = await self._key_value.get_many(keys, collection=collection)
+        values = await self.key_value.get_many(keys, collection=collection)
         if raise_on_missing:
             _require("get_many", collection, keys, [value is not None for value in values])
         return values
@@ -74,7 +74,7 @@ class RaiseOnMissingAdapter:
     async def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> Pair: ...
     async def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> Pair:
         """Return the value of a key and the seconds that it has left; see `get`."""
-        value, left = await self._key_value.ttl(key, collection=collection)
+        value, left = await self.key_value.ttl(key, collection=collection)
         if value is None and raise_on_missing:
             raise MissingKeyError("ttl", collection, key)
         return value, left
@@ -93,14 +93,14 @@ class RaiseOnMissingAdapter:
         self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
     ) -> list[FoundPair] | list[Pair]:
         """Return what `ttl` returns, for many keys. The error names the first one that is missing."""
-        pairs = await self._key_value.ttl_many(keys, collection=collection)
+        pairs = await self.key_value.ttl_many(keys, collection=collection)
         if raise_on_missing:
             _require("ttl_many", collection, keys, [value is not None for value, _ in pairs])
         return pairs
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store a value; see `AsyncKeyValue.put`."""
-        await self._key_value.put(key, value, collection=collection, ttl=ttl)
+        await self.key_value.put(key, value, collection=collection, ttl=ttl)
 
     async def put_many(
         self,
@@ -111,15 +111,15 @@ class RaiseOnMissingAdapter:
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store many values; see `AsyncKeyValue.put_many`."""
-        await self._key_value.put_many(keys, values, collection=collection, ttl=ttl)
+        await self.key_value.put_many(keys, values, collection=collection, ttl=ttl)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete a key and return whether it was there; see `AsyncKeyValue.delete`."""
-        return await self._key_value.delete(key, collection=collection)
+        return await self.key_value.delete(key, collection=collection)
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
-        return await self._key_value.delete_many(keys, collection=collection)
+        return await self.key_value.delete_many(keys, collection=collection)
 
 
 def _require(operation: str, collection: str | None, keys: Sequence[str], found: Sequence[bool]) -> None:
