@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from html import unescape
 from pathlib import Path
@@ -17,21 +18,28 @@ import pytest
 from cryptography.fernet import Fernet
 from fastmcp import Client, Context, FastMCP
 from fastmcp.client.auth import OAuth
+from fastmcp.client.auth import oauth as oauth_client
 from fastmcp.exceptions import ToolError
 from fastmcp.server.auth.oauth_proxy import OAuthProxy
 from fastmcp.server.auth.oauth_proxy import proxy as oauth_proxy
 from fastmcp.server.auth.providers.introspection import IntrospectionTokenVerifier
 from fastmcp.server.dependencies import get_session
 from fastmcp.server.event_store import EventStore
+from fastmcp.server.middleware import caching
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from fastmcp.server.sessions import SessionId, SessionProvider
+from key_value.aio.adapters import pydantic as old_pydantic_adapter
 from key_value.aio.stores.memory import MemoryStore as OldMemoryStore
 from key_value.aio.wrappers.encryption import FernetEncryptionWrapper as OldFernetEncryptionWrapper
-from mcp.shared.auth import AuthorizationCodeResult
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull
+from pydantic import AnyHttpUrl, BaseModel
 
+from keyvalue.adapters.pydantic import PydanticAdapter
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
 from keyvalue.wrappers.encryption import FernetEncryptionWrapper
+from keyvalue.wrappers.limit_size import LimitSizeWrapper
+from keyvalue.wrappers.statistics import GetStatistics, KVStoreCollectionStatistics, PutStatistics, StatisticsWrapper
 from tests.interop.fake_identity_provider import CLIENT_ID, CLIENT_SECRET, SCOPE, FakeIdentityProvider
 from tests.interop.serving import serve
 from tests.servers import free_port
@@ -278,3 +286,61 @@ async def test_its_default_token_store_is_read(monkeypatch: pytest.MonkeyPatch, 
         assert {*await ours.collections()} >= STORED_BY_THE_PROXY
         assert await authorizations(provider_url, port, ours, tokens) == 0
         await files.close()
+
+
+# What FastMCP does with the adapters and wrappers that it imports, once the imports are of this library.
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(old_pydantic_adapter, "PydanticAdapter", PydanticAdapter)  # the server imports it when it is first used
+    for module in (oauth_client, caching):
+        monkeypatch.setattr(module, "PydanticAdapter", PydanticAdapter)
+    monkeypatch.setattr(caching, "StatisticsWrapper", StatisticsWrapper)
+    monkeypatch.setattr(caching, "LimitSizeWrapper", LimitSizeWrapper)
+
+
+@pytest.mark.usefixtures("moved")
+async def test_a_client_is_stored_with_a_url_of_another_class(make_raw: Make) -> None:
+    client = OAuthClientInformationFull(client_id="a", redirect_uris=[AnyHttpUrl("http://localhost:8000/callback")])
+    async with make_raw() as store:
+        adapter = oauth_client.TokenStorageAdapter(store, server_url="http://localhost")
+        await adapter.set_client_info(client)
+        found = await adapter.get_client_info()
+        assert found is not None
+        assert found.model_dump(mode="json") == client.model_dump(mode="json")
+
+
+class Note(BaseModel):
+    text: str
+    on: date
+
+
+@pytest.mark.usefixtures("moved")
+async def test_state_may_be_a_model_and_not_an_object(make_raw: Make) -> None:
+    async with make_raw() as store:
+        mcp: FastMCP = FastMCP("notes", session_state_store=store)
+
+        @mcp.tool
+        async def note(context: Context) -> Any:
+            for value in (object(), {1, 2}, float("nan")):
+                with pytest.raises(TypeError, match="not serializable"):
+                    await context.set_state("k", value)
+            await context.set_state("note", Note(text="a", on=date(2026, 1, 1)))
+            return await context.get_state("note")
+
+        async with Client(mcp) as client:
+            assert (await client.call_tool("note")).structured_content == {"text": "a", "on": "2026-01-01"}
+
+
+@pytest.mark.usefixtures("moved")
+async def test_figures_of_its_cache_can_be_compared(make_raw: Make) -> None:
+    async with make_raw() as store:
+        middleware = ResponseCachingMiddleware(cache_storage=store)
+        mcp: FastMCP = FastMCP("adds", middleware=[middleware])
+        mcp.tool(lambda n: n + 1, name="add")
+        async with Client(mcp) as client:
+            for _ in range(2):
+                await client.call_tool("add", {"n": 1})
+        found: Any = middleware._stats.statistics.collections["tools/call"]  # pyright: ignore[reportPrivateUsage] # `statistics()` takes its own classes
+        assert found == KVStoreCollectionStatistics(get=GetStatistics(count=2, hit=1, miss=1), put=PutStatistics(count=1))
