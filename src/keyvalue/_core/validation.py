@@ -36,6 +36,7 @@ _ITEMS, _BYTES = "items", "__keyvalue_bytes__"
 _SHOWN = 3  # errors of validation that a message names
 _NOTHING: Any = object()
 _CANT_DUMP = (PydanticSerializationError, ValueError, TypeError, AttributeError, RecursionError)
+_NOT_FINITE = "is not a finite number; store None or a string"
 _ADVICE = "declare its type, of several a discriminated union, or pass exact=False to the adapter to store it all the same"
 # Types of pydantic's core schema whose values JSON keeps, as long as what they are made of does; all else is compared when it is put.
 _EXACT = frozenset(
@@ -190,7 +191,7 @@ class PydanticConverter(Generic[T]):
             loss: str | None = _becomes("value", value, found)
         else:
             loss = _difference("value", value, found, plain, plain_found)
-        return loss and f"{loss}; {_ADVICE}"
+        return loss and (loss if loss.endswith(_NOT_FINITE) else f"{loss}; {_ADVICE}")
 
     def _obstacle(self, value: T) -> str:
         """Return why a value can't be dumped, and where it is."""
@@ -399,7 +400,7 @@ def _key_difference(place: codec.Place, one: Mapping[Any, Any], other: Mapping[A
 
 def _becomes(place: codec.Place, value: Any, found: Any) -> str:
     if isinstance(value, float) and not isfinite(value):
-        return f"{codec.told(place)} is not a finite number"
+        return f"{codec.told(place)} {_NOT_FINITE}"
     if type(value) is type(found):
         return f"{codec.told(place)} would come back as another {type(value).__name__}"
     return f"{codec.told(place)} is {arguments.article(value)} and would come back as {arguments.article(found)}"
