@@ -405,7 +405,7 @@ def world_on(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Ge
         store = backends.MAKERS[backend](where, url, **options)
         for module in [flat, *(module for name, module in sys.modules.items() if name.startswith("keyvalue.stores."))]:
             for limit, size in PAGES.items():
-                if hasattr(module, limit):
+                if limit in vars(module):  # of its own, not by another name of the module
                     monkeypatch.setattr(module, limit, size)
         return store
 
