@@ -8,8 +8,12 @@ from collections.abc import Iterable
 
 def collect_texts(error: BaseException) -> list[str]:
     """Return all that a traceback, a log or a debugger may show of an error and of those behind it."""
-    parts = [part for one in _chain_of(error) for part in (str(one), repr(one), repr(one.args), repr(vars(one)))]
-    return [*traceback.format_exception(error), *parts]
+    return [*traceback.format_exception(error), *collect_own_texts(error)]
+
+
+def collect_own_texts(error: BaseException) -> list[str]:
+    """Return the same without tracebacks, which show the lines of a test too."""
+    return [part for one in _chain_of(error) for part in (str(one), repr(one), repr(one.args), repr(vars(one)))]
 
 
 def _chain_of(error: BaseException) -> Iterable[BaseException]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,9 @@ from typing import Any
 import anyio
 import pytest
 
-__all__ = ["Mistake", "all_text", "check"]
+from tests.said import collect_own_texts
+
+__all__ = ["Mistake", "check"]
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,6 @@ def check(mistake: Mistake, *given: Any) -> None:
         assert words in message
     for words in mistake.not_says:
         assert words not in message
+    texts = collect_own_texts(caught.value)
     for secret in mistake.secrets:
-        assert secret not in all_text(caught.value)
-
-
-def all_text(error: BaseException | None) -> str:
-    """Return all that an exception and those that it came from say, without the lines of source in a traceback."""
-    text = ""
-    while error is not None:
-        text += f"{''.join(traceback.format_exception_only(error))}{error!r}{error.args}{vars(error)}\n"
-        error = error.__cause__ or error.__context__
-    return text
+        assert not any(secret in text for text in texts)
