@@ -56,54 +56,7 @@ __all__ = ["AsyncKeyValue", "KeyValue", "KeyValueError", "__version__"]  # `impo
 
 __version__ = "0.1.0.dev0"
 
-_MODULES = {
-    "blocking": ("BlockingKeyValue",),
-    "testing": (),
-    "adapters": (
-        "BaseModelAdapter",
-        "DataclassAdapter",
-        "PydanticAdapter",
-        "RaiseOnMissingAdapter",
-    ),
-    "stores": (
-        "DiskStore",
-        "MultiDiskStore",
-        "DynamoDBStore",
-        "ElasticsearchStore",
-        "FileTreeStore",
-        "KeyringStore",
-        "MemcachedStore",
-        "MemoryStore",
-        "MongoDBStore",
-        "NullStore",
-        "RedisStore",
-        "RocksDBStore",
-        "SimpleStore",
-        "ValkeyStore",
-        "VaultStore",
-        "WindowsRegistryStore",
-    ),
-    "wrappers": (
-        "CompressionWrapper",
-        "DefaultValueWrapper",
-        "BaseEncryptionWrapper",
-        "FernetEncryptionWrapper",
-        "FallbackWrapper",
-        "LimitSizeWrapper",
-        "LoggingWrapper",
-        "PassthroughCacheWrapper",
-        "PrefixCollectionsWrapper",
-        "PrefixKeysWrapper",
-        "ReadOnlyWrapper",
-        "RetryWrapper",
-        "CollectionRoutingWrapper",
-        "RoutingWrapper",
-        "SingleCollectionWrapper",
-        "StatisticsWrapper",
-        "TimeoutWrapper",
-        "TTLClampWrapper",
-    ),
-}
+_MODULES = {"blocking": ("BlockingKeyValue",), "testing": (), "adapters": None, "stores": None, "wrappers": None}
 
 if not TYPE_CHECKING:  # with it, type checkers would accept any name
     __getattr__, __dir__ = import_from(__name__, _MODULES)
