@@ -36,7 +36,6 @@ _ITEMS, _BYTES = "items", "__keyvalue_bytes__"
 _SHOWN = 3  # errors of validation that a message names
 _NOTHING: Any = object()
 _CANT_DUMP = (PydanticSerializationError, ValueError, TypeError, AttributeError, RecursionError)
-_NOT_FINITE = "is not a finite number; store None or a string"
 _ADVICE = "declare its type, of several a discriminated union, or pass exact=False to the adapter to store it all the same"
 # Types of pydantic's core schema whose values JSON keeps, as long as what they are made of does; all else is compared when it is put.
 _EXACT = frozenset(
@@ -185,13 +184,11 @@ class PydanticConverter(Generic[T]):
             )
         if not self._exact or (self._is_exact and value == found):
             return None
+        if not (isinstance(value, type(found)) or value == found or _is_object(value) or (_is_url(value) and _is_url(found))):
+            return _becomes("value", value, found)
         # By their contents: not every class has an equality.
         plain, plain_found = (self._adapter.dump_python(one, mode="python", by_alias=False, round_trip=True) for one in (value, found))
-        if not (isinstance(value, type(found)) or value == found or _is_object(value) or (_is_url(value) and _is_url(found))):
-            loss: str | None = _becomes("value", value, found)
-        else:
-            loss = _difference("value", value, found, plain, plain_found)
-        return loss and (loss if loss.endswith(_NOT_FINITE) else f"{loss}; {_ADVICE}")
+        return _difference("value", value, found, plain, plain_found)
 
     def _obstacle(self, value: T) -> str:
         """Return why a value can't be dumped, and where it is."""
@@ -360,14 +357,11 @@ def _difference(place: codec.Place, value: Any, found: Any, plain: Any, plain_fo
             return None  # where the type says Any, a model comes back as its JSON
         if not isinstance(value, type(found)):
             return _becomes(place, value, found)
-    if _is_map(value) and _is_map(found):  # a dump leaves out what a typed dict has not
-        loss = _key_difference(place, value, found)
+    for one, other in ((value, found), (plain, plain_found)):  # a dump leaves out what a typed dict has not
+        loss = _key_difference(place, one, other) if _is_map(one) and _is_map(other) else None
         if loss:
             return loss
     if _is_map(plain) and _is_map(plain_found):
-        loss = _key_difference(place, plain, plain_found)
-        if loss:
-            return loss
         others = {_comparable(key): other for key, other in plain_found.items()}
         for position, (key, one) in enumerate(plain.items()):
             inner: codec.Place = (place, key, position)
@@ -377,7 +371,7 @@ def _difference(place: codec.Place, value: Any, found: Any, plain: Any, plain_fo
         return None
     if _is_sequence(plain) and _is_sequence(plain_found) and type(plain) is type(plain_found):
         if len(plain) != len(plain_found) or (_is_sequence(value) and len(value) != len(plain)):
-            return f"{codec.told(place)} would come back with another length"
+            return _lost(place, "would come back with another length")
         pairs = enumerate(zip(plain, plain_found, strict=True))
         losses = (
             _difference((place, index, index), _member(value, index), _member(found, index), one, other) for index, (one, other) in pairs
@@ -394,16 +388,20 @@ def _key_difference(place: codec.Place, one: Mapping[Any, Any], other: Mapping[A
     keys = {_comparable(key) for key in other}
     for position, key in enumerate(one):
         if _comparable(key) not in keys:
-            return f"{codec.told((place, key, position))} would not come back"
-    return None if len(one) == len(other) else f"{codec.told(place)} would come back with other keys"
+            return _lost((place, key, position), "would not come back")
+    return None if len(one) == len(other) else _lost(place, "would come back with other keys")
 
 
 def _becomes(place: codec.Place, value: Any, found: Any) -> str:
     if isinstance(value, float) and not isfinite(value):
-        return f"{codec.told(place)} {_NOT_FINITE}"
+        return _lost(place, "is not a finite number", "store None or a string")
     if type(value) is type(found):
-        return f"{codec.told(place)} would come back as another {type(value).__name__}"
-    return f"{codec.told(place)} is {arguments.article(value)} and would come back as {arguments.article(found)}"
+        return _lost(place, f"would come back as another {type(value).__name__}")
+    return _lost(place, f"is {arguments.article(value)} and would come back as {arguments.article(found)}")
+
+
+def _lost(place: codec.Place, what: str, advice: str = _ADVICE) -> str:
+    return f"{codec.told(place)} {what}; {advice}"
 
 
 def _comparable(plain: Any) -> Any:
