@@ -41,12 +41,11 @@ def test_what_differs_is_in_the_table() -> None:
 
 def differences() -> Iterator[str]:
     for name in public_modules():
-        try:
-            ours = importlib.import_module(f"keyvalue.{name}")
-        except ModuleNotFoundError:
+        if has_module(f"keyvalue.{name}"):
+            old, new = (importlib.import_module(f"{package}.{name}") for package in ("key_value.aio", "keyvalue"))
+            yield from differences_of_modules(name, old, new)
+        else:
             yield name
-            continue
-        yield from differences_of_modules(name, importlib.import_module(f"key_value.aio.{name}"), ours)
 
 
 def public_modules() -> list[str]:

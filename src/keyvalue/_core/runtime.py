@@ -492,7 +492,7 @@ class Threads:
 
         Args:
             function: What to run.
-            future: As for `submit`; nobody else may be using it yet.
+            future: As for `submit`, and not in use elsewhere yet.
         """
         future = future or Future()
         done: SimpleQueue[Future[T]] = SimpleQueue()
