@@ -99,7 +99,7 @@ async def test_a_server_with_all_the_connections_that_it_takes(runtime: Runtime)
             given = runtime.adapt(MemcachedStore(client=client))
             await assert_raised(StoreConnectionError, "as many connections as it takes .* or does not know", partial(given.get, "k"))
         stack.close()
-        await Runtime("asyncio").eventually(lambda: kv.put("k", {}))
+        await runtime.eventually(lambda: kv.put("k", {}))
 
 
 async def test_a_scripted_server_that_does_not_know_the_command(runtime: Runtime) -> None:

@@ -188,7 +188,7 @@ async def test_who_may_read_can_list(make_own: Make, server: Any, backend: str, 
 # What is too large
 
 
-async def test_a_value_larger_than_the_server_takes(make_own: Make, server: Any) -> None:
+async def test_a_value_larger_than_the_server_takes(runtime: Runtime, make_own: Make, server: Any) -> None:
     server.config_set("proto-max-bulk-len", 2**20)
     kv, large = make_own(), {"password": SECRET, "x": "x" * 2**21}
     calls = {
@@ -203,14 +203,14 @@ async def test_a_value_larger_than_the_server_takes(make_own: Make, server: Any)
         assert error.extra_info.pop("size") > 2**21
         assert error.extra_info == {"max_size": 2**20, "collection": "default_collection", "key": key}
         assert error.__cause__ is not None
-        assert await Runtime("asyncio").eventually(lambda key=key: kv.get(key)) is None
+        assert await runtime.eventually(lambda key=key: kv.get(key)) is None
     largest = {"x": "x" * (2**20 - 300)}
-    await Runtime("asyncio").eventually(lambda: kv.put("k", largest))
+    await runtime.eventually(lambda: kv.put("k", largest))
     assert await kv.get("k") == largest
 
 
 @pytest.mark.backends("redis-cluster", "valkey-cluster")
-async def test_a_value_larger_than_a_cluster_takes(kv: Any, raw: Any) -> None:
+async def test_a_value_larger_than_a_cluster_takes(runtime: Runtime, kv: Any, raw: Any) -> None:
     usual = raw.config_get("proto-max-bulk-len", target_nodes=raw.RANDOM)["proto-max-bulk-len"]
     raw.config_set("proto-max-bulk-len", 2**20, target_nodes=raw.PRIMARIES)
     try:
@@ -218,7 +218,7 @@ async def test_a_value_larger_than_a_cluster_takes(kv: Any, raw: Any) -> None:
         for call in (partial(kv.put, "k", large), partial(kv.put_many, ["a", "k", "b"], [{}, large, {}])):
             (error,) = await assert_raised(ValueTooLargeError, "larger than the backend takes", call)
             assert (error.extra_info["max_size"], error.extra_info["key"]) == (2**20, "k")
-            assert await Runtime("asyncio").eventually(lambda: kv.get("k")) is None
+            assert await runtime.eventually(lambda: kv.get("k")) is None
     finally:
         raw.config_set("proto-max-bulk-len", usual, target_nodes=raw.PRIMARIES)
 
