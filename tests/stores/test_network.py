@@ -233,7 +233,8 @@ class Worker:
 
 
 @pytest.mark.backends(*SERVERS)
-async def test_a_server_killed_under_load_keeps_what_it_acknowledged(backend: str, tmp_path: Path) -> None:
+@pytest.mark.runtimes("asyncio")
+async def test_a_server_killed_under_load_keeps_what_it_acknowledged(backend: str, runtime: Runtime, tmp_path: Path) -> None:
     port = free_port()
     workers = [Worker(number) for number in range(10)]
     with ExitStack() as stack:
@@ -253,11 +254,10 @@ async def test_a_server_killed_under_load_keeps_what_it_acknowledged(backend: st
         if backend != "mongodb-replicaset":  # what is left of it goes on
             stack.close()
             stack.enter_context(run_private(backend, tmp_path, port))
-        eventually = Runtime("asyncio").eventually
         for worker in workers:
-            value = await eventually(lambda worker=worker: kv.get(worker.key))
+            value = await runtime.eventually(lambda worker=worker: kv.get(worker.key))
             assert value in worker.possible or (backend == "memcached" and value is None), worker.key
-            await eventually(lambda worker=worker: kv.put(worker.key, {"of": worker.key}))
+            await runtime.eventually(lambda worker=worker: kv.put(worker.key, {"of": worker.key}))
             assert await kv.get(worker.key) == {"of": worker.key}
         await kv.close()
 

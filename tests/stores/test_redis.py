@@ -135,7 +135,8 @@ def has_failed_over(sentinel: Any, port: int) -> bool:
     return False
 
 
-async def test_a_primary_that_sentinel_names(servers: Servers, tmp_path: Path) -> None:
+@pytest.mark.runtimes("asyncio")
+async def test_a_primary_that_sentinel_names(runtime: Runtime, servers: Servers, tmp_path: Path) -> None:
     at_once = ("--repl-diskless-sync-delay", "0")  # not after five seconds, for which a primary that stops waits too
     with ExitStack() as stack:
         url = stack.enter_context(servers(*at_once))
@@ -158,13 +159,13 @@ async def test_a_primary_that_sentinel_names(servers: Servers, tmp_path: Path) -
                     await_answer(lambda: has_failed_over(sentinel, address(other_url)["port"]), "the fail-over")
                     document: Any = b""
                     for _ in range(200):  # until it is told, the old primary takes writes, which are then lost
-                        await Runtime("asyncio").eventually(lambda: kv.put("k", {"a": 2}))
+                        await runtime.eventually(lambda: kv.put("k", {"a": 2}))
                         document = other.get("default_collection::k")
                         if b'{"a":2}' in (document or b""):
                             break
                         await anyio.sleep(0.05)
                     assert b'{"a":2}' in document
-                    assert await Runtime("asyncio").eventually(lambda: twin.get("k")) == {"a": 2}
+                    assert await runtime.eventually(lambda: twin.get("k")) == {"a": 2}
             for node in sentinel.sentinels:
                 node.close()
             for node in asynchronous.sentinels:
