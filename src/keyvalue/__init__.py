@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from keyvalue.stores.windows_registry import WindowsRegistryStore as WindowsRegistryStore
     from keyvalue.wrappers.compression import CompressionWrapper as CompressionWrapper
     from keyvalue.wrappers.default_value import DefaultValueWrapper as DefaultValueWrapper
+    from keyvalue.wrappers.encryption import AESGCMEncryptionWrapper as AESGCMEncryptionWrapper
     from keyvalue.wrappers.encryption import BaseEncryptionWrapper as BaseEncryptionWrapper
     from keyvalue.wrappers.encryption import FernetEncryptionWrapper as FernetEncryptionWrapper
     from keyvalue.wrappers.fallback import FallbackWrapper as FallbackWrapper

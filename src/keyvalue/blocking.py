@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, ov
 
 from keyvalue._core import files, fork, runtime
 from keyvalue._core.capabilities import advertise, capabilities_of, require_async
+from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.store import BaseStore
 from keyvalue._core.typed import BlockingTypedAdapter, require_sync, stepped, view
 from keyvalue._core.wrapper import BaseWrapper
@@ -33,7 +34,7 @@ __all__ = ["BaseModelAdapter", "BlockingKeyValue", "DataclassAdapter", "Pydantic
 T = TypeVar("T")
 
 
-class BlockingKeyValue:
+class BlockingKeyValue(Explaining):
     """A `KeyValue` over any `AsyncKeyValue`, for code that does not await.
 
     Each method does what the asynchronous one of the same name does, and returns when it is done. The façade has the optional methods
@@ -79,8 +80,16 @@ class BlockingKeyValue:
         fork.register_after_fork(self)
         advertise(self, capabilities_of(key_value), _MIXINS)
 
+    _prefix_of_protocols = ""
+
+    if not TYPE_CHECKING:
+        __aenter__ = Misused("use `with`; in asynchronous code, use what it is over, without the façade: `async with store`")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._key_value!r})"
+
+    def _beneath(self) -> Sequence[object]:
+        return (self._key_value,)
 
     def _after_fork(self) -> None:
         self._target = _Refusing(_forked)
@@ -180,7 +189,8 @@ def runs_inline(key_value: AsyncKeyValue) -> bool:
         return key_value._client is None or key_value._client.runs_inline  # pyright: ignore[reportPrivateUsage] # a matter of the core
     if not isinstance(key_value, BaseWrapper) or not key_value._knows_all():  # pyright: ignore[reportPrivateUsage] # likewise
         return False
-    return all(map(runs_inline, key_value._wrapped()))  # pyright: ignore[reportPrivateUsage] # likewise
+    wrapped = key_value._wrapped()  # pyright: ignore[reportPrivateUsage] # likewise
+    return bool(wrapped) and all(map(runs_inline, wrapped))
 
 
 class _Later:
@@ -387,6 +397,8 @@ class _Cull:
 
 
 _MIXINS = {"keys": _Keys, "collections": _Collections, "destroy": _Destroy, "destroy_collection": _DestroyCollection, "cull": _Cull}
+for _kind in _MIXINS.values():
+    show_signatures(_kind)
 
 
 class PydanticAdapter(BlockingTypedAdapter[T]):

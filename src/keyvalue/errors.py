@@ -14,9 +14,9 @@ KeyValueError
 │   ├── EntryTooSmallError       smaller than the caller's own limit
 │   ├── ReadOnlyError            a write through a read-only wrapper
 │   └── EncryptionError
-│       ├── DecryptionError
-│       │   └── CorruptedDataError
-│       └── EncryptionVersionError
+│       └── DecryptionError
+│           ├── CorruptedDataError
+│           └── EncryptionVersionError
 └── KeyValueStoreError           the store can't serve calls as it stands
     ├── StoreSetupError          it could not be opened
     ├── StoreConnectionError     its backend could not be reached: worth retrying
@@ -31,7 +31,7 @@ attributes. No message holds a whole value or a secret.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 __all__ = [
@@ -118,15 +118,20 @@ class InvalidKeyError(KeyValueOperationError):
 
 
 class InvalidTTLError(KeyValueOperationError):
-    """A time to live is not a positive, finite number of seconds that ends before the year 10000."""
+    """A time to live is not a positive, finite number of seconds from now that ends before the year 10000, or looks like a moment."""
 
-    def __init__(self, ttl: object = None, extra_info: ExtraInfoType | None = None) -> None:
+    def __init__(self, ttl: object = None, extra_info: ExtraInfoType | None = None, *, advice: str = "") -> None:
         short = isinstance(ttl, float) or (isinstance(ttl, int) and ttl.bit_length() < 200)
-        shown = repr(ttl) if short else f"a {type(ttl).__name__}"
-        advice = "; give its total_seconds()" if isinstance(ttl, timedelta) else ""
-        super().__init__(
-            f"A TTL must be a positive, finite number of seconds that ends before the year 10000, not {shown[:60]}{advice}", extra_info
-        )
+        kind = type(ttl).__name__
+        shown = repr(ttl) if short else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+        if isinstance(ttl, timedelta):
+            advice = "; give its total_seconds()"
+        elif isinstance(ttl, str):
+            advice = "; give float() of it"
+        elif isinstance(ttl, date):
+            advice = "; subtract the current time, and give the total_seconds() of the difference"
+        message = "A TTL must be a positive, finite number of seconds from now that ends before the year 10000"
+        super().__init__(f"{message}, not {shown[:60]}{advice}", extra_info)
 
 
 class InvalidTTLTypeError(InvalidTTLError, TypeError):
@@ -143,27 +148,36 @@ class MissingKeyError(KeyValueOperationError):
 
 
 class ValueTooLargeError(KeyValueOperationError):
-    """The value is larger than the backend takes (sizes in bytes; `max_size` is None if the backend does not tell)."""
+    """The value is larger than the backend takes (sizes in bytes; `max_size` is None if the backend does not tell).
 
-    def __init__(self, size: int, max_size: int | None, collection: str | None = None, key: str | None = None) -> None:
+    `limit` says what sets the limit, such as a setting of the server.
+    """
+
+    def __init__(
+        self, size: int, max_size: int | None, collection: str | None = None, key: str | None = None, *, limit: str | None = None
+    ) -> None:
         info: ExtraInfoType = {"size": size, "max_size": max_size, "collection": collection, "key": key}
-        super().__init__("The value is larger than the backend takes", info)
+        super().__init__(f"The value is larger than the backend takes{(limit and f': {limit}') or ''}", info)
 
 
 class EntryTooLargeError(KeyValueOperationError):
     """The value is larger than the limit that the caller set (sizes in bytes)."""
 
-    def __init__(self, size: int, max_size: int, collection: str | None = None, key: str | None = None) -> None:
+    def __init__(
+        self, size: int, max_size: int, collection: str | None = None, key: str | None = None, *, limit: str = "the maximum size"
+    ) -> None:
         info: ExtraInfoType = {"size": size, "max_size": max_size, "collection": collection, "key": key}
-        super().__init__("The entry is larger than the maximum size", info)
+        super().__init__(f"The entry is larger than {limit}", info)
 
 
 class EntryTooSmallError(KeyValueOperationError):
     """The value is smaller than the limit that the caller set (sizes in bytes)."""
 
-    def __init__(self, size: int, min_size: int, collection: str | None = None, key: str | None = None) -> None:
+    def __init__(
+        self, size: int, min_size: int, collection: str | None = None, key: str | None = None, *, limit: str = "the minimum size"
+    ) -> None:
         info: ExtraInfoType = {"size": size, "min_size": min_size, "collection": collection, "key": key}
-        super().__init__("The entry is smaller than the minimum size", info)
+        super().__init__(f"The entry is smaller than {limit}", info)
 
 
 class ReadOnlyError(KeyValueOperationError):
@@ -185,7 +199,7 @@ class CorruptedDataError(DecryptionError):
     """The encryption envelope is damaged."""
 
 
-class EncryptionVersionError(EncryptionError):
+class EncryptionVersionError(DecryptionError):
     """The encryption envelope is of a version that is not known here."""
 
 

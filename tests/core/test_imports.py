@@ -115,6 +115,8 @@ import keyvalue.{older} as deeper
 from keyvalue.{older} import {name}
 from keyvalue.{module} import {name} as same
 assert same is {name} is deeper.{name}
+import importlib.util
+assert importlib.util.find_spec("keyvalue.{older}").name == "keyvalue.{older}"
 from unittest import mock
 with mock.patch("keyvalue.{older}.{name}", 1):
     import keyvalue.{module} as real
@@ -138,6 +140,9 @@ def test_async_and_sync_protocols_have_the_same_methods(name: str) -> None:
 
 
 def test_a_missing_client_names_the_command_that_installs_it() -> None:
-    with pytest.raises(ImportError, match=r"pip install 'keyvalue\[redis\]'") as caught, needs("redis"):
+    with (
+        pytest.raises(ImportError, match=r"keyvalue's extra 'redis'; install it with: pip install 'redis>=[\d.]+'$") as caught,
+        needs("redis"),
+    ):
         import no_such_module  # pyright: ignore[reportMissingImports, reportUnusedImport]  # noqa: F401
     assert caught.value.name == "no_such_module"

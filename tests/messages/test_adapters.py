@@ -134,7 +134,11 @@ LOSSES = [
     refused("NaN in anything", Team, Team(more={"a": [float("nan")]}), "value['more']['a'][0] is not a finite number"),
     refused("an excluded field", Hidden, Hidden(token=SECRET), "value['token']"),
     refused(
-        "a validator that quotes", list[Annotated[str, AfterValidator(short)]], [SECRET], "value[0] could not be read back", "value_error"
+        "a validator that quotes",
+        list[Annotated[str, AfterValidator(short)]],
+        [SECRET],
+        "value[0] is not valid when it is read back",
+        "value_error",
     ),
 ]
 # What JSON can't hold at all is told as for a value without an adapter.
@@ -187,7 +191,10 @@ def call(name: str, do: Callable[[], Awaitable[Any] | Any], *says: str, error: t
 sync: Any = blocking
 adapter: Any = PydanticAdapter
 store: Any = MemoryStore()
+ANY_USER: Any = User(name=SECRET)
 ARGUMENTS = [
+    call("a value for the type", lambda: PydanticAdapter(MemoryStore(), ANY_USER), "takes a type, such as User or list[User], not a User"),
+    call("a list for the type", lambda: PydanticAdapter(MemoryStore(), [User]), "takes a type", "not a list"),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     call("no store", lambda: adapter(None, User), "PydanticAdapter", "AsyncKeyValue", "not None"),
     call("the class of a store", lambda: adapter(MemoryStore, User), "not the class MemoryStore"),
     call("a synchronous store", lambda: adapter(BlockingKeyValue(store), User), "PydanticAdapter"),

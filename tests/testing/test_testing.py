@@ -499,15 +499,6 @@ def test_stores_are_closed_also_if_the_test_fails() -> None:
     assert closed == [*RUNTIMES]
 
 
-def test_a_store_that_forgets_to_call_its_base_is_told_so() -> None:
-    class Forgets(MemoryStore):
-        def __init__(self) -> None:
-            pass
-
-    with pytest.raises(AssertionError, match=r"Forgets.__init__ must call super\(\).__init__\("):
-        Runtime("asyncio").adapt(Forgets())
-
-
 def test_what_awaits_something_else_than_the_store_is_told_so() -> None:
     class Suspending:
         def __await__(self) -> Generator[None, None, None]:

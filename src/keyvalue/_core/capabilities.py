@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from keyvalue._core.arguments import article
+from keyvalue._core.misuse import Lacking
 from keyvalue.protocols.key_value import (
     AsyncCullProtocol,
     AsyncDestroyCollectionProtocol,
@@ -45,38 +46,41 @@ def advertise(instance: object, capabilities: Iterable[str], mixins: Mapping[str
     """Give an instance the mixins of its capabilities, and no others.
 
     Args:
-        instance: Its class must not have the methods already.
+        instance: Its class must not have the methods already, unless from here: then it loses those.
         capabilities: Names of optional methods.
         mixins: A class for each name, with that method.
     """
+    own = vars(type(instance)).get("_without_mixins", type(instance))
     chosen = tuple(mixins[name] for name in sorted(capabilities))
-    if chosen:
-        instance.__class__ = _with_mixins(type(instance), chosen)
+    chosen = chosen if len(chosen) == len(mixins) else (*chosen, Lacking)
+    instance.__class__ = _with_mixins(own, chosen)
 
 
 @lru_cache(256)
 def _with_mixins(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
     # What a class says of itself, and what is not inherited, must be said again: whether it runs inline.
     own = {name: vars(base)[name] for name in ("__doc__", "__module__", "__qualname__", "runs_inline") if name in vars(base)}
-    return type(base.__name__, (base, *mixins), own)
+    return type(base.__name__, (base, *mixins), {**own, "_without_mixins": base})
 
 
-def require_async(key_value: K, owner: str) -> K:
+def require_async(key_value: K, owner: str, argument: str = "") -> K:
     """Check that an object is an asynchronous store, wrapper or the like.
 
     Args:
         key_value: The object.
         owner: Who wants it, for the message.
+        argument: As what, if there are several.
 
     Raises:
         TypeError: It lacks some of the eight methods, or is of the synchronous colour.
     """
     if isinstance(key_value, type) or not isinstance(key_value, AsyncKeyValue):
-        raise TypeError(f"{owner} takes an AsyncKeyValue, an object with its eight methods, not {article(key_value)}")
+        place = argument and f" as {argument}"
+        raise TypeError(f"{owner} takes an AsyncKeyValue{place}, an object with its eight methods, not {article(key_value)}")
     if not _is_async(key_value.get):
         raise TypeError(
             f"{owner} takes an asynchronous key-value store, but {type(key_value).__name__}.get is synchronous; "
-            "give it the store itself, not a blocking façade over it"
+            "write it with `async def`, or give what is beneath if it is a blocking façade"
         )
     return key_value
 

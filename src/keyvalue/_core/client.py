@@ -31,15 +31,17 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from keyvalue._core import files, fork, runtime
 from keyvalue._core.slots import LoopSlots, ThreadSlots, Turn, shared
+from keyvalue._core.sockets import VAGUE, Peer
 from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreClosedError, StoreConnectionError, StoreSetupError
 
-__all__ = ["Client"]
+__all__ = ["Client", "explanation"]
 
 T = TypeVar("T")
 _THREADS = 40  # at most
 _MANY = 1000  # threads that make calls at a time; some clients set no limit of their own
 _PATIENCE = 5.0  # seconds for which unfinished calls may delay the end of the process
 _FOREVER = 1e9  # seconds
+_EXPLAINED = 1.0  # seconds for which an explanation of a failure serves others
 
 AtFork = Literal["recreate", "share", "close", "refuse"]
 
@@ -51,7 +53,14 @@ class _Held(NamedTuple):
     slots: LoopSlots | None
 
 
+_EXPLANATION = "keyvalue_explanation"
+
 _open: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def explanation(error: Exception) -> str | None:
+    """Return what to say of an error of a client, if its `explain` knew."""
+    return vars(error).get(_EXPLANATION)
 
 
 class Client:
@@ -79,6 +88,9 @@ class Client:
         at_fork: What happens to a synchronous client that was made here when the process forks. "recreate": the child makes its own.
             "share": the child uses it too; the client copes. "close": it is closed before the fork, once the call under way has ended, and
             must open itself again at its next use, in either process. "refuse": calls in the child raise `StoreSetupError`.
+        explain: Called with the synchronous client and an error of a call: returns what the store is to say of it, or None. It is called
+            where the call was made, so it may block.
+        peer: Where the server is, if a look at it may explain why a call could not reach it.
     """
 
     def __init__(
@@ -98,8 +110,12 @@ class Client:
         shielded: bool = False,
         is_current: Callable[[Any], bool] | None = None,
         at_fork: AtFork = "recreate",
+        explain: Callable[[Any, Exception], str | None] | None = None,
+        peer: Peer | None = None,
     ) -> None:
         self._name = name
+        self._peer = peer
+        self._explanation: tuple[float, str | None] = 0.0, None  # until when it serves
         self._make = make
         self._make_async = make_async
         self._close = close
@@ -116,6 +132,7 @@ class Client:
         self._shielded = shielded
         self._is_current = is_current
         self._at_fork: AtFork = at_fork
+        self._explain = explain
         self._is_of_parent = False
         self._capacity = capacity
         self._slots = self._slots_of(given)
@@ -190,21 +207,42 @@ class Client:
         while True:
             try:
                 if runtime.is_inline() and self._given_async is None:
-                    return await self._in_thread(function, abandon) if self.leaves_thread() else self._call(function)
-                loop = runtime.asyncio_loop()
-                kept = None if loop is None else self._by_loop.get(loop)
-                held = await self._asynchronous() if kept is None else kept[0]
-                if held is None:
-                    return await self._in_thread(function, abandon)
-                return await self._on_loop(function, held, abandon)
+                    result = await self._in_thread(function, abandon) if self.leaves_thread() else self._call(function)
+                else:
+                    loop = runtime.asyncio_loop()
+                    kept = None if loop is None else self._by_loop.get(loop)
+                    held = await self._asynchronous() if kept is None else kept[0]
+                    result = await (self._in_thread(function, abandon) if held is None else self._on_loop(function, held, abandon))
             except Exception as error:
                 raised = error if isinstance(error, KeyValueError) else mapped(error)
                 cause = error.__cause__ if raised is error else error
                 if is_lost is None or not isinstance(raised, StoreConnectionError) or not is_lost(cause):
+                    if isinstance(raised, StoreConnectionError) and isinstance(cause, Exception):
+                        raised = await self.explained(raised, cause)
                     if raised is None or raised is error:
                         raise
-                    raise raised from error
+                    raise raised from cause
                 is_lost = None
+            else:
+                self._peer = None  # the server has answered: what goes wrong later is not that something else is in its place
+                return result
+
+    async def explained(self, error: StoreConnectionError, cause: Exception) -> StoreConnectionError:
+        """Return an error that says what is wrong, if a look at the server shows it, or the one that is given."""
+        peer = self._peer  # which other threads set to None
+        if peer is None:
+            return error
+        is_clear = ": TLS: " in error.message and not any(vague in error.message for vague in VAGUE)
+        if is_clear or not peer.can_explain(cause):
+            return error
+        until, advice = self._explanation
+        if time.monotonic() >= until:
+            self._explanation = time.monotonic() + _EXPLAINED, None  # those that fail meanwhile don't look too
+            advice = await runtime.aside(partial(peer.explain, cause))
+            self._explanation = time.monotonic() + _EXPLAINED, advice
+        if advice is None:
+            return error
+        return StoreConnectionError(f"{error.message.partition(':')[0]}: {advice} [{type(cause).__name__}]", error.extra_info)
 
     async def open(self) -> None:
         """Make the client that this runtime uses, so that what can go wrong goes wrong now."""
@@ -268,8 +306,7 @@ class Client:
                 return function(client)
             return slots.run(lambda: function(self._synchronous() if self._closed else client))
         except BaseException as error:
-            if not isinstance(error, Exception):
-                self._recover()
+            self._examine(error)
             raise
 
     def _call_in_turn(self, function: Callable[[Any], Any], turn: Turn) -> Any:
@@ -286,11 +323,18 @@ class Client:
                 client = self._synchronous()
             return function(client)
         except BaseException as error:
-            if not isinstance(error, Exception):
-                self._recover()
+            self._examine(error)
             raise
         finally:
             turn.is_taken = False
+
+    def _examine(self, error: BaseException) -> None:
+        """Do what an error of a call asks for, in the thread of the call."""
+        if not isinstance(error, Exception):
+            self._recover()
+        elif self._explain is not None and self._sync is not None and not isinstance(error, KeyValueError):
+            with suppress(Exception):  # the error itself counts
+                vars(error)[_EXPLANATION] = self._explain(self._sync, error)
 
     def _recover(self) -> None:
         """Have a client that was interrupted in the middle of something not go on from there."""
@@ -341,8 +385,7 @@ class Client:
                 except KeyValueError:
                     raise
                 except Exception as error:
-                    kind = StoreConnectionError if (reason := files.transient_reason(error)) else StoreSetupError
-                    raise kind(f"This {self._name} could not be opened: {reason or error}") from error
+                    raise files.opening_error(f"This {self._name} could not be opened", error) from error
                 if self._sync is not None:  # a signal's handler has made one meanwhile
                     self._close(made)
                     return self._sync

@@ -36,6 +36,7 @@ __all__ = [
     "encode_many",
     "encode_many_or_defer",
     "encode_or_defer",
+    "item_error",
     "may_hold_long_number",
     "told",
 ]
@@ -75,6 +76,15 @@ def encode(value: Mapping[str, Any], path: str = "value") -> bytes:
     """
     encoded = encode_or_defer(value, inf, path)
     return encoded() if callable(encoded) else encoded
+
+
+def item_error(index: int, value: Mapping[str, Any], error: SerializationError) -> SerializationError:
+    """Return the error for a value of a bulk call, which says which of them can't be serialized."""
+    try:
+        encode(value, f"values[{index}]")
+    except SerializationError as named:
+        return named.with_traceback(None)
+    return error
 
 
 def encode_or_defer(value: Mapping[str, Any], limit: float = LARGE, path: str = "value") -> bytes | Callable[[], bytes]:

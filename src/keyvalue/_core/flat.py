@@ -202,12 +202,13 @@ def is_settled(text: str) -> bool:
     return text.isascii() or all(unicodedata.ucd_3_2_0.category(character) != "Cn" for character in text)
 
 
-def too_large(entries: Sequence[Entry], limit: int | None) -> ValueTooLargeError | None:
+def too_large(entries: Sequence[Entry], limit: int | None, what: str | None = None) -> ValueTooLargeError | None:
     """Return the error for the first entry with a document larger than the backend takes, or None.
 
     Args:
         entries: What was to be put.
         limit: How many bytes the backend takes. None if only that it refused one of the entries is known: the largest is meant.
+        what: What sets the limit, for the message.
     """
     if limit is None:
         entries = [max(entries, key=lambda entry: len(entry.json))]
@@ -216,7 +217,7 @@ def too_large(entries: Sequence[Entry], limit: int | None) -> ValueTooLargeError
         if limit is None or len(entry.json) + 6 * len(entry.collection + entry.key) + 200 > limit:
             size = len(entry.document())
             if limit is None or size > limit:
-                return ValueTooLargeError(size, limit, entry.collection, entry.key)
+                return ValueTooLargeError(size, limit, entry.collection, entry.key, limit=what)
     return None
 
 
@@ -270,6 +271,10 @@ class FlatStore(BaseStore):
         names = self.names.single(collection, keys)
         if names is not None:
             documents = await self._read(names)
+            if len(documents) != len(keys):
+                raise self._author_error(
+                    "_read", f"returned {len(documents)} documents for {len(keys)} names; it must return one for each, or None"
+                )
             if len(keys) == 1 and len(documents[0] or b"") <= LARGE:
                 return (_own(documents[0], collection, keys[0]),)
             return await _reading(documents, lambda: list(map(_own, documents, repeat(collection), keys)))

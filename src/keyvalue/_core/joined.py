@@ -36,7 +36,7 @@ class Joiner:
         self._between = mark + two
 
     def start(self, first: str) -> str:
-        """Return what all joined names of a first name start with, and no other."""
+        """Return what all joined names of a first name (which may be empty) start with, and no other."""
         plain = first + self.separator
         is_clear = not self._escapes_any or plain.find(self.separator) == len(first)
         return plain if is_clear else self._escaped(first) + self._between
@@ -47,7 +47,7 @@ class Joiner:
         return start + second if start.endswith(self.separator) else start + self._escaped(second)
 
     def split(self, joined: str) -> tuple[str, str] | None:
-        """Return the two names of a joined one, or None if it is not one."""
+        """Return the two names of a joined one, or None if it is not one of two names that are not empty."""
         first, separator, second = joined.partition(self.separator)
         if not separator:
             first, _, second = (self._unescaped(part) for part in joined.partition(self._between))

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -51,7 +52,8 @@ def add_module_names(package: str, modules: Mapping[str, Iterable[str]]) -> None
     for module, names in modules.items():
         for name in names:
             deeper = f"{package}.{module}.{name}"
-            sys.modules[deeper] = _OtherName(deeper, f"Another name of `{package}.{module}`.")
+            sys.modules[deeper] = other = _OtherName(deeper, f"Another name of `{package}.{module}`.")
+            vars(other)["__spec__"] = ModuleSpec(deeper, None)  # for importlib.util.find_spec
 
 
 class _OtherName(ModuleType):

@@ -14,13 +14,15 @@ import threading
 import time
 import weakref
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from copy import copy
 from math import inf
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, TypeVar
+from traceback import walk_tb
+from types import FrameType
+from typing import Any, Literal, TypeVar, cast
 
 from keyvalue._core import fork
 from keyvalue.errors import KeyValueOperationError, StoreConnectionError
@@ -56,6 +58,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 Runtime = Literal["inline", "asyncio", "trio"]
 
+_NO_LOOP = ("NoEventLoopError", "AsyncLibraryNotFoundError")
+"""What anyio, or sniffio under an older one, raises where no event loop runs."""
 _LOOK_AGAIN = 0.5  # seconds between two looks at whether the loop that is waited for still runs
 
 _inline: contextvars.ContextVar[bool] = contextvars.ContextVar("keyvalue_inline", default=False)
@@ -164,7 +168,7 @@ class Inline:
         """Run a coroutine, which must not suspend.
 
         Raises:
-            RuntimeError: It suspended. It is closed and not run any further.
+            RuntimeError: It suspended, or asked for an event loop. It is closed and not run any further.
         """
         before = _inline.get()
         try:  # not with a token: a call that is interrupted before it has that would leave the thread inline
@@ -172,13 +176,37 @@ class Inline:
             coroutine.send(None)
         except StopIteration as stop:
             return stop.value
+        except RuntimeError as error:
+            if not _asks_for_a_loop(error):
+                raise
+            raise self._error(frame for frame, _ in walk_tb(error.__traceback__)) from error
         finally:
             _inline.set(before)
+        error = self._error(_awaited_frames(coroutine))
         coroutine.close()
-        raise RuntimeError(
-            f"{type(self._owner).__name__} declares that it runs inline, but it suspended (it awaited something of an event loop). "
-            "Remove `runs_inline = True` from its class: the blocking façade then runs it on a loop in a background thread"
+        raise error
+
+    def _error(self, frames: Iterable[FrameType]) -> RuntimeError:
+        """Return the error, which names the class of the innermost method that is of one that declares it."""
+        name = type(self._owner).__name__
+        for frame in frames:
+            kind = type(cast("object", frame.f_locals.get("self")))
+            if vars(kind).get("runs_inline"):
+                name = kind.__name__
+        return RuntimeError(
+            f"{name} declares that it runs inline, but it awaited something that needs an event loop, such as a sleep or a request. "
+            f"Remove `runs_inline = True` from the class {name}: the blocking façade then runs it on a loop in a background thread"
         )
+
+
+def _asks_for_a_loop(error: RuntimeError) -> bool:
+    return str(error) in ("no running event loop", "must be called from async context") or type(error).__name__ in _NO_LOOP
+
+
+def _awaited_frames(awaited: Any) -> Iterator[FrameType]:
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        yield frame
+        awaited = awaited.cr_await
 
 
 def drive(coroutine: Coroutine[Any, Any, T], owner: object = None) -> T:

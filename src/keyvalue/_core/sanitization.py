@@ -8,9 +8,14 @@ it goes elsewhere (see `keyvalue._core.flat`).
 from __future__ import annotations
 
 import hashlib
+import inspect
+from collections.abc import Callable
 from enum import Enum
 from string import ascii_letters, digits
 from typing import Protocol, runtime_checkable
+
+from keyvalue._core import arguments
+from keyvalue.errors import InvalidKeyError
 
 __all__ = [
     "ALPHANUMERIC",
@@ -20,6 +25,7 @@ __all__ = [
     "HybridSanitizationStrategy",
     "PassthroughStrategy",
     "SanitizationStrategy",
+    "namer",
 ]
 
 ALPHANUMERIC = ascii_letters + digits
@@ -34,6 +40,41 @@ class SanitizationStrategy(Protocol):
         ...
 
 
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+def namer(strategy: SanitizationStrategy | None, parameter: str) -> Callable[[str], str] | None:
+    """Return the function that makes a strategy's names, or None if there is no strategy.
+
+    Args:
+        strategy: The strategy. Its method may take the name by position or, as py-key-value-aio passes it, as `value` only.
+        parameter: Where it was passed, for messages.
+
+    Raises:
+        TypeError: It has no method `sanitize` that takes a name.
+    """
+    if strategy is None:
+        return None
+    sanitize = getattr(strategy, "sanitize", None)
+    if not callable(sanitize) or isinstance(strategy, type):
+        raise TypeError(f"{parameter} must be an object with a method sanitize(name), not {arguments.article(strategy)}")
+    try:
+        signature = inspect.signature(sanitize)
+    except ValueError:  # of what is written in C
+        by_position = True
+    else:
+        taken = {parameter.kind for parameter in signature.parameters.values()}
+        by_position = not taken.isdisjoint(_BY_POSITION)
+
+    def name(value: str) -> str:
+        found = sanitize(value) if by_position else sanitize(value=value)
+        if not isinstance(found, str):
+            raise TypeError(f"{type(strategy).__name__}.sanitize must return a str, not {arguments.article(found)}")
+        return found
+
+    return name
+
+
 class HashFragmentMode(str, Enum):
     """When a part of the name's hash is appended to it."""
 
@@ -42,7 +83,33 @@ class HashFragmentMode(str, Enum):
     ONLY_IF_CHANGED = "only_if_changed"
 
 
-class PassthroughStrategy:
+class _PlainStrategy:
+    """What py-key-value-aio's strategies can besides. Stores need neither: they tell apart all names."""
+
+    def validate(self, value: str) -> None:
+        """Accept any name."""
+
+    def try_unsanitize(self, value: str) -> str | None:
+        """Return what was named so, or None if that is lost."""
+        return value
+
+
+class _PrefixingStrategy(_PlainStrategy):
+    def validate(self, value: str) -> None:
+        """Refuse a name that looks like one that was made here.
+
+        Raises:
+            InvalidKeyError: It starts with `H_` or `S_`.
+        """
+        if value.startswith(("H_", "S_")):
+            raise InvalidKeyError("A name may not start with 'H_' or 'S_', as names do that a strategy made")
+
+    def try_unsanitize(self, value: str) -> str | None:
+        """Return None: what was named so is lost."""
+        return None
+
+
+class PassthroughStrategy(_PlainStrategy):
     """Leaves names as they are."""
 
     def sanitize(self, value: str) -> str:
@@ -50,7 +117,7 @@ class PassthroughStrategy:
         return value
 
 
-class AlwaysHashStrategy:
+class AlwaysHashStrategy(_PlainStrategy):
     """Names everything by its SHA-256, in hexadecimal.
 
     Args:
@@ -70,7 +137,7 @@ class AlwaysHashStrategy:
         return _sha256(value)[: self.hash_length]
 
 
-class HashExcessLengthStrategy:
+class HashExcessLengthStrategy(_PrefixingStrategy):
     """Names by its SHA-256 what is too long.
 
     Args:
@@ -85,7 +152,7 @@ class HashExcessLengthStrategy:
         return value if len(value) <= self.max_length else "H_" + _sha256(value)[: self.max_length - 2]
 
 
-class HybridSanitizationStrategy:
+class HybridSanitizationStrategy(_PrefixingStrategy):
     """Replaces characters, cuts what is too long, and appends a part of the SHA-256 to what was changed.
 
     Args:

@@ -19,13 +19,15 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
-from functools import partial
+from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import arguments, clock, codec, files, fork, runtime
-from keyvalue._core.client import Client
+from keyvalue._core.client import Client, explanation
 from keyvalue._core.entry import Entry
+from keyvalue._core.misuse import Explaining, Misused, explain_if_lacking, show_signatures
+from keyvalue._core.sockets import TlsOptions, tls_problem
 from keyvalue.errors import (
     ExtraInfoType,
     KeyValueError,
@@ -55,6 +57,8 @@ DEFAULT_COLLECTION = "default_collection"
 Claim = tuple[str, Collection[str] | None]
 """What a write is about: a collection and keys of it, or (None) possibly everything."""
 
+_FOUND = frozenset({Entry, type(None)})
+_GET_RETURNS = "must return a sequence with an Entry or None for each key"
 _claim: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("keyvalue_claim", default=None)
 _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
 _called: contextvars.ContextVar[str] = contextvars.ContextVar("keyvalue_called", default="setup")
@@ -74,7 +78,7 @@ class Row(NamedTuple):
     expires_at: float | None
 
 
-class BaseStore(ABC):
+class BaseStore(Explaining, ABC):
     """The base of all stores. "Write your own store" in the documentation says what a subclass writes.
 
     A store can be used at once, or as an asynchronous context manager that opens it on entering and closes it on leaving. It may be used
@@ -85,20 +89,33 @@ class BaseStore(ABC):
 
     Attributes:
         stability: "stable", "beta" or "experimental".
+        default_collection: The collection that is meant where a call names none.
         runs_inline: Whether no coroutine of this class ever suspends except through the core, so that synchronous code can run it in the
             calling thread. Each class says so for itself; it is not inherited.
         errors: How the client's exceptions are mapped: (exception class, error class, what to do), the first match counts.
+        tls: How the store is told about TLS, for messages.
     """
 
     stability: ClassVar[Stability] = "experimental"
     runs_inline: ClassVar[bool] = False
     errors: ClassVar[ErrorTable] = ()
+    tls: ClassVar[TlsOptions] = TlsOptions()
 
     _client: Client | None = None
     _host: str | None = None  # where the backend is, without credentials, for messages
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        explain_if_lacking(cls)
+        init = vars(cls).get("__init__")
+        code = getattr(inspect.unwrap(init), "__code__", None) if inspect.isfunction(init) else None
+        if code is not None and "__init__" not in code.co_names:
+            cls.__init__ = _verified(cast("Callable[..., None]", init))
+
     def __init__(self, *, default_collection: str | None = None) -> None:
-        self._default = DEFAULT_COLLECTION if default_collection is None else arguments.name(default_collection, "default collection")
+        self.default_collection: str = (
+            DEFAULT_COLLECTION if default_collection is None else arguments.name(default_collection, "default collection")
+        )
         self._unready = True
         self._closed = False
         self._opened = runtime.Once()
@@ -108,6 +125,9 @@ class BaseStore(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._host or ''})"
+
+    if not TYPE_CHECKING:
+        __enter__ = Misused("use `async with`; in synchronous code, `with BlockingKeyValue(…)` around it (keyvalue.blocking)")
 
     def _after_fork(self) -> None:
         """Make the store fit for use in a forked child, where no other thread is."""
@@ -132,7 +152,7 @@ class BaseStore(ABC):
         if self._client is not None:
             await self._client.open()
 
-    async def _close(self) -> None:  # noqa: B027 # most have nothing to release
+    async def _close(self) -> None:  # most have nothing to release
         """Release what the subclass holds besides the client."""
 
     # What a subclass calls.
@@ -178,7 +198,11 @@ class BaseStore(ABC):
         for kind, error_class, advice in self.errors:
             if isinstance(error, kind):
                 reason = self._transient_reason(error) if error_class is StoreRefusedError else None
-                return self._problem(StoreConnectionError, reason, error) if reason else self._problem(error_class, advice, error)
+                if error_class is StoreConnectionError and self._client is not None:
+                    reason = tls_problem(error, self.tls)
+                if reason:
+                    return self._problem(StoreConnectionError, reason, error)
+                return self._problem(error_class, explanation(error) or advice, error)
         return None
 
     def _transient_reason(self, error: Exception) -> str | None:
@@ -200,9 +224,14 @@ class BaseStore(ABC):
         key = arguments.name(key, "key")
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
-        (entry,) = await self._get(collection, (key,))
-        if entry is None or (entry.expires_at is not None and entry.expires_at <= clock.now()):
-            return None
+        call = self._get(collection, (key,))
+        try:
+            (entry,) = await call
+            if entry is None or (entry.expires_at is not None and entry.expires_at <= clock.now()):
+                return None
+        except (TypeError, ValueError, AttributeError) as error:
+            self._blame_author(error, call)
+            raise
         return await runtime.aside(entry.value) if entry.is_large else entry.value()
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
@@ -211,8 +240,7 @@ class BaseStore(ABC):
         key = arguments.name(key, "key")
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
-        (entry,) = await self._get(collection, (key,))
-        return (await _with_ttls([entry]))[0]
+        return (await _with_ttls(await self._get_checked(collection, (key,))))[0]
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
         """Return the values of many keys; see `AsyncKeyValue.get_many`."""
@@ -264,7 +292,7 @@ class BaseStore(ABC):
         key = arguments.name(key, "key")
         if self._unready or self._abandoned:
             await self._ready(collection, (key,))
-        return await self._write(collection, (key,), self._delete(collection, (key,))) > 0
+        return await self._delete_checked(collection, (key,), (key,)) > 0
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
@@ -272,7 +300,7 @@ class BaseStore(ABC):
         distinct = tuple(dict.fromkeys(arguments.names(keys)))
         if not await self._wanted(collection, distinct):
             return 0
-        return await self._write(collection, distinct, self._delete(collection, distinct))
+        return await self._delete_checked(collection, distinct, distinct)
 
     async def setup(self) -> None:
         """Open the store now rather than at its first use.
@@ -283,6 +311,17 @@ class BaseStore(ABC):
         """
         if self._unready:
             await self._ready()
+
+    async def setup_collection(self, *, collection: str) -> None:
+        """Open the store, as `setup` does. A collection needs no more than that: what it takes is made by its first put.
+
+        Raises:
+            InvalidKeyError: The collection is empty or can't be encoded.
+            StoreSetupError: The store can't be opened. The next call tries again.
+            StoreClosedError: It was closed.
+        """
+        arguments.name(collection, "collection")
+        await self.setup()
 
     async def close(self) -> None:
         """Close the store, after waiting for writes that were abandoned. Doing it again is harmless; using the store is not.
@@ -305,7 +344,7 @@ class BaseStore(ABC):
         await self.close()
 
     def _collection(self, collection: str | None) -> str:
-        return self._default if collection is None else arguments.name(collection, "collection")
+        return self.default_collection if collection is None else arguments.name(collection, "collection")
 
     async def _entries_of(self, keys: Sequence[str], collection: str | None) -> list[Entry | None]:
         collection = self._collection(collection)
@@ -313,13 +352,49 @@ class BaseStore(ABC):
         distinct = tuple(dict.fromkeys(keys))
         if not await self._wanted(collection, distinct):
             return []
-        found = await self._get(collection, distinct)
-        if len(found) != len(distinct):
-            raise RuntimeError(f"{type(self).__name__}._get returned {len(found)} entries for {len(distinct)} keys: one for each, or None")
+        found = await self._get_checked(collection, distinct)
         if len(distinct) == len(keys):
             return list(found)
         by_key = dict(zip(distinct, found, strict=True))
         return [by_key[key] for key in keys]
+
+    async def _get_checked(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+        call = self._get(collection, keys)
+        try:
+            found = await call
+            count = len(found)
+        except TypeError as error:
+            self._blame_author(error, call)
+            raise
+        if count != len(keys):
+            raise self._author_error("_get", f"returned {count} entries for {len(keys)} keys; it must return one for each, or None")
+        if not _FOUND.issuperset(map(type, found)) and not all(
+            entry is None or isinstance(cast("object", entry), Entry) for entry in found
+        ):
+            raise self._author_error("_get", _GET_RETURNS)
+        return found
+
+    def _blame_author(self, error: Exception, call: object) -> None:
+        """Say what a subclass does wrong if an error comes from the very function that awaits its `_get`."""
+        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            return
+        if not inspect.isawaitable(call):
+            raise self._not_awaitable("_get", call) from None
+        if isinstance(error, AttributeError) or "unpack" in str(error) or "len()" in str(error):
+            raise self._author_error("_get", _GET_RETURNS) from error
+
+    async def _delete_checked(self, collection: str, keys: Collection[str], distinct: Sequence[str]) -> int:
+        count = await self._write(collection, keys, self._delete(collection, distinct), "_delete")
+        if not isinstance(cast("object", count), int):
+            returned = arguments.article(count)
+            raise self._author_error("_delete", f"returned {returned}; it must return how many of the keys held an entry")
+        return count
+
+    def _author_error(self, hook: str, problem: str) -> RuntimeError:
+        return RuntimeError(f"{type(self).__name__}.{hook} {problem}")
+
+    def _not_awaitable(self, hook: str, returned: object) -> RuntimeError:
+        return self._author_error(hook, f"returned {arguments.article(returned)}, which can't be awaited; write it with `async def`")
 
     async def _wanted(self, collection: str, keys: Collection[str]) -> bool:
         """Make ready for a bulk call, unless it is about no keys: that does no I/O."""
@@ -330,16 +405,21 @@ class BaseStore(ABC):
             raise self._closed_error()
         return bool(keys)
 
-    async def _write(self, collection: str, keys: Collection[str] | None, call: Awaitable[T]) -> T:
-        """Await a call with what it is about known to `_use`."""
-        if self._client is None or (runtime.is_inline() and not self._client.leaves_thread()):  # nothing is abandoned in its own thread
-            return await call
-        before = _claim.get()
+    async def _write(self, collection: str, keys: Collection[str] | None, call: Awaitable[T], hook: str = "_put") -> T:
+        """Await a call of a hook with what it is about known to `_use`."""
         try:
-            _claim.set((collection, keys))
-            return await call
-        finally:
-            _claim.set(before)
+            if self._client is None or (runtime.is_inline() and not self._client.leaves_thread()):  # nothing is abandoned in its own thread
+                return await call
+            before = _claim.get()
+            try:
+                _claim.set((collection, keys))
+                return await call
+            finally:
+                _claim.set(before)
+        except TypeError:
+            if not inspect.isawaitable(call):
+                raise self._not_awaitable(hook, call) from None
+            raise
 
     async def _ready(self, collection: str | None = None, keys: Iterable[str] = ()) -> None:
         """Open the store if that is still to be done, and wait for abandoned writes that touch the same keys."""
@@ -357,7 +437,10 @@ class BaseStore(ABC):
         before = _opening.get()
         try:
             _opening.set(self)
-            await self._open()
+            opened = self._open()
+            if not inspect.isawaitable(cast("object", opened)):
+                raise self._not_awaitable("_open", opened)
+            await opened
         except KeyValueError:
             raise
         except Exception as error:
@@ -431,7 +514,7 @@ class EnumerableStore(BaseStore):
     async def cull(self) -> None:
         """Remove the entries that have expired; see `AsyncCullProtocol`."""
         await self._ready()
-        await self._write("", None, self._cull(clock.now()))
+        await self._write("", None, self._cull(clock.now()), "_cull")
 
     def _pages(self, collection: str | None) -> aclosing[AsyncGenerator[Sequence[Row], None]]:
         pages = self._scan(collection)
@@ -468,8 +551,24 @@ class EnumerableStore(BaseStore):
                     by_collection.setdefault(row.collection, []).append(row.key)
                     found = found or row.expires_at is None or row.expires_at > now
                 for name, keys in by_collection.items():
-                    await self._write(name, None, self._delete(name, tuple(dict.fromkeys(keys))))
+                    await self._write(name, None, self._delete(name, tuple(dict.fromkeys(keys))), "_delete")
         return found
+
+
+for _kind in (BaseStore, EnumerableStore):
+    show_signatures(_kind)
+
+
+def _verified(init: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that makes sure that the one of `BaseStore` was called too."""
+
+    @wraps(init)
+    def verified(self: BaseStore, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if "_opened" not in vars(self) and type(self).__init__ is verified:
+            raise RuntimeError(f"{type(self).__name__}.__init__ must call super().__init__(default_collection=…)")
+
+    return verified
 
 
 _OPERATIONS = {

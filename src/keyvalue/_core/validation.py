@@ -35,6 +35,7 @@ T = TypeVar("T")
 _ITEMS, _BYTES = "items", "__keyvalue_bytes__"
 _SHOWN = 3  # errors of validation that a message names
 _NOTHING: Any = object()
+_OF_TYPES = frozenset({"typing", "typing_extensions", "types", "annotationlib"})  # modules whose objects stand for types
 _CANT_DUMP = (PydanticSerializationError, ValueError, TypeError, AttributeError, RecursionError)
 _ADVICE = "declare its type, of several a discriminated union, or pass exact=False to the adapter to store it all the same"
 # Types of pydantic's core schema whose values JSON keeps, as long as what they are made of does; all else is compared when it is put.
@@ -62,6 +63,8 @@ class PydanticConverter(Generic[T]):
     """
 
     def __init__(self, kind: Any, wraps: bool | None = None, *, exact: bool = True) -> None:
+        if not _is_type(kind):
+            raise TypeError(f"An adapter takes a type, such as User or list[User], not {arguments.article(kind)}")
         self._adapter: TypeAdapter[T] = TypeAdapter(kind)
         # Of other types, values need not be instances.
         self._class: Any = kind if _is_model(kind) else None
@@ -145,7 +148,7 @@ class PydanticConverter(Generic[T]):
             plain = self._adapter.dump_python(value, mode="python", **self._options)
             return to_jsonable_python(_marked(plain), inf_nan_mode="constants", by_alias=False)
         if not self._is_exact:
-            row = _revealed(row, self._adapter.dump_python(value, mode="python", **self._options))
+            row = _revealed(row, self._adapter.dump_python(value, mode="python", **self._options), self._exact)
         elif _BYTES.encode() not in codec.encode(row):
             return row
         return _marked(row)
@@ -179,8 +182,8 @@ class PydanticConverter(Generic[T]):
         if errors:
             place, _ = _located(errors[0], row, value)
             return (
-                f"{codec.told(place)} could not be read back ({errors[0]['type']}); let validators take what serializers write, and "
-                "exclude no field that must be there"
+                f"{codec.told(place)} is not valid when it is read back ({errors[0]['type']}); give a valid one, let validators take what "
+                "serializers write, and exclude no field that must be there"
             )
         if not self._exact or (self._is_exact and value == found):
             return None
@@ -209,6 +212,10 @@ class PydanticConverter(Generic[T]):
                 place, found = _located(errors[0], plain, value)
                 return f"{codec.told(place)} is {arguments.article(found)}, which its type does not take ({errors[0]['type']})"
         return "it holds something that its type does not take"
+
+
+def _is_type(kind: object) -> bool:
+    return kind is None or isinstance(kind, type) or get_origin(kind) is not None or type(kind).__module__ in _OF_TYPES
 
 
 def of_any_type(kind: Any, exact: bool) -> PydanticConverter[Any]:
@@ -467,15 +474,20 @@ def _is_dumpable(value: Any, only: set[Any] | None = None) -> bool:
     return True
 
 
-def _revealed(row: Any, plain: Any) -> Any:
-    """Return a row with the secrets in it; `plain` is the same value in Python's own types."""
+def _revealed(row: Any, plain: Any, compares: bool) -> Any:
+    """Return a row with the secrets in it; `plain` is the same value in Python's own types.
+
+    So that it is refused, a number that is not finite is in it too, unless what comes back is compared with the value, which says more.
+    """
     if _is_secret(plain):
         return _jsonable(plain.get_secret_value())
+    if row is None and isinstance(plain, float) and not compares:  # where the type says Any, pydantic writes null
+        return plain
     # Both come from one value, so in one order; keys may look different.
     if _is_row(row) and _is_map(plain) and len(row) == len(plain):
-        return {key: _revealed(one, other) for (key, one), other in zip(row.items(), plain.values(), strict=True)}
+        return {key: _revealed(one, other, compares) for (key, one), other in zip(row.items(), plain.values(), strict=True)}
     if _is_sequence(row) and _is_group(plain) and len(row) == len(plain):
-        return [_revealed(one, other) for one, other in zip(row, plain, strict=True)]
+        return [_revealed(one, other, compares) for one, other in zip(row, plain, strict=True)]
     return row
 
 

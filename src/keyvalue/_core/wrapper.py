@@ -22,15 +22,16 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsFloat, TypeVar
 
-from keyvalue._core import arguments
+from keyvalue._core import arguments, codec
 from keyvalue._core.capabilities import ALL, advertise, capabilities_of, require_async
-from keyvalue.errors import StoreConnectionError
+from keyvalue._core.misuse import Explaining, Misused, show_signatures
+from keyvalue.errors import SerializationError, StoreConnectionError
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["UNREACHABLE", "BaseWrapper", "Operation", "Pair", "Place", "alike", "is_only_entered"]
+__all__ = ["UNREACHABLE", "BaseWrapper", "Operation", "Pair", "Place", "alike", "beneath", "is_only_entered"]
 
 T = TypeVar("T")
 Pair = tuple["dict[str, Any] | None", "float | None"]
@@ -82,23 +83,36 @@ class Operation(NamedTuple):
         return [(collection, key) for key in dict.fromkeys(self.keys)]
 
 
-def alike(errors: type[Exception] | tuple[type[Exception], ...]) -> tuple[type[Exception], ...]:
-    """Return error types as a tuple, in which `TimeoutError` means asyncio's too, which is another class before Python 3.11."""
+def alike(errors: type[Exception] | tuple[type[Exception], ...], parameter: str) -> tuple[type[Exception], ...]:
+    """Return error types as a tuple, in which `TimeoutError` means asyncio's too, which is another class before Python 3.11.
+
+    Raises:
+        TypeError: They are something else. `except` would tell only when an error comes, and hide that error.
+    """
     types = errors if isinstance(errors, tuple) else (errors,)
+    for kind in types:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            what = arguments.article(kind)
+            raise TypeError(
+                f"{parameter} must be an exception class or a tuple of them, such as (ConnectionError, TimeoutError), not {what}"
+            )
     return (*types, asyncio.TimeoutError) if TimeoutError in types else types
 
 
-class BaseWrapper:
+_UNSET: Any = object()
+
+
+class BaseWrapper(Explaining):
     """An `AsyncKeyValue` around another one.
 
     It has the optional capabilities of what it wraps, and passes opening and closing on to it. "Write your own
     wrapper" in the documentation has the hooks.
 
     Args:
-        key_value: What to wrap: any `AsyncKeyValue`.
+        key_value: What to wrap: any `AsyncKeyValue`. A subclass may set `self.key_value` instead, before or after this, or without it.
 
     Attributes:
-        key_value: What is wrapped.
+        key_value: What is wrapped. Setting it decides which optional methods there are.
         runs_inline: Whether no coroutine of this class ever suspends except through what it wraps and the core. Each class says so for
             itself; it is not inherited.
 
@@ -110,24 +124,53 @@ class BaseWrapper:
 
     key_value: AsyncKeyValue
 
-    def __init__(self, key_value: AsyncKeyValue) -> None:
-        self.key_value = require_async(key_value, type(self).__name__)
-        self._entered: list[object] = []
-        # What is not overridden need not be awaited, which every call notices.
-        self._is_direct = type(self)._around is BaseWrapper._around
-        self._keeps_values = type(self)._outer_value is BaseWrapper._outer_value
-        self._keeps_keys = type(self)._inner_key is BaseWrapper._inner_key
-        self._keeps_collections = type(self)._inner_collection is BaseWrapper._inner_collection
-        advertise(self, self._capabilities(), _MIXINS)
+    # What is not overridden need not be awaited, which every call notices.
+    _is_direct: ClassVar[bool] = True
+    _keeps_values: ClassVar[bool] = True
+    _puts_as_given: ClassVar[bool] = True
+    _keeps_keys: ClassVar[bool] = True
+    _keeps_collections: ClassVar[bool] = True
+    _entered: Sequence[object] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._is_direct = cls._around is BaseWrapper._around
+        cls._keeps_values = cls._outer_value is BaseWrapper._outer_value
+        cls._puts_as_given = cls._inner_value is BaseWrapper._inner_value
+        cls._keeps_keys = cls._inner_key is BaseWrapper._inner_key
+        cls._keeps_collections = cls._inner_collection is BaseWrapper._inner_collection
+
+    def __init__(self, key_value: AsyncKeyValue = _UNSET) -> None:
+        if key_value is not _UNSET:
+            self.key_value = key_value
+        elif type(self).__init__ is BaseWrapper.__init__:
+            raise TypeError(f"{type(self).__name__} takes key_value, the store or wrapper to wrap")
+
+    if not TYPE_CHECKING:  # or type checkers would let any attribute be set
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # Wrappers written for py-key-value-aio set it themselves, and may not call __init__.
+            if name != "key_value":
+                object.__setattr__(self, name, value)
+                return
+            object.__setattr__(self, name, require_async(value, type(self).__name__))
+            advertise(self, self._capabilities(), _MIXINS)
+
+        key_value = Misused("its __init__ must call super().__init__(key_value), or set self.key_value")
+        __enter__ = Misused("use `async with`; in synchronous code, `with BlockingKeyValue(…)` around it (keyvalue.blocking)")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self._wrapped()))})"
+
+    def _beneath(self) -> Sequence[object]:
+        return self._wrapped()
 
     # The hooks.
 
     def _wrapped(self) -> Sequence[AsyncKeyValue]:
         """Return all that this wraps; more than one if calls are spread over several."""
-        return (self.key_value,)
+        inner = getattr(self, "key_value", None)
+        return () if inner is None else (inner,)
 
     def _knows_all(self) -> bool:
         """Return whether it calls nothing but what `_wrapped` returns."""
@@ -246,7 +289,7 @@ class BaseWrapper:
         """Store many values; see `AsyncKeyValue.put_many`."""
         keys, inner_keys, inner = self._many_inner_names(keys, collection)
         arguments.mappings(values, len(keys))
-        inner_values = [await self._inner_value(value, key, collection) for key, value in zip(keys, values, strict=True)]
+        inner_values = values if self._puts_as_given else await self._inner_values(keys, values, collection)
         inner_ttl = self._inner_ttl(ttl)
         await self._made(
             "put_many",
@@ -295,14 +338,14 @@ class BaseWrapper:
             await _result(inner.setup())
         elif hasattr(inner, "__aenter__") and not any(entered is inner for entered in self._entered):
             await inner.__aenter__()
-            self._entered.append(inner)
+            self._entered = (*self._entered, inner)
 
     async def _close_one(self, inner: Any) -> None:
         close = getattr(inner, "close", None) or getattr(inner, "aclose", None)
         if close is not None:
             await _result(close())
         elif any(entered is inner for entered in self._entered):
-            self._entered = [entered for entered in self._entered if entered is not inner]
+            self._entered = tuple(entered for entered in self._entered if entered is not inner)
             await inner.__aexit__(None, None, None)
 
     def _inner_names(self, key: str, collection: str | None) -> tuple[str, str | None]:
@@ -321,6 +364,19 @@ class BaseWrapper:
         if collection is not None:
             arguments.name(collection, "collection")
         return collection if self._keeps_collections else self._inner_collection(collection)
+
+    async def _inner_values(
+        self, keys: Sequence[str], values: Sequence[Mapping[str, Any]], collection: str | None
+    ) -> list[Mapping[str, Any]]:
+        inner: list[Mapping[str, Any]] = []
+        for index, (key, value) in enumerate(zip(keys, values, strict=True)):
+            try:
+                inner.append(await self._inner_value(value, key, collection))
+                continue
+            except SerializationError as error:
+                problem = error
+            raise codec.item_error(index, value, problem)
+        return inner
 
     def _made(
         self,
@@ -381,6 +437,22 @@ class BaseWrapper:
         await self._made("cull", lambda store: store.cull())
 
 
+def beneath(key_value: object) -> object:
+    """Return the first object, from the top of a stack, that may change names, or is not a wrapper of just one."""
+    while isinstance(key_value, BaseWrapper):
+        wrapped = key_value._wrapped()  # pyright: ignore[reportPrivateUsage] # of its own class
+        keeps = key_value._keeps_keys and key_value._keeps_collections  # pyright: ignore[reportPrivateUsage] # likewise
+        if not keeps or len(wrapped) != 1 or not _is_of_package(type(key_value)):
+            break
+        (key_value,) = wrapped
+    return key_value
+
+
+def _is_of_package(kind: type[Any]) -> bool:
+    """Return whether no class but those of this package has a part in what a wrapper does; others may do all in `get` and `put`."""
+    return all(base.__module__.partition(".")[0] in ("keyvalue", "builtins", "abc", "typing") for base in kind.__mro__)
+
+
 def is_only_entered(key_value: object) -> bool:
     """Return whether opening an object enters a context, which then belongs to the task and its cancel scope until it is left."""
     if isinstance(key_value, BaseWrapper):
@@ -424,3 +496,5 @@ class _Cull:
 
 
 _MIXINS = {"keys": _Keys, "collections": _Collections, "destroy": _Destroy, "destroy_collection": _DestroyCollection, "cull": _Cull}
+for _kind in (BaseWrapper, *_MIXINS.values()):
+    show_signatures(_kind)

@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeVar, cast
 
 import anyio
 
-from keyvalue._core.store import BaseStore
 from keyvalue.blocking import BlockingKeyValue, runs_inline
 from keyvalue.protocols.key_value import AsyncKeyValue
 
@@ -110,12 +109,8 @@ class Runtime:
             The store itself, or a `BlockingKeyValue` over it whose methods can be awaited.
 
         Raises:
-            AssertionError: The runtime is "direct", and the store does not say that it runs inline; or its `__init__` does not call that of
-                its base.
+            AssertionError: The runtime is "direct", and the store does not say that it runs inline.
         """
-        assert not isinstance(store, BaseStore) or hasattr(store, "_default"), (
-            f"{type(store).__name__}.__init__ must call super().__init__(default_collection=...) before anything else"
-        )
         adapted: Any = store if self.is_loop else Awaited(self._facade(store))
         self._made.append(adapted)
         return adapted

@@ -1,0 +1,112 @@
+"""What stores, wrappers and the façade do when they are used in a way that can't work: they say what to do instead.
+
+All of it is on the way to an error that Python would raise anyway, so right calls pay nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["IN_ONE_PROCESS", "Explaining", "Lacking", "Misused", "explain_if_lacking", "show_signatures"]
+
+_CAPABILITIES = {
+    "keys": ("list keys", "EnumerateKeysProtocol"),
+    "collections": ("list collections", "EnumerateCollectionsProtocol"),
+    "destroy": ("remove all its entries at once", "DestroyStoreProtocol"),
+    "destroy_collection": ("remove a collection at once", "DestroyCollectionProtocol"),
+    "cull": ("list entries that have expired", "CullProtocol"),
+}
+IN_ONE_PROCESS = (
+    ": its entries live in this process only. Share the one that you have, or use a store that processes can share, such as a DiskStore or "
+    "a RedisStore"
+)
+"""What stores in memory say of being pickled or copied."""
+_METHODS = {"get", "get_many", "ttl", "ttl_many", "put", "put_many", "delete", "delete_many", *_CAPABILITIES}
+
+
+def show_signatures(kind: type[Any]) -> None:
+    """Have Python's own error about a wrong call of a method of the protocols show what the method takes.
+
+    Python starts that error with the method's qualified name and "()", so this puts the parameters before the bare name.
+    Any other way to add to the error would be one more call around each of these methods.
+    """
+    for name, method in vars(kind).items():
+        if name in _METHODS and inspect.isfunction(method) and ")" not in method.__qualname__:
+            parameters = list(inspect.signature(method).parameters.values())[1:]
+            bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+            method.__qualname__ += f"{inspect.Signature(bare)}: {name}"
+
+
+class Misused:
+    """In place of an attribute that is not there, such as that for the wrong kind of `with`: the error says what is right.
+
+    Args:
+        advice: What to do instead.
+    """
+
+    def __init__(self, advice: str) -> None:
+        self._advice = advice
+
+    def __get__(self, instance: object, owner: type[Any]) -> Any:
+        # Not a TypeError, for which hasattr() is not false.
+        raise AttributeError(f"{owner.__name__}: {self._advice}")
+
+
+class Explaining:
+    """The base of stores, wrappers and the façade."""
+
+    _prefix_of_protocols = "Async"
+    _instead_of_copying = (
+        ", because of its connections, locks and threads. Share the one that you have, or make one where it is needed: in each process, "
+        "from the same arguments"
+    )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("keyvalue."):  # what others write is left as it is
+            show_signatures(cls)
+
+    def _beneath(self) -> Sequence[object]:
+        """Return what this is over, as far as it is known."""
+        return ()
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled or copied."""
+        raise TypeError(f"A {type(self).__name__} can't be pickled or copied{self._instead_of_copying}")
+
+
+class Lacking:
+    """The base of what lacks some of the optional methods. For the rest, `__getattr__` would make each access to an attribute slower."""
+
+    if not TYPE_CHECKING:  # or type checkers would take any attribute for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in _CAPABILITIES:
+                return object.__getattribute__(self, name)  # again, as a property of that name may have raised an error of its own
+            raise AttributeError(_explain_missing(self, name), name=name, obj=self)
+
+
+def explain_if_lacking(kind: type[Any]) -> None:
+    """Make a class one that explains what it lacks, if it can have instances and lacks anything."""
+    abstract = {name for base in kind.__mro__ for name in (*getattr(base, "__abstractmethods__", ()), *vars(base))}
+    is_abstract = any(getattr(getattr(kind, name, None), "__isabstractmethod__", False) for name in abstract)
+    if not is_abstract and not all(hasattr(kind, name) for name in _CAPABILITIES) and not hasattr(kind, "__getattr__"):
+        kind.__getattr__ = vars(Lacking)["__getattr__"]
+
+
+def _explain_missing(instance: Any, name: str) -> str:
+    """Return what to say of an attribute that is not there."""
+    kind = type(instance).__name__
+    can, protocol = _CAPABILITIES[name]
+    beneath: Sequence[object] = instance._beneath()
+    incapable = [type(one).__name__ for one in beneath if not hasattr(one, name)]
+    if incapable:
+        reason = f"it is over {' and '.join(incapable)}, which can't {can}"
+    elif beneath:
+        reason = f"it can't {can} for its caller alone, or must not"
+    else:
+        reason = f"it can't {can}"
+    asks = f"isinstance(…, {instance._prefix_of_protocols}{protocol})"
+    return f"{kind} has no {name}(): {reason}. {asks} tells; the documentation of the stores says which of them can"

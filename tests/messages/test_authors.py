@@ -1,0 +1,150 @@
+"""Mistakes of those who write stores and wrappers: named by the base class."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.stores.base import BaseStore, Entry
+from keyvalue.stores.memory import MemoryStore
+from keyvalue.wrappers.base import BaseWrapper
+from tests.backends import PlainWrapper
+from tests.messages import Mistake, check
+
+
+class Author(BaseStore):
+    """A store whose hooks return what they are told."""
+
+    runs_inline = True
+
+    def __init__(self, found: Any = (None,), deleted: Any = 0) -> None:
+        super().__init__()
+        self.found, self.deleted = found, deleted
+
+    async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+        return self.found
+
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+        pass
+
+    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+        return self.deleted
+
+
+class Plain(Author):
+    """Its hooks are `def` where they should be `async def`."""
+
+    def _get(self, collection: str, keys: Sequence[str]) -> Any:
+        return [None]
+
+    def _put(self, collection: str, entries: Sequence[Entry]) -> Any:
+        pass
+
+    def _delete(self, collection: str, keys: Sequence[str]) -> Any:
+        return 0
+
+
+class PlainOpening(Author):
+    def _open(self) -> Any:
+        pass
+
+
+class Forgetful(Author):
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+class Sleeping(BaseWrapper):
+    """It says that it runs inline, and sleeps."""
+
+    runs_inline = True
+    sleep: Any = staticmethod(asyncio.sleep)
+
+    async def _around(self, operation: Any, call: Any) -> Any:
+        await self.sleep(0.01)
+        return await call(self.key_value)
+
+
+class AnyioSleeping(Sleeping):
+    runs_inline = True
+    sleep = staticmethod(anyio.sleep)
+
+
+class Incomplete(BaseStore):
+    pass
+
+
+def use_facade(store: Any) -> None:
+    """Call a façade where no loop runs, and where one does."""
+    BlockingKeyValue(PlainWrapper(store)).get("k")
+
+
+LENGTH = ["Author._get", "an Entry or None for each key"]
+PLAIN = ["can't be awaited", "`async def`"]
+INLINE = ["declares that it runs inline", "Remove `runs_inline = True` from the class"]
+AUTHORS = [
+    Mistake("no super().__init__()", lambda: Forgetful("u"), RuntimeError, ["Forgetful.__init__ must call super().__init__("]),
+    Mistake("get: _get returns too few", lambda: Author(()).get("k"), RuntimeError, LENGTH),
+    Mistake("get: _get returns too many", lambda: Author([None] * 2).get("k"), RuntimeError, LENGTH),
+    Mistake("get: _get returns None", lambda: Author(None).get("k"), RuntimeError, LENGTH),
+    Mistake("get: _get returns values", lambda: Author([{"password": "hunter2"}]).get("k"), RuntimeError, LENGTH, secrets=["hunter2"]),
+    *(
+        Mistake(
+            f"{name}: _get returns values",
+            lambda call=call: call(Author([{"password": "hunter2"}])),
+            RuntimeError,
+            LENGTH,
+            secrets=["hunter2"],
+        )
+        for name, call in {
+            "get_many": lambda store: store.get_many(["k"]),
+            "ttl": lambda store: store.ttl("k"),
+            "ttl_many": lambda store: store.ttl_many(["k"]),
+        }.items()
+    ),
+    Mistake("ttl: _get returns too many", lambda: Author([None] * 2).ttl("k"), RuntimeError, ["Author._get returned 2 entries for 1 keys"]),
+    Mistake(
+        "get_many: _get returns too few", lambda: Author().get_many(["k", "l"]), RuntimeError, ["Author._get returned 1 entries for 2 keys"]
+    ),
+    Mistake("get_many: _get returns None", lambda: Author(None).get_many(["k"]), RuntimeError, LENGTH),
+    Mistake(
+        "delete: _delete returns None", lambda: Author(deleted=None).delete("k"), RuntimeError, ["Author._delete returned None", "how many"]
+    ),
+    Mistake(
+        "delete_many: _delete returns None", lambda: Author(deleted=None).delete_many(["k"]), RuntimeError, ["Author._delete returned None"]
+    ),
+    Mistake("get: def _get", lambda: Plain().get("k"), RuntimeError, ["Plain._get returned a list", *PLAIN]),
+    Mistake("ttl_many: def _get", lambda: Plain().ttl_many(["k"]), RuntimeError, ["Plain._get returned a list", *PLAIN]),
+    Mistake("def _put", lambda: Plain().put("k", {}), RuntimeError, ["Plain._put returned None", *PLAIN]),
+    Mistake("def _delete", lambda: Plain().delete("k"), RuntimeError, ["Plain._delete returned an int", *PLAIN]),
+    Mistake("def _open", lambda: PlainOpening().get("k"), Exception, ["PlainOpening._open returned None", *PLAIN]),
+    Mistake("hooks that are missing", lambda: Incomplete(), TypeError, ["Incomplete", "_get"]),  # type: ignore[abstract] # pyright: ignore[reportAbstractUsage]
+    Mistake("asyncio.sleep() beside runs_inline", lambda: use_facade(Sleeping(MemoryStore())), RuntimeError, ["Sleeping", *INLINE]),
+    Mistake("anyio.sleep() beside runs_inline", lambda: use_facade(AnyioSleeping(MemoryStore())), RuntimeError, ["AnyioSleeping", *INLINE]),
+]
+
+
+@pytest.mark.parametrize("mistake", AUTHORS, ids=lambda mistake: mistake.name)
+def test_authors(mistake: Mistake) -> None:
+    check(mistake)
+
+
+@pytest.mark.parametrize("kind", [Sleeping, AnyioSleeping])
+def test_a_class_that_needs_a_loop_is_named_where_none_runs(kind: Any) -> None:
+    with pytest.raises(RuntimeError, match=f"^{kind.__name__} declares that it runs inline.* from the class {kind.__name__}:"):
+        use_facade(kind(MemoryStore()))
+
+
+async def test_an_error_of_what_the_hook_calls_is_its_own() -> None:
+    class Failing(Author):
+        async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+            return [*map(int, ["unpack"])]  # type: ignore[list-item] # pyright: ignore[reportReturnType]
+
+    for call in (Failing().get("k"), Failing().get_many(["k"])):
+        with pytest.raises(ValueError, match="invalid literal"):
+            await call
