@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import logging
 import pkgutil
 from collections.abc import Callable
 from functools import partial
@@ -49,6 +51,9 @@ CROSS: dict[str, Callable[[Callable[..., Any], Any], Any]] = {
     "prefix-keys with a hyphen": lambda wrap, store: wrap("PrefixKeysWrapper", store, prefix="my-app_1"),
     "prefix-collections": lambda wrap, store: wrap("PrefixCollectionsWrapper", store, "app"),
     "prefix-collections with a default": lambda wrap, store: wrap("PrefixCollectionsWrapper", store, "app", "mine"),
+    "prefix-keys with an empty prefix": lambda wrap, store: wrap("PrefixKeysWrapper", store, ""),
+    "prefix-collections with an empty prefix": lambda wrap, store: wrap("PrefixCollectionsWrapper", store, ""),
+    "single-collection with an empty separator": lambda wrap, store: wrap("SingleCollectionWrapper", store, "one", separator=""),
     "single-collection": lambda wrap, store: wrap("SingleCollectionWrapper", store, "one"),
     "single-collection with a separator": lambda wrap, store: wrap("SingleCollectionWrapper", store, "one", "mine", "::"),
     "a stack": stack,
@@ -142,3 +147,53 @@ async def test_our_wrappers_take_its_stores_and_stacks(name: str) -> None:
         kv: Any = backends.WRAPPERS[name](below)
         async with kv:
             await use(kv)
+
+
+# What else its users may rely on
+
+RENAMED = {"PassthroughCacheWrapper": {"unwrapped_cache_key_value"}}
+"""Attributes that are not here, as the page on moving says."""
+
+
+@pytest.mark.parametrize("name", ITS)
+def test_its_attributes_are_here(name: str) -> None:
+    store = MemoryStore()
+    theirs = its(name, store)
+    ours = new(name, {"c": store}, store) if name == "CollectionRoutingWrapper" else new(name, store, **ARGUMENTS.get(name, dict)())
+    for attribute, value in vars(theirs).items():
+        if not attribute.startswith("_") and attribute not in RENAMED.get(name, ()):
+            assert hasattr(ours, attribute), attribute
+            if isinstance(value, str | int | float):
+                assert getattr(ours, attribute) == value, attribute
+
+
+LOGGED: list[Callable[[Any], Any]] = [
+    lambda kv: kv.put("k", {"a": 1}, ttl=10),
+    lambda kv: kv.put_many(["l", "m"], [{"b": 1}, {}], collection="c"),
+    lambda kv: kv.get("k"),
+    lambda kv: kv.get("missing"),
+    lambda kv: kv.ttl("missing"),
+    lambda kv: kv.get_many(["l", "missing"], collection="c"),
+    lambda kv: kv.ttl_many(["l", "missing"], collection="c"),
+    lambda kv: kv.delete("k"),
+    lambda kv: kv.delete("k"),
+    lambda kv: kv.delete_many(["l", "m", "missing"], collection="c"),
+]
+
+
+async def test_structured_logs_have_its_fields(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    records: list[list[dict[str, Any]]] = []
+    for wrap in (old, new):
+        kv = wrap("LoggingWrapper", MemoryStore(), structured_logs=True, log_values=True)
+        caplog.clear()
+        for call in LOGGED:
+            await call(kv)
+        records.append([json.loads(record.getMessage()) for record in caplog.records])
+    theirs, ours = records
+    assert len(theirs) == len(ours) == 2 * len(LOGGED)
+    for their, our in zip(theirs, ours, strict=True):
+        extra = their.pop("extra", {})
+        assert {name: our[name] for name in their} == their
+        # It repeats the keys of bulk calls there.
+        assert {name: our["extra"][name] for name in extra if name != "keys"} == {name: extra[name] for name in extra if name != "keys"}

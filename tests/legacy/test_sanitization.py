@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,29 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keyvalue._core import sanitization
+from keyvalue._core.flat import Names
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.errors import InvalidKeyError
 from keyvalue.stores import filetree
+from keyvalue.stores._elasticsearch import IndexNames
+from keyvalue.stores.elasticsearch import ElasticsearchStore
+from keyvalue.stores.filetree import FileTreeStore
+from keyvalue.stores.keyring import KeyringStore
+from keyvalue.stores.memcached import MemcachedStore
+from keyvalue.stores.mongodb import MongoDBStore
+from tests import fake_winreg
+from tests.fake_keyrings import FakeKeyring
 
 pytest.importorskip("key_value.aio", reason="the predecessor is not installed")
 
 from key_value.aio._utils import sanitization as old_sanitization
+from key_value.aio.errors import InvalidKeyError as OldInvalidKeyError
 from key_value.aio.stores import filetree as old_filetree
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*violates type hint:UserWarning")  # its hints are narrower than what it takes
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*violates type hint:UserWarning"),  # its hints are narrower than what it takes
+    pytest.mark.filterwarnings("ignore:.*_sanitization_strategy should be:UserWarning"),  # what is no strategy
+]
 
 names = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
@@ -59,3 +75,88 @@ STRATEGIES = ["FileTreeV1KeySanitizationStrategy", "FileTreeV1CollectionSanitiza
 @given(name=names, strategy=st.sampled_from(STRATEGIES), directory=st.sampled_from([".", "/", "/tmp", Path("/tmp")]))
 def test_those_of_the_file_tree(name: str, strategy: str, directory: Any) -> None:
     assert getattr(filetree, strategy)(directory).sanitize(name) == getattr(old_filetree, strategy)(directory).sanitize(name)
+
+
+ALL = ["PassthroughStrategy", "AlwaysHashStrategy", "HashExcessLengthStrategy", "HybridSanitizationStrategy"]
+
+
+@pytest.mark.parametrize("strategy", ALL)
+@pytest.mark.parametrize("name", ["k", "H_k", "S_k", "x" * 300])
+def test_validating_and_going_back(strategy: str, name: str) -> None:
+    ours, theirs = (getattr(library, strategy)() for library in (sanitization, old_sanitization))
+    said: list[Any] = []
+    for one in (ours, theirs):
+        try:
+            said.append((one.validate(name), one.validate(value=name), one.try_unsanitize(value=name)))
+        except (InvalidKeyError, OldInvalidKeyError) as error:
+            said.append(type(error).__name__)
+    assert said[0] == said[1]
+    assert ours.try_unsanitize(name) == theirs.try_unsanitize(name)
+
+
+class ByPosition:
+    def sanitize(self, name: str, /) -> str:
+        return f"mine-{name}"
+
+
+class ByKeyword:
+    def sanitize(self, *, value: str) -> str:
+        return f"mine-{value}"
+
+
+class ByAnything:
+    def sanitize(self, *given: str, **named: str) -> str:
+        return f"mine-{[*given, *named.values()][0]}"
+
+
+class ByAnyKeyword:
+    def sanitize(self, **named: str) -> str:
+        return f"mine-{named['value']}"
+
+
+class OfItsKind(old_sanitization.SanitizationStrategy):
+    def sanitize(self, value: str) -> str:
+        return f"mine-{value}"
+
+    def validate(self, value: str) -> None:
+        raise AssertionError("a store tells apart all names")
+
+
+def shared_names(names: Names) -> list[str]:
+    return [place.name for place in names.places("c", "k")][:1]
+
+
+@pytest.mark.parametrize("kind", [ByPosition, ByKeyword, ByAnything, ByAnyKeyword, OfItsKind])
+def test_a_strategy_of_ones_own_takes_its_name_by_position_or_keyword(kind: Any, tmp_path: Path) -> None:
+    with fake_winreg.installed():
+        from keyvalue.stores.windows_registry import WindowsRegistryStore
+    mine = kind()
+    both: Any = {"key_sanitization_strategy": mine, "collection_sanitization_strategy": mine}
+    assert shared_names(FileTreeStore(data_directory=tmp_path, **both).names) == ["mine-c/mine-k.json"]
+    assert shared_names(WindowsRegistryStore(**both).names) == ["mine-c\0mine-k"]
+    assert shared_names(MemcachedStore(key_sanitization_strategy=mine).names) == ["mine-c::k"]
+    assert shared_names(IndexNames("p", mine, mine)) == ["p-mine-c/mine-k"]
+    mongodb: Any = MongoDBStore(url="mongodb://localhost", collection_sanitization_strategy=mine)
+    assert mongodb._name("c") == "mine-c"
+    backend = FakeKeyring()
+    with BlockingKeyValue(KeyringStore(backend=backend, **both)) as kv:
+        kv.put("k", {}, collection="c")
+    assert backend.users == {"mine-c::mine-k"}
+
+
+def test_what_is_no_strategy_is_told_so_by_all_stores(tmp_path: Path) -> None:
+    with fake_winreg.installed():
+        from keyvalue.stores.windows_registry import WindowsRegistryStore
+    wrong: Any = str
+    for part in ("key", "collection"):
+        option = {f"{part}_sanitization_strategy": wrong}
+        makers: list[Any] = [
+            partial(FileTreeStore, data_directory=tmp_path),
+            WindowsRegistryStore,
+            KeyringStore,
+            partial(ElasticsearchStore, url="http://localhost", index_prefix="p"),
+            MemcachedStore if part == "key" else partial(MongoDBStore, url="mongodb://localhost"),
+        ]
+        for make in makers:
+            with pytest.raises(TypeError, match=rf"{part}_sanitization_strategy must be an object with a method sanitize\(name\)"):
+                make(**option)

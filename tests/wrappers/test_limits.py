@@ -70,13 +70,14 @@ async def test_ttls_are_clamped(clock: Clock) -> None:
     assert await unlimited.ttl("k") == ({}, None)
 
 
-async def test_sizes_are_bytes_of_utf_8() -> None:
-    value = {"é": "😀"}  # {"é":"😀"}
-    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+@pytest.mark.parametrize("value", [{"é": "😀\x7f", "l": [1, {"a": 1e20}]}, {}, {"a": 2**70}, {"a": "x" * 10**6}])
+async def test_sizes_are_those_of_json_dumps(value: dict[str, Any]) -> None:
+    size = len(json.dumps(value))
     await LimitSizeWrapper(MemoryStore(), min_size=size, max_size=size).put("k", value)
     with pytest.raises(EntryTooLargeError) as large:
         await LimitSizeWrapper(MemoryStore(), max_size=size - 1).put("k", value)
     assert large.value.extra_info == {"size": size, "max_size": size - 1, "collection": None, "key": "k"}
+    await LimitSizeWrapper(MemoryStore(), min_size=1, max_size=10**4).put("k", {"a": 10**5000})  # which json.dumps() refuses
     with pytest.raises(EntryTooSmallError):
         await LimitSizeWrapper(MemoryStore(), min_size=size + 1, raise_on_too_small=True).put("k", value)
 

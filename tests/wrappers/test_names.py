@@ -56,12 +56,39 @@ def test_joined_names_are_told_apart_and_read_back(separator: str, codes: str) -
 
 
 @each_wrapper
-def test_a_prefix_is_a_name_and_a_separator_not_empty(wrap: Wrap) -> None:
-    for bad in ("", "\ud800"):
+def test_a_prefix_is_a_name(wrap: Wrap) -> None:
+    for bad in ("\ud800", *([""] if wrap is SingleCollectionWrapper else [])):
         with pytest.raises(InvalidKeyError):
             wrap(MemoryStore(), bad)
-    with pytest.raises(ValueError, match="empty"):
-        SingleCollectionWrapper(MemoryStore(), "single", separator="")
+    with pytest.raises(TypeError):
+        wrap(MemoryStore(), None)
+
+
+@pytest.mark.parametrize(("wrap", "place"), [(PrefixKeysWrapper, ("c", "__k")), (PrefixCollectionsWrapper, ("__c", "k"))])
+async def test_an_empty_prefix_is_one_of_its_own(wrap: Wrap, place: tuple[str, str]) -> None:
+    memory = MemoryStore(seed={"c": {"k": {"of": "no prefix"}}})
+    stores = {prefix: wrap(memory, prefix) for prefix in ("", "_", "__", "a")}
+    for prefix, kv in stores.items():
+        await kv.put("k", {"of": prefix}, collection="c")
+    for prefix, kv in stores.items():
+        assert await kv.get("k", collection="c") == {"of": prefix}
+        assert await kv.keys("c") == ["k"]
+        assert await kv.collections() == ["c"]
+    assert await memory.get(place[1], collection=place[0]) == {"of": ""}
+    await stores[""].destroy()
+    assert await memory.get("k", collection="c") == {"of": "no prefix"}
+    assert await stores["_"].get("k", collection="c") == {"of": "_"}
+
+
+async def test_an_empty_separator_means_the_default_one() -> None:
+    memory = MemoryStore(seed={"single": {"__alone": {}}})
+    for separator in (None, "", "::"):
+        kv: Any = SingleCollectionWrapper(memory, "single", separator=separator)
+        assert kv.separator == (separator or "__")
+        await kv.put("k", {"by": separator}, collection="c")
+    assert sorted(await memory.keys("single")) == ["__alone", "c::k", "c__k"]
+    kv = SingleCollectionWrapper(memory, "single")
+    assert await kv.collections() == ["c"]
 
 
 @each_wrapper

@@ -58,8 +58,8 @@ async def test_logs_hold_no_values_unless_asked(structured: bool, values: bool, 
         records = [json.loads(record.getMessage()) for record in caplog.records]
         assert [record["status"] for record in records] == ["start", "finish"] * 4
         assert records[0]["action"] == "PUT"
-        assert records[3]["hit"] is True
-        assert all("ms" in record for record in records[1::2])
+        assert records[3]["extra"]["hit"] is True
+        assert all("ms" in record["extra"] for record in records[1::2])
 
 
 async def test_logs_name_collections_as_they_were_given(caplog: pytest.LogCaptureFixture) -> None:

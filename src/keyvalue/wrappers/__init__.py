@@ -7,6 +7,7 @@ from keyvalue._core.lazy import add_module_names, import_from
 if TYPE_CHECKING:
     from keyvalue.wrappers.compression import CompressionWrapper as CompressionWrapper
     from keyvalue.wrappers.default_value import DefaultValueWrapper as DefaultValueWrapper
+    from keyvalue.wrappers.encryption import AESGCMEncryptionWrapper as AESGCMEncryptionWrapper
     from keyvalue.wrappers.encryption import BaseEncryptionWrapper as BaseEncryptionWrapper
     from keyvalue.wrappers.encryption import FernetEncryptionWrapper as FernetEncryptionWrapper
     from keyvalue.wrappers.fallback import FallbackWrapper as FallbackWrapper
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "compression": ("CompressionWrapper",),
     "default_value": ("DefaultValueWrapper",),
-    "encryption": ("BaseEncryptionWrapper", "FernetEncryptionWrapper"),
+    "encryption": ("AESGCMEncryptionWrapper", "BaseEncryptionWrapper", "FernetEncryptionWrapper"),
     "fallback": ("FallbackWrapper",),
     "limit_size": ("LimitSizeWrapper",),
     "logging": ("LoggingWrapper",),

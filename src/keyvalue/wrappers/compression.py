@@ -73,7 +73,7 @@ class CompressionWrapper(BaseWrapper):
     async def _inner_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
         json = await to_json(value)
         if len(json) > self.max_size:
-            raise EntryTooLargeError(len(json), self.max_size, collection, key)
+            raise EntryTooLargeError(len(json), self.max_size, collection, key, limit="the max_size of this CompressionWrapper")
         looks_compressed = _DATA in value
         if len(json) < self.min_size_to_compress and not looks_compressed:
             return value

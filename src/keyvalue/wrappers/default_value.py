@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, SupportsFloat
 
-from keyvalue._core import arguments, clock, codec
+from keyvalue._core import arguments, codec
 from keyvalue._core.wrapper import BaseWrapper, Operation
 from keyvalue.protocols.key_value import AsyncKeyValue
 
@@ -20,7 +20,7 @@ class DefaultValueWrapper(BaseWrapper):
     Args:
         key_value: What to wrap.
         default_value: The default; each caller gets a copy.
-        default_ttl: The seconds that `ttl` and `ttl_many` return with it. Default None.
+        default_ttl: The seconds that `ttl` and `ttl_many` return with it, 0 or more. Default None.
 
     Raises:
         SerializationError: The default is not JSON.
@@ -32,9 +32,8 @@ class DefaultValueWrapper(BaseWrapper):
     @arguments.checked
     def __init__(self, key_value: AsyncKeyValue, default_value: Mapping[str, Any], default_ttl: SupportsFloat | None = None) -> None:
         arguments.mapping(default_value)
-        arguments.deadline(default_ttl, clock.now())
         self._default = codec.encode(default_value)
-        self._default_ttl = None if default_ttl is None else float(default_ttl)
+        self._default_ttl = None if default_ttl is None else arguments.ttl_argument(default_ttl, "default_ttl", or_else=0)
         super().__init__(key_value)
 
     async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:

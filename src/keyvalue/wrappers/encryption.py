@@ -248,7 +248,7 @@ class FernetEncryptionWrapper(BaseEncryptionWrapper):
 
     Raises:
         ValueError: Neither `fernet` nor both of the others are given, or all.
-        TypeError: `fernet` is neither a `Fernet` nor a `MultiFernet`.
+        TypeError: `fernet` is neither a `Fernet` nor a `MultiFernet`, or one of the others not a str.
     """
 
     runs_inline = True
@@ -264,6 +264,10 @@ class FernetEncryptionWrapper(BaseEncryptionWrapper):
         raise_on_decryption_error: bool = True,
         allow_plaintext: bool = False,
     ) -> None:
+        for name, text in (("source_material", source_material), ("salt", salt)):
+            if text is not None and not isinstance(text, str):
+                advice = "; give its hex(), and always the same" if isinstance(text, bytes) else ""
+                raise TypeError(f"{name} of FernetEncryptionWrapper must be a str, not {arguments.article(text)}{advice}")
         if fernet is None:
             if not (source_material or "").strip() or not (salt or "").strip():
                 raise ValueError("Give FernetEncryptionWrapper either fernet, or both source_material and salt, neither of them empty")

@@ -62,8 +62,8 @@ class FallbackWrapper(BaseWrapper):
         default_collection: str | None = None,
     ) -> None:
         self.primary_key_value = primary_key_value
-        self.fallback_key_value: AsyncKeyValue = require_async(fallback_key_value, "FallbackWrapper")
-        self.fallback_on: tuple[type[Exception], ...] = alike(fallback_on)
+        self.fallback_key_value: AsyncKeyValue = require_async(fallback_key_value, "FallbackWrapper", "fallback_key_value")
+        self.fallback_on: tuple[type[Exception], ...] = alike(fallback_on, "fallback_on")
         self.write_to_fallback = write_to_fallback
         self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
         self.fallbacks: int = 0

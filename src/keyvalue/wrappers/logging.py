@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from keyvalue._core import arguments
@@ -32,7 +32,11 @@ class LoggingWrapper(BaseWrapper):
         logger: Where to log. Default: the logger `"key_value.logging"`.
         log_level: The level. Default `logging.INFO`.
         log_values: Whether values are logged too. They may be secrets. Default False.
-        structured_logs: Whether messages are JSON objects. Default False.
+        structured_logs: Whether messages are JSON objects, as py-key-value-aio writes them: `status`, `action`, `collection`, `keys`,
+            `value` if values are logged, and all else in `extra`. Default False.
+
+    Raises:
+        TypeError: `logger` is not a logger, or `log_level` not an int.
     """
 
     runs_inline = True
@@ -46,6 +50,10 @@ class LoggingWrapper(BaseWrapper):
         log_values: bool = False,
         structured_logs: bool = False,
     ) -> None:
+        if not isinstance(log_level, int):
+            raise TypeError(f"log_level must be an int, such as logging.INFO, not {arguments.article(log_level)}")
+        if logger is not None and not hasattr(logger, "isEnabledFor"):
+            raise TypeError(f"logger must be a logging.Logger, such as logging.getLogger(__name__), not {arguments.article(logger)}")
         self.logger: logging.Logger = logger or logging.getLogger("key_value.logging")
         self.log_level = log_level
         self.log_values = log_values
@@ -55,7 +63,7 @@ class LoggingWrapper(BaseWrapper):
     async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
         is_on = self.logger.isEnabledFor(self.log_level)
         if is_on:
-            self._log(self.log_level, "start", operation, {"ttl": operation.ttl, "value": operation.values} if operation.values else {})
+            self._log(self.log_level, "start", operation, _put(operation))
         start = time.perf_counter()
         try:
             result = await call(self.key_value)
@@ -71,18 +79,20 @@ class LoggingWrapper(BaseWrapper):
     def _log(self, level: int, state: str, operation: Operation, facts: dict[str, Any]) -> None:
         action = operation.name.upper()
         place = {} if operation.name in _OF_THE_STORE else {"collection": operation.collection}
-        if not self.log_values:
-            facts.pop("value", None)
+        value = facts.pop("value", None)
+        shown = {"value": value} if self.log_values and value is not None else {}
         keys = operation.keys[0] if operation.name in ("get", "ttl", "put", "delete") else list(operation.keys)
         if self.structured_logs:
-            record = {"status": state, "action": action, **place, "keys": keys, **facts}
+            head = {"status": state, "action": action, **place, "keys": keys}
+            extra = {"extra": facts} if facts else {}
             try:
-                text = json.dumps(record, default=_shown)
+                text = json.dumps({**head, **shown, **extra}, default=_shown)
             except Exception:  # noqa: BLE001 # a log must not fail the call
-                text = json.dumps({name: _shown(fact) if name in facts else fact for name, fact in record.items()})
+                safe = {name: {inner: _shown(fact) for inner, fact in part.items()} for name, part in extra.items()}
+                text = json.dumps({**head, **{name: _shown(fact) for name, fact in shown.items()}, **safe})
             self.logger.log(level, "%s", text)
         else:
-            text = "".join(f" {name}={_shown(value)}" for name, value in {**place, "keys": keys, **facts}.items())
+            text = "".join(f" {name}={_shown(value)}" for name, value in {**place, "keys": keys, **shown, **facts}.items())
             self.logger.log(level, "%s %s%s", state.capitalize(), action, text)
 
 
@@ -97,15 +107,27 @@ def _since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 3)
 
 
+def _put(operation: Operation) -> dict[str, Any]:
+    if not operation.values:
+        return {}
+    return {"ttl": operation.ttl, "value": operation.values[0] if operation.name == "put" else operation.values}
+
+
 def _summary(operation: Operation, result: Any) -> dict[str, Any]:
+    found: Sequence[Any] | None = None
     if operation.name == "get":
         return {"hit": result is not None, "value": result}
     if operation.name == "ttl":
         return {"hit": result[0] is not None, "ttl": result[1], "value": result[0]}
     if operation.name == "get_many":
-        return {"hits": sum(value is not None for value in result), "value": result}
+        found = result
     if operation.name == "ttl_many":
-        return {"hits": sum(value is not None for value, _ in result), "value": [value for value, _ in result]}
+        found = [value for value, _ in result]
+    if found is not None:
+        hits = sum(value is not None for value in found)
+        return {"hits": hits, "misses": len(found) - hits, "value": found}
     if operation.name in ("keys", "collections"):
         return {"count": len(result)}
-    return {} if result is None else {"result": result}
+    if operation.name in ("delete", "delete_many"):
+        return {"deleted": result}
+    return _put(operation) if result is None else {"result": result}

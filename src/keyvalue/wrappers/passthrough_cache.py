@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat, cast
 from keyvalue._core import arguments, clock, codec, fork, runtime
 from keyvalue._core.capabilities import capabilities_of, require_async
 from keyvalue._core.store import DEFAULT_COLLECTION
-from keyvalue._core.wrapper import BaseWrapper, Operation, Pair, Place
+from keyvalue._core.wrapper import BaseWrapper, Operation, Pair, Place, beneath
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["PassthroughCacheWrapper"]
@@ -64,7 +64,7 @@ class PassthroughCacheWrapper(BaseWrapper):
 
     Place: above a store that is slow or far away, below wrappers that change values only for the caller; above encryption, the cache holds
     values in plain text. The cache sees names and values as this wrapper does; give it a store, or a collection prefix, of its own:
-    `destroy` empties it.
+    each write removes its key from the cache, and `destroy` empties it.
 
     Stored in the cache, under the same collection and key: `{"__cached_value__": <the value, or null for a key that is missing>,
     "__cached_at__": <seconds since the epoch, when the primary was asked>, "__cached_until__": <the same, when this ends>,
@@ -85,6 +85,7 @@ class PassthroughCacheWrapper(BaseWrapper):
 
     Raises:
         TypeError: One of the stores is no `AsyncKeyValue`.
+        ValueError: The two are the same store.
         InvalidTTLError: A time to live is none.
     """
 
@@ -101,13 +102,19 @@ class PassthroughCacheWrapper(BaseWrapper):
         negative_ttl: SupportsFloat | None = None,
         default_collection: str | None = None,
     ) -> None:
-        for ttl in (maximum_ttl, missing_ttl, negative_ttl):
-            arguments.deadline(ttl, clock.now())
         self.primary_key_value = primary_key_value
-        self.cache_key_value: AsyncKeyValue = require_async(cache_key_value, type(self).__name__)
-        self.maximum_ttl: float = _SECONDS if maximum_ttl is None else float(maximum_ttl)
-        self.missing_ttl: float = min(_SECONDS if missing_ttl is None else float(missing_ttl), self.maximum_ttl)
-        self.negative_ttl: float | None = None if negative_ttl is None else min(float(negative_ttl), self.maximum_ttl)
+        self.cache_key_value: AsyncKeyValue = require_async(cache_key_value, type(self).__name__, "cache_key_value")
+        if beneath(cache_key_value) is beneath(primary_key_value):
+            raise ValueError(
+                f"The cache of a {type(self).__name__} must not be the primary store: what is removed from the cache would be lost. Give "
+                "another store, or put a PrefixCollectionsWrapper around it for the cache"
+            )
+        self.maximum_ttl: float = _SECONDS if maximum_ttl is None else arguments.ttl_argument(maximum_ttl, "maximum_ttl")
+        missing = _SECONDS if missing_ttl is None else arguments.ttl_argument(missing_ttl, "missing_ttl")
+        self.missing_ttl: float = min(missing, self.maximum_ttl)
+        self.negative_ttl: float | None = None
+        if negative_ttl is not None:
+            self.negative_ttl = min(arguments.ttl_argument(negative_ttl, "negative_ttl"), self.maximum_ttl)
         self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
         self.cache_errors: int = 0
         self._distrusted: dict[Place, float] = {}

@@ -20,21 +20,21 @@ class PrefixCollectionsWrapper(BaseWrapper):
 
     Args:
         key_value: What to wrap.
-        prefix: The prefix, without the separator.
+        prefix: The prefix, without the separator. An empty one is a prefix too: names then start with the separator.
         default_collection: The collection that is meant where a call names none, without the prefix. Default `"default_collection"`,
             whatever that of what is wrapped.
         legacy_names: Whether names are joined as py-key-value-aio joins them, without escaping, to find what it wrote under a prefix
             that holds the separator or runs into it. Such prefixes may then share entries. Default False.
 
     Raises:
-        InvalidKeyError: The prefix is empty or can't be part of a name.
+        InvalidKeyError: The prefix can't be part of a name.
     """
 
     runs_inline = True
 
     @arguments.checked
     def __init__(self, key_value: AsyncKeyValue, prefix: str, default_collection: str | None = None, *, legacy_names: bool = False) -> None:
-        self.prefix: str = arguments.name(prefix, "prefix")
+        self.prefix: str = prefix if prefix == "" else arguments.name(prefix, "prefix")
         self._names = Joiner(escapes=not legacy_names)
         self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
         super().__init__(key_value)

@@ -19,19 +19,19 @@ class PrefixKeysWrapper(BaseWrapper):
 
     Args:
         key_value: What to wrap.
-        prefix: The prefix, without the separator.
+        prefix: The prefix, without the separator. An empty one is a prefix too: names then start with the separator.
         legacy_names: Whether names are joined as py-key-value-aio joins them, without escaping, to find what it wrote under a prefix
             that holds the separator or runs into it. Such prefixes may then share entries. Default False.
 
     Raises:
-        InvalidKeyError: The prefix is empty or can't be part of a name.
+        InvalidKeyError: The prefix can't be part of a name.
     """
 
     runs_inline = True
 
     @arguments.checked
     def __init__(self, key_value: AsyncKeyValue, prefix: str, *, legacy_names: bool = False) -> None:
-        self.prefix: str = arguments.name(prefix, "prefix")
+        self.prefix: str = prefix if prefix == "" else arguments.name(prefix, "prefix")
         self._names = Joiner(escapes=not legacy_names)
         start = self._names.start(self.prefix)
         self._plain_start = start if start.endswith(self._names.separator) else None

@@ -68,7 +68,7 @@ class RetryWrapper(BaseWrapper):
         self.initial_delay = initial_delay
         self.max_delay = max_delay
         self.exponential_base = exponential_base
-        self.retry_on: tuple[type[Exception], ...] = alike(retry_on)
+        self.retry_on: tuple[type[Exception], ...] = alike(retry_on, "retry_on")
         self.deadline = deadline
         super().__init__(key_value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -36,7 +37,7 @@ class RoutingWrapper(BaseWrapper):
         stores: All stores that the function may return. Default None: not known.
 
     Raises:
-        TypeError: One of the stores is no `AsyncKeyValue`; on a call, the function returned one that is none.
+        TypeError: The function is none, or async; one of the stores is no `AsyncKeyValue`; on a call, what the function returned is none.
     """
 
     runs_inline = True
@@ -45,12 +46,15 @@ class RoutingWrapper(BaseWrapper):
     def __init__(
         self, routing_function: RoutingFunction, default_store: AsyncKeyValue, *, stores: Sequence[AsyncKeyValue] | None = None
     ) -> None:
+        if not callable(routing_function) or inspect.iscoroutinefunction(routing_function):
+            what = "an async one" if callable(routing_function) else arguments.article(routing_function)
+            raise TypeError(f"routing_function must be a function of a collection that returns a store or None, not {what}")
         self._route = routing_function
         self._default_store = default_store
         self._stores: list[AsyncKeyValue] = [default_store]
         for store in stores or ():
             if not any(store is other for other in self._stores):
-                self._stores.append(require_async(store, type(self).__name__))
+                self._stores.append(require_async(store, type(self).__name__, "stores"))
         self._stores_are_known = stores is not None
         super().__init__(default_store)
 
@@ -70,7 +74,9 @@ class RoutingWrapper(BaseWrapper):
             store = self._route(DEFAULT_COLLECTION if collection is None else None)
         if store is None:
             return self._default_store
-        return store if any(store is known for known in self._stores) else require_async(store, type(self).__name__)
+        if any(store is known for known in self._stores):
+            return store
+        return require_async(store, type(self).__name__, "what routing_function returns")
 
     async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
         return await call(self._store_of(operation.collection))
@@ -103,7 +109,7 @@ class CollectionRoutingWrapper(RoutingWrapper):
         default_store: The store of all other collections.
 
     Raises:
-        TypeError: One of the stores is no `AsyncKeyValue`.
+        TypeError: The function is none, or async; one of the stores is no `AsyncKeyValue`.
     """
 
     runs_inline = True

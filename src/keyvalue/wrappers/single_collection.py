@@ -23,14 +23,13 @@ class SingleCollectionWrapper(BaseWrapper):
         single_collection: The collection that holds all others.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`, whatever that of what is
             wrapped.
-        separator: What stands between collection and key. Default `"__"`.
+        separator: What stands between collection and key. Default `"__"`, which an empty one means too.
         legacy_names: Whether names are joined as py-key-value-aio joins them, without escaping, to find what it wrote under a collection
             that holds the separator or runs into it. Such collections may then share entries, and are listed up to the first separator.
             Default False.
 
     Raises:
         InvalidKeyError: A name is empty or can't be one.
-        ValueError: The separator is empty.
     """
 
     runs_inline = True
@@ -47,7 +46,8 @@ class SingleCollectionWrapper(BaseWrapper):
     ) -> None:
         self.single_collection: str = arguments.name(single_collection, "collection")
         self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
-        self._names = Joiner("__" if separator is None else separator, escapes=not legacy_names)
+        self.separator: str = separator or "__"
+        self._names = Joiner(self.separator, escapes=not legacy_names)
         super().__init__(key_value)
 
     def _capabilities(self) -> frozenset[str]:

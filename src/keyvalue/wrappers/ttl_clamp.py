@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import SupportsFloat
 
 from keyvalue._core import arguments, clock
@@ -18,8 +19,8 @@ class TTLClampWrapper(BaseWrapper):
 
     Args:
         key_value: What to wrap.
-        min_ttl: The least seconds.
-        max_ttl: The most seconds.
+        min_ttl: The least seconds; 0 for no minimum.
+        max_ttl: The most seconds; infinity for no maximum.
         missing_ttl: Seconds for what is put without a time to live, clamped too. None, the default, lets it stay for ever.
 
     Raises:
@@ -33,13 +34,13 @@ class TTLClampWrapper(BaseWrapper):
     def __init__(
         self, key_value: AsyncKeyValue, min_ttl: SupportsFloat, max_ttl: SupportsFloat, missing_ttl: SupportsFloat | None = None
     ) -> None:
-        for ttl in (min_ttl, max_ttl, missing_ttl):
-            arguments.deadline(ttl, clock.now())
-        self.min_ttl: float = float(min_ttl)
-        self.max_ttl: float = float(max_ttl)
+        self.min_ttl: float = arguments.ttl_argument(min_ttl, "min_ttl", or_else=0)
+        self.max_ttl: float = arguments.ttl_argument(max_ttl, "max_ttl", or_else=inf)
         if self.min_ttl > self.max_ttl:
             raise ValueError(f"min_ttl is {self.min_ttl} and must not be more than max_ttl, which is {self.max_ttl}")
-        self.missing_ttl: float | None = None if missing_ttl is None else self._clamped(missing_ttl)
+        self.missing_ttl: float | None = None
+        if missing_ttl is not None:
+            self.missing_ttl = self._clamped(arguments.ttl_argument(missing_ttl, "missing_ttl"))
         super().__init__(key_value)
 
     def _inner_ttl(self, ttl: SupportsFloat | None) -> SupportsFloat | None:
