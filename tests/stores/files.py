@@ -77,3 +77,21 @@ def row_count(directory: Path) -> int:
 def side_files(directory: Path) -> list[Path]:
     """Return the files that diskcache puts large values in."""
     return sorted(directory.rglob("*.val"))
+
+
+@contextmanager
+def without_rights(directory: Path, mode: int) -> Generator[None, None, None]:
+    """Be a user who may do no more with a directory than its mode lets others do: another one, or if this is not root, its owner."""
+    if os.name == "nt":
+        pytest.skip("Windows has no such rights")
+    before = directory.stat().st_mode & 0o777
+    is_root = os.geteuid() == 0
+    directory.chmod(mode if is_root else (mode & 0o7) * 0o111)
+    try:
+        if is_root:
+            os.seteuid(65534)  # of all threads
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        directory.chmod(before)

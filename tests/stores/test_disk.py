@@ -21,15 +21,16 @@ import diskcache
 import pytest
 
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.errors import DeserializationError, StoreConnectionError, StoreSetupError
+from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores.disk import DiskStore
 from keyvalue.testing import Clock
+from tests.interpreter import run_fresh
 from tests.runtimes import Runtime
-from tests.stores.files import open_files, plant, row_count, side_files, sql
+from tests.stores.files import limited, open_files, plant, row_count, side_files, sql
 from tests.stores.hooks import assert_raised
 
 LARGE = {"text": "x" * 50_000}  # lies in a side file
-ADVICE = "is the directory writable, and what lies in it a database of diskcache"
+ADVICE = "not diskcache's database, or damaged"
 MIB = 2**20
 
 
@@ -38,6 +39,22 @@ def open_store(directory: Path, **kwargs: Any) -> Any:
 
 
 # Directories and databases that can't be used
+
+
+def test_a_look_at_a_full_disk_leaves_the_locks_of_sqlite(tmp_path: Path) -> None:  # it once lost what was put next
+    other = f"""
+from keyvalue.blocking import BlockingKeyValue
+from keyvalue.stores.disk import DiskStore
+with BlockingKeyValue(DiskStore(directory={str(tmp_path)!r})) as kv:
+    print(kv.get("earlier"), kv.get("later"))
+"""
+    with open_store(tmp_path) as kv:
+        kv.put("earlier", {"a": 1})
+        with limited("RLIMIT_FSIZE", 40_000), pytest.raises(StoreRefusedError, match="the disk is full"):
+            kv.put("big", {"a": "x" * 20_000})
+        assert run_fresh(other) == "{'a': 1} None"
+        kv.put("later", {"a": 2})
+        assert run_fresh(other) == "{'a': 1} {'a': 2}"
 
 
 @pytest.mark.parametrize("max_size", [1, 10_000, MIB - 1, -1])  # H-56

@@ -75,7 +75,7 @@ def test_either_a_directory_or_what_is_given(backend: str, tmp_path: Path) -> No
         if instead:
             wrong += [{}, {directory: None}, {directory: tmp_path, instead: client}]
         for arguments in wrong:
-            with pytest.raises(ValueError, match=f"exactly one of: {directory}, {instead}$" if instead else directory):
+            with pytest.raises(ValueError, match=f"exactly one of: {directory}, {instead}$" if instead else "empty str"):
                 kind(**arguments)
 
 
@@ -132,7 +132,7 @@ def test_a_directory_of_just_that_name_is_used_as_it_is(backend: str, tmp_path: 
 async def test_a_directory_that_can_not_be_made(backend: str, runtime: Runtime, tmp_path: Path) -> None:
     kind, directory, _ = KINDS[backend]
     (tmp_path / "file").write_text("mine")
-    said = r"(?s)file/below.*writable" if backend in ("disk", "rocksdb") else f"{kind.__name__} could not be opened"
+    said = r"/file' is a file, where a directory belongs"
     kv = runtime.adapt(kind(**{directory: tmp_path / "file" / "below"}))
     await assert_raised(StoreSetupError, said, lambda: kv.get("k"), lambda: kv.put("k", {}), kv.setup)
     assert (tmp_path / "file").read_text() == "mine"

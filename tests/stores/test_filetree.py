@@ -228,7 +228,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         kv.put("k", {"a": 1})
         before = files(tmp_path)
         monkeypatch.setattr(os, call, fails)
-        with pytest.raises(StoreRefusedError, match="disk full"):
+        with pytest.raises(StoreRefusedError, match="the disk is full"):
             kv.put("k", {"a": 2})
         assert files(tmp_path) == before
         assert kv.get("k") == {"a": 1}

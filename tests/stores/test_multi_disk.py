@@ -118,7 +118,7 @@ def test_a_damaged_database_harms_no_other(tmp_path: Path) -> None:
         kv.put("good", {"a": 1}, collection="c")
         (tmp_path / "notes").mkdir()
         (tmp_path / "notes/cache.db").write_text("no database")
-        with pytest.raises(StoreSetupError, match=r"notes.*database of diskcache"):
+        with pytest.raises(StoreSetupError, match=r"notes.*not diskcache's database, or damaged"):
             kv.get("k", collection="notes")
         assert kv.get("good", collection="c") == {"a": 1}
 

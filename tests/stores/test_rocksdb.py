@@ -77,8 +77,8 @@ def test_what_is_no_database(tmp_path: Path) -> None:
         kv.put("k", {})
     (tmp_path / "db" / "CURRENT").write_text("damaged")
     (tmp_path / "file").write_text("mine")
-    for name in ("db", "file"):
-        with pytest.raises(StoreSetupError, match=f"/{name}.*writable, and a RocksDB database"):
+    for name, said in (("db", "not a RocksDB database, or damaged"), ("file", "is a file, where a directory belongs")):
+        with pytest.raises(StoreSetupError, match=f"/{name}.*{said}"):
             BlockingKeyValue(RocksDBStore(path=tmp_path / name)).get("k")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -228,7 +228,7 @@ async def test_writes_go_on_when_a_full_disk_has_room_again(
     with limited("RLIMIT_FSIZE", 1000), monkeypatch.context() as patch:
         await assert_raised(StoreRefusedError, "File too large", lambda: kv.put("l", {"a": "x" * 1000}))
         if has_room:  # it is opened anew in vain
-            await assert_raised(StoreRefusedError, "no room.*File too large", lambda: kv.put("l", {}), lambda: kv.get("k"))
+            await assert_raised(StoreRefusedError, "/.* can't be written: the disk is full", lambda: kv.put("l", {}), lambda: kv.get("k"))
         else:
             patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
             await assert_raised(StoreRefusedError, "File too large", lambda: kv.put("l", {}), lambda: kv.delete("k"))
@@ -254,7 +254,7 @@ async def test_a_given_database_on_a_full_disk_is_to_be_opened_anew(runtime: Run
 async def test_a_new_database_on_a_full_disk(runtime: Runtime, tmp_path: Path) -> None:
     kv = runtime.adapt(RocksDBStore(path=tmp_path))
     with limited("RLIMIT_FSIZE", 10):
-        await assert_raised(StoreRefusedError, "no room.*File too large", lambda: kv.put("k", {}), lambda: kv.get("k"))
+        await assert_raised(StoreRefusedError, "/.* can't be written: the disk is full", lambda: kv.put("k", {}), lambda: kv.get("k"))
     await kv.put("k", {"a": 1})
     assert await kv.get("k") == {"a": 1}
 

@@ -342,7 +342,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "put_many": lambda kv: kv.put_many(["k", "l"], [{"new": SECRET}] * 2),
 }
 NUMBERS = {
-    5: (StoreRefusedError, "this user may not do that"),
+    5: (StoreRefusedError, "this user has no rights to that key of the registry"),
     8: (StoreConnectionError, "no memory left"),
     14: (StoreConnectionError, "no memory left"),
     87: (StoreRefusedError, "the registry refused"),

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import inspect
 import os
 import re
 import sqlite3
@@ -45,23 +47,39 @@ def open_cache(directory: Directory, *, given: WatchedFile | None = None, disk: 
 
     Raises:
         StoreSetupError: It can't be opened.
+        StoreRefusedError: The disk is full.
         StoreConnectionError: It can't be opened just now.
     """
-    if given is not None and not given.is_in_place():
-        raise StoreSetupError(
-            f"{given.path!r}, the database of the given diskcache.Cache, was removed or moved; open a new Cache and store"
-        )
     try:
+        if given is not None and not given.is_in_place():
+            raise StoreSetupError(
+                f"{given.path!r}, the database of the given diskcache.Cache, was removed or moved; open a new Cache and store"
+            )
         directory.make()
         files.create_file(os.path.join(directory.path, DBNAME), directory.file_mode)
         return SharedCache(_Literal(directory.path), disk=type("_Disk", (_Careful, disk), {}), **settings)
     except StoreSetupError:
         raise
     except Exception as error:
+        what = f"Could not open {directory.path!r}"
         if reason := transient_reason(error, directory.path):
-            raise StoreConnectionError(f"Could not open {directory.path!r}: {reason}") from error
-        advice = "is the directory writable, and what lies in it a database of diskcache?"
-        raise StoreSetupError(f"Could not open {directory.path!r}: {advice} ({error})") from error
+            raise StoreConnectionError(f"{what}: {reason}") from error
+        if trouble := _trouble(error, directory.path):
+            raise files.opening_error(what, trouble, directory.path) from error
+        raise StoreSetupError(
+            f"{what}: what lies in it is not diskcache's database, or damaged ({error}); choose another directory, or move {DBNAME!r} away"
+        ) from error
+
+
+def _trouble(error: Exception, directory: str) -> OSError | None:
+    """Return the file system's error behind one of SQLite, which does not tell which file it is about, or why."""
+    if isinstance(error, OSError):
+        return error
+    if not isinstance(error, sqlite3.OperationalError):
+        return None
+    if "full" in str(error):
+        return OSError(errno.ENOSPC, str(error), directory)
+    return files.find_trouble(directory, DBNAME)
 
 
 def transient_reason(error: Exception, directory: str = os.devnull) -> str | None:
@@ -76,8 +94,20 @@ def transient_reason(error: Exception, directory: str = os.devnull) -> str | Non
     return files.transient_reason(error)
 
 
-def settings_of(cache: diskcache.Cache) -> tuple[Directory, dict[str, Any]]:
-    """Return what `open_cache` takes to share the directory of a cache."""
+def settings_of(cache: diskcache.Cache, problem: str) -> tuple[Directory, dict[str, Any]]:
+    """Return what `open_cache` takes to share the directory of a cache.
+
+    Args:
+        cache: The cache.
+        problem: What the message starts with if it is something else.
+
+    Raises:
+        TypeError: It is something else, such as a FanoutCache, which has its rows in the directories of many caches.
+    """
+    if not isinstance(cache, diskcache.Cache):
+        if inspect.iscoroutine(cache):
+            cache.close()
+        raise TypeError(f"{problem} a diskcache.Cache, not {arguments.article(cache)}")
     directory = Directory(arguments.absolute(cache.directory), False, files.OWNER_ONLY)
     given = WatchedFile(os.path.join(directory.path, DBNAME))
     return directory, {"given": given, "timeout": cache.timeout, "disk": type(cache.disk)}
@@ -148,6 +178,11 @@ class SharedCache(diskcache.Cache):
     def is_in_place(self) -> bool:
         """Return whether the directory still holds the database that was opened."""
         return self._database.is_in_place()
+
+    def refusal(self, error: Exception) -> str | None:
+        """Return what the file system refused, if it is behind an error."""
+        trouble = _trouble(error, self.directory)
+        return None if trouble is None else files.refusal(trouble, self.directory)
 
     @property
     def _con(self) -> sqlite3.Connection:
@@ -348,13 +383,15 @@ class CacheDirectory:
             self._base.make()
             directory = self._base.subdirectory(name)
             if os.path.islink(directory.path):
-                raise PathSecurityError(f"{directory.path!r} is a link, which may lead elsewhere; put the directory itself there")
+                raise PathSecurityError(
+                    f"{directory.path!r} is a link, which is not followed: it may lead anywhere. Put the directory itself there"
+                )
             if not create and not _holds_cache(directory.path):
                 return None
         else:
             assert self._factory is not None
             made = self._factory(name)
-            directory, settings = settings_of(made)
+            directory, settings = settings_of(made, "disk_cache_factory must return")
             made.close()  # it opens itself again if its maker uses it
         cache = open_cache(directory, **settings)
         if name in self._open:  # the handler of a signal has opened it meanwhile
@@ -364,6 +401,11 @@ class CacheDirectory:
         if len(self._open) > _OPEN:
             self._open.popitem(last=False)[1].close()
         return cache
+
+    def refusal(self, error: Exception) -> str | None:
+        """Return what the file system refused, if it is behind an error of the call before."""
+        used = next(reversed(self._open.values()), None)
+        return files.refusal(error) if used is None else used.refusal(error)
 
     def close(self) -> None:
         """Close those that are open."""

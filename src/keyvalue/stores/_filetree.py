@@ -125,6 +125,10 @@ class Tree:
                 with suppress(FileNotFoundError):
                     os.unlink(draft)
 
+    def refusal(self, error: Exception) -> str | None:
+        """Return what the file system refused, if it is behind an error."""
+        return files.refusal(error, self._data.path)
+
     def clean(self) -> None:
         """Remove what crashes left over."""
         self._remove_old(self._directory(DRAFTS), _DRAFT)
@@ -255,7 +259,7 @@ def _content(path: str) -> bytes | None:
 
 
 def _link(path: str) -> PathSecurityError:
-    return PathSecurityError(f"{path!r} is a link, which may lead out of the tree; put the file or directory itself there")
+    return PathSecurityError(f"{path!r} is a link, which is not followed: it may lead anywhere. Put the file or directory itself there")
 
 
 def _spelled_otherwise(directory: str, file: str) -> str | None:

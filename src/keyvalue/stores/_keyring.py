@@ -20,7 +20,7 @@ from keyvalue._core.entry import Entry
 from keyvalue._core.flat import UNREADABLE
 from keyvalue.errors import ValueTooLargeError
 
-__all__ = ["HiddenError", "Ring", "UndecodableError"]
+__all__ = ["HiddenError", "Manner", "Ring", "UndecodableError", "UnwritableError"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,10 @@ _LONGEST_USER = 512  # UTF-16 units; CRED_MAX_USERNAME_LENGTH of Windows, less t
 
 class HiddenError(PasswordSetError):
     """What would be stored would not be read, because a backend before the one that can be written to has the user."""
+
+
+class UnwritableError(PasswordSetError):
+    """No backend can be written to."""
 
 
 class UndecodableError(KeyringError):
@@ -232,7 +236,7 @@ class Ring:
                 else:
                     self._has_written = True
                     return
-        raise PasswordSetError("the keyring is for reading only")
+        raise UnwritableError("the keyring is for reading only")
 
     def remove(self, name: str) -> bytes | None:
         """Remove the password of a user and return it."""

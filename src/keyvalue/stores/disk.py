@@ -34,8 +34,8 @@ _MINIMUM_SIZE = 2**20
 _DIGEST = re.compile(r"~[0-9a-f]{64}")
 _ERRORS = (
     (diskcache.Timeout, StoreConnectionError, "the database is locked by another process"),
-    (sqlite3.Error, StoreRefusedError, "SQLite refused; is the disk full, or the directory damaged or not writable?"),
-    (OSError, StoreRefusedError, "the file system refused; is the disk full, or the directory not writable?"),
+    (sqlite3.Error, StoreRefusedError, "SQLite refused; the database may be damaged"),
+    (OSError, StoreRefusedError, "the file system refused"),
 )
 
 
@@ -59,7 +59,7 @@ class DiskStore(EnumerableFlatStore):
         directory: The directory, instead of a cache. A leading `~` and variables such as `$HOME` are expanded, unless a directory of just
             that name is there; the path is absolute from then on.
         max_size: Bytes at which the entries stored least recently are evicted, SQLite's own pages included; at least 1 MiB. None or 0,
-            the default, means no limit.
+            the default, means no limit. A given cache keeps its own.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         auto_create: Whether to make the directory if it is missing. Default True.
         file_mode: The mode of the database if the store creates it, and so of all files beside it, such as `0o640`. Directories get it
@@ -67,11 +67,12 @@ class DiskStore(EnumerableFlatStore):
             and directories that exist keep their modes. Windows ignores it. Not with `disk_cache`.
 
     Raises:
-        TypeError: `file_mode` is not an int.
+        TypeError: `file_mode` or `max_size` is not an int, `directory` not a str or Path, or `disk_cache` not a diskcache.Cache.
         ValueError: Neither or both of `disk_cache` and `directory`, `max_size` too small, `file_mode` without read and write permission for
             the owner, with other bits than read and write, or with `disk_cache`, the directory is missing and `auto_create` is False, or
             its path can't be encoded.
         StoreSetupError: On use: the directory can't be opened or made, or was removed.
+        StoreRefusedError: On use: the disk is full, or this user lost the rights to the directory.
     """
 
     stability: ClassVar[Stability] = "stable"
@@ -96,12 +97,13 @@ class DiskStore(EnumerableFlatStore):
         else:
             assert disk_cache is not None
             arguments.refuse_file_mode(file_mode, "disk_cache")
-            place, settings = settings_of(disk_cache)
+            place, settings = settings_of(disk_cache, "disk_cache must be")
         self._client = Client(
             "DiskStore",
             exclusive=True,
             is_current=SharedCache.is_in_place,
             at_fork="close",
+            explain=SharedCache.refusal,
             make=lambda: open_cache(place, **settings),
         )
 
@@ -161,7 +163,8 @@ class MultiDiskStore(EnumerableFlatStore):
         file_mode: As in `DiskStore`, for the databases of all collections. Default None. Not with a factory.
 
     Raises:
-        TypeError: `file_mode` is not an int.
+        TypeError: `file_mode` or `max_size` is not an int, `base_directory` not a str or Path, or the factory not a function; on use: it
+            returns something other than a diskcache.Cache.
         ValueError: Neither or both of `disk_cache_factory` and `base_directory`, `max_size` too small or given with a factory, `file_mode`
             as in `DiskStore`, the base directory is missing and `auto_create` is False, or its path can't be encoded.
         StoreSetupError: On use: a directory can't be opened or made, or was removed.
@@ -187,6 +190,11 @@ class MultiDiskStore(EnumerableFlatStore):
         arguments.one_of("MultiDiskStore", {"base_directory": base_directory, "disk_cache_factory": disk_cache_factory})
         settings = _settings(max_size)
         if disk_cache_factory is not None:
+            if not callable(disk_cache_factory):
+                raise TypeError(
+                    "disk_cache_factory must be a function that returns the diskcache.Cache of a collection, "
+                    f"not {arguments.article(disk_cache_factory)}"
+                )
             if max_size:
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
             self.__class__ = _FactoryStore  # pyright: ignore[reportAttributeAccessIssue] # nobody derives from it
@@ -197,7 +205,11 @@ class MultiDiskStore(EnumerableFlatStore):
             arguments.refuse_file_mode(file_mode, "disk_cache_factory")
             base = None
         self._client = Client(
-            "MultiDiskStore", exclusive=True, at_fork="close", make=lambda: CacheDirectory(base, disk_cache_factory, **settings)
+            "MultiDiskStore",
+            exclusive=True,
+            at_fork="close",
+            explain=CacheDirectory.refusal,
+            make=lambda: CacheDirectory(base, disk_cache_factory, **settings),
         )
 
     def _transient_reason(self, error: Exception) -> str | None:
@@ -328,8 +340,11 @@ def _settings(max_size: int | None) -> dict[str, Any]:
     """Return the settings of diskcache for a limit on the size.
 
     Raises:
+        TypeError: It is not an int.
         ValueError: It is too small.
     """
+    if max_size is not None and not isinstance(max_size, int):
+        raise TypeError(f"max_size must be a number of bytes, such as 100 * 2**20, not {arguments.article(max_size)}")
     if max_size and max_size < _MINIMUM_SIZE:
         raise ValueError(
             f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"

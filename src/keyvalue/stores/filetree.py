@@ -89,7 +89,7 @@ class FileTreeStore(EnumerableFlatStore):
             Windows ignores it.
 
     Raises:
-        TypeError: `file_mode` is not an int.
+        TypeError: `file_mode` is not an int, a directory not a str or Path, or a strategy has no method `sanitize`.
         ValueError: A directory is missing and `auto_create` is False, its path is empty or can't be encoded, or `file_mode` is without read
             and write permission for the owner or has other bits than read and write.
         StoreSetupError: On use: a directory can't be made, or was removed and `auto_create` is False.
@@ -98,9 +98,7 @@ class FileTreeStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ClassVar[ErrorTable] = (
-        (OSError, StoreRefusedError, "the file system refused; is the disk full, or the directory not writable?"),
-    )
+    errors: ClassVar[ErrorTable] = ((OSError, StoreRefusedError, "the file system refused"),)
 
     @arguments.checked
     def __init__(
@@ -115,11 +113,10 @@ class FileTreeStore(EnumerableFlatStore):
         file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.one_of("FileTreeStore", {"data_directory": data_directory})
         places = [arguments.directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)]
         self.names: Names = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
         self._lock = threading.RLock()
-        self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None)
+        self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None, explain=Tree.refusal)
 
     def _after_fork(self) -> None:
         super()._after_fork()
@@ -151,12 +148,12 @@ class _TreeNames(Names):
     """The paths of files below the data directory, with `/` between their parts."""
 
     def __init__(self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None) -> None:
-        self._keys = keys
-        self._collections = collections
+        self._keys = sanitization.namer(keys, "key_sanitization_strategy")
+        self._collections = sanitization.namer(collections, "collection_sanitization_strategy")
 
     def places(self, collection: str, key: str) -> Sequence[Place]:
         directory = self._directory(collection)
-        name = self._keys.sanitize(key) if self._keys else key
+        name = self._keys(key) if self._keys else key
         home = digest_of(collection, key)
         found = [Place(f"{directory}/{name}.json", shared=True)] if _fits(name, SUFFIX) else []
         found.append(Place(f"{directory}/{home}.json"))
@@ -172,7 +169,7 @@ class _TreeNames(Names):
         return [f"{self._directory(collection)}/", *nested]
 
     def _directory(self, collection: str) -> str:
-        name = self._collections.sanitize(collection) if self._collections else collection
+        name = self._collections(collection) if self._collections else collection
         folded = name.casefold()  # the file system may ignore case
         fits = _fits(name, INFO) and folded not in (".", "..", DRAFTS) and not folded.endswith(INFO)
         return name if fits else digest(collection)

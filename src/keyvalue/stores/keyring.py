@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from keyvalue._core import arguments, sanitization
+from keyvalue._core import arguments, files, sanitization
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
@@ -17,7 +17,7 @@ with needs("keyring"):
     from keyring.backend import KeyringBackend
     from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError
 
-    from keyvalue.stores._keyring import HiddenError, Manner, Ring, UndecodableError
+    from keyvalue.stores._keyring import HiddenError, Manner, Ring, UndecodableError, UnwritableError
 
 __all__ = ["KeyringStore", "KeyringV1CollectionSanitizationStrategy", "KeyringV1KeySanitizationStrategy"]
 
@@ -98,11 +98,12 @@ class KeyringStore(FlatStore):
         (NoKeyringError, StoreConnectionError, _MISSING),
         (InitError, StoreConnectionError, "the keyring could not be opened; is its service running, and is the configured backend there?"),
         (HiddenError, StoreRefusedError, _HIDDEN),
+        (UnwritableError, StoreRefusedError, "the keyring is for reading only; pass one that can be written to as backend="),
         (UndecodableError, StoreRefusedError, _UNDECODABLE),
         (KeyringError, StoreRefusedError, "the keyring refused"),
-        (PermissionError, StoreRefusedError, "the keyring's files may not be used; whose are they?"),
+        (PermissionError, StoreRefusedError, "this user may not use the keyring's files; change their permissions"),
         (OSError, StoreConnectionError, _AWAY),
-        (NotImplementedError, StoreRefusedError, "the keyring's backend can't do that"),
+        (NotImplementedError, StoreRefusedError, "the keyring's backend can't do that; it may be for reading only"),
         (Exception, StoreRefusedError, "the keyring's backend failed"),  # third parties' raise anything
     )
 
@@ -121,9 +122,17 @@ class KeyringStore(FlatStore):
             raise InvalidKeyError("The service name holds NUL, which keyrings can't")
         if backend is not None and not isinstance(backend, KeyringBackend):
             raise TypeError(f"The backend must be an instance of keyring.backend.KeyringBackend, not {arguments.article(backend)}")
-        self._strategies = key_sanitization_strategy, collection_sanitization_strategy
+        self._namers = (
+            sanitization.namer(key_sanitization_strategy, "key_sanitization_strategy"),
+            sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy"),
+        )
         self._client = Client(
-            "KeyringStore", make=lambda: Ring(service_name, backend), exclusive=True, interruptible=False, at_fork="share"
+            "KeyringStore",
+            make=lambda: Ring(service_name, backend),
+            exclusive=True,
+            interruptible=False,
+            at_fork="share",
+            explain=lambda _, error: files.refusal(error) if isinstance(error, PermissionError) else None,
         )
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
@@ -134,7 +143,7 @@ class KeyringStore(FlatStore):
 
     async def _open(self) -> None:
         await super()._open()
-        self.names: Names = _Names(*self._strategies, await self._use(lambda ring: ring.open()))
+        self.names: Names = _Names(*self._namers, await self._use(lambda ring: ring.open()))
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         await self._use(lambda ring: ring.check(entries))  # all, before one is written
@@ -157,9 +166,7 @@ class KeyringStore(FlatStore):
 class _Names(FittingNames):
     """The names `<collection>::<key>`, or those of what strategies make of the two; digests for what can't be one, or not alone."""
 
-    def __init__(
-        self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None, manner: Manner
-    ) -> None:
+    def __init__(self, keys: Callable[[str], str] | None, collections: Callable[[str], str] | None, manner: Manner) -> None:
         self._keys = keys
         self._collections = collections
         self._longest = manner.longest
@@ -167,7 +174,7 @@ class _Names(FittingNames):
         super().__init__(is_plain=not is_sharing, is_sharing=is_sharing)
 
     def _parts(self, collection: str, key: str) -> tuple[str, str]:
-        return self._collections.sanitize(collection) if self._collections else collection, self._keys.sanitize(key) if self._keys else key
+        return self._collections(collection) if self._collections else collection, self._keys(key) if self._keys else key
 
     def _fits(self, name: str) -> bool:
         return "\0" not in name and (self._longest is None or len(name.encode("utf-16-le")) <= 2 * self._longest)

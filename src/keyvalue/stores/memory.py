@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 
 from keyvalue._core import arguments, clock, codec
 from keyvalue._core.entry import Entry
+from keyvalue._core.misuse import IN_ONE_PROCESS
 from keyvalue._core.store import EnumerableStore, Row, Stability
 
 __all__ = ["MemoryStore"]
@@ -28,15 +30,19 @@ class MemoryStore(EnumerableStore):
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
         seed: Entries to start with, as `{collection: {key: value}}`; they never expire.
 
+    Attributes:
+        max_entries_per_collection: The limit; `sys.maxsize` if there is none.
+
     Raises:
         ValueError: `max_entries_per_collection` is not positive.
         InvalidKeyError: A name in the seed is empty or can't be encoded.
         SerializationError: A value in the seed is not JSON.
-        TypeError: The seed has another form.
+        TypeError: The seed has another form, or `max_entries_per_collection` is not an int.
     """
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
+    _instead_of_copying = IN_ONE_PROCESS
 
     @arguments.checked
     def __init__(
@@ -47,9 +53,8 @@ class MemoryStore(EnumerableStore):
         seed: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        if max_entries_per_collection is not None and max_entries_per_collection < 1:
-            raise ValueError("max_entries_per_collection must be at least 1; leave it out for no limit")
-        self._limit = max_entries_per_collection
+        arguments.count(max_entries_per_collection, "max_entries_per_collection")
+        self.max_entries_per_collection: int = sys.maxsize if max_entries_per_collection is None else max_entries_per_collection
         self._lock = threading.RLock()
         self._collections: dict[str, OrderedDict[str, Entry]] = {}
         self._size = 0
@@ -75,7 +80,7 @@ class MemoryStore(EnumerableStore):
             entries = self._collections.get(collection)
             if entries is None:
                 return [None] * len(keys)
-            if self._limit is not None:
+            if self.max_entries_per_collection < sys.maxsize:
                 for key in keys:
                     if key in entries:
                         entries.move_to_end(key)
@@ -110,9 +115,9 @@ class MemoryStore(EnumerableStore):
         if entry.key not in entries:
             self._size += 1
         entries[entry.key] = entry
-        if self._limit is not None:
+        if self.max_entries_per_collection < sys.maxsize:
             entries.move_to_end(entry.key)
-            if len(entries) > self._limit:
+            if len(entries) > self.max_entries_per_collection:
                 entries.popitem(last=False)
                 self._size -= 1
         if entry.expires_at is not None:

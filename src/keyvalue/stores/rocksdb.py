@@ -31,7 +31,8 @@ __all__ = ["RocksDBStore"]
 T = TypeVar("T")
 _ROOM = 2**20  # bytes
 _PATIENCE = 5.0  # seconds for which opening a database anew waits for the calls that still read from it
-_FULL = [os.strerror(number) for number in {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}]
+_FULL = {os.strerror(number): number for number in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))}
+_IN_USE = re.compile("lock hold by current process|While lock file")
 _GONE = (DbClosedError, RuntimeError)  # the latter while it is being closed, because rocksdict has borrowed it
 _started_in: list[int] = []
 """The process that started RocksDB's threads. In a child that it forks there are none, and closing a database waits for them for ever."""
@@ -63,7 +64,7 @@ class RocksDBStore(EnumerableFlatStore):
             mode. Windows ignores it. Not with `db`.
 
     Raises:
-        TypeError: `file_mode` is not an int.
+        TypeError: `file_mode` is not an int, `path` not a str or Path, or `db` not a Rdict.
         ValueError: Neither or both of `db` and `path`, `file_mode` without read and write permission for the owner, with other bits than
             read and write, or with `db`, the directory is missing and `auto_create` is False, or its path can't be encoded.
         StoreSetupError: On use: the database can't be opened, or on a write, its directory was removed or moved.
@@ -71,7 +72,7 @@ class RocksDBStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ClassVar[ErrorTable] = ((OSError, StoreRefusedError, "the directory can't be read"),)
+    errors: ClassVar[ErrorTable] = ((OSError, StoreRefusedError, "the file system refused"),)
 
     @arguments.checked
     def __init__(
@@ -92,12 +93,13 @@ class RocksDBStore(EnumerableFlatStore):
             lock_file = self._lock_file
             make = lambda: _Database(lock_file, open_anew(), open_anew)  # noqa: E731 # which must not refer to the store
         else:
-            assert db is not None
+            if not isinstance(db, Rdict):
+                raise TypeError(f"db must be a rocksdict.Rdict, not {arguments.article(db)}")
             arguments.refuse_file_mode(file_mode, "db")
             self._lock_file = _lock_file(_path_of(db))
             make = partial(self._another, db)
         self._is_given = db is not None
-        self._client = Client("RocksDBStore", make=make, at_fork="refuse")
+        self._client = Client("RocksDBStore", make=make, at_fork="refuse", explain=lambda _, error: files.refusal(error))
         self._family: ColumnFamily | None = None
         self._lock = threading.RLock()  # RocksDB has no compare-and-delete
 
@@ -117,7 +119,11 @@ class RocksDBStore(EnumerableFlatStore):
     def _another(self, db: Rdict) -> _Database:
         """Return another object for the column family of a given one: what is set on it leaves the caller's alone."""
         # Only the statistics tell the name of an object's column family.
-        name = re.search(r"\*\* Compaction Stats \[(.*)\] \*\*", db.property_value("rocksdb.cfstats") or "")
+        try:
+            statistics = db.property_value("rocksdb.cfstats") or ""
+        except DbClosedError as error:
+            raise StoreSetupError("The database given to this RocksDBStore is closed; open it, and make a store over that") from error
+        name = re.search(r"\*\* Compaction Stats \[(.*)\] \*\*", statistics)
         name = "default" if name is None else name[1]
         self._family = db.get_column_family_handle(name)
         other = _without_pickle(db.get_column_family(name))
@@ -305,7 +311,10 @@ def _path_of(db: Rdict) -> str:
 
 
 def _close(lock_file: WatchedFile, db: Rdict) -> None:
-    if lock_file.is_in_place():
+    is_in_place = False  # or it can't be told: then nothing can be written over either
+    with suppress(OSError):
+        is_in_place = lock_file.is_in_place()
+    if is_in_place:
         try:
             db.close()
         except Exception as error:
@@ -334,18 +343,27 @@ def _open(directory: Directory, lock_file: WatchedFile) -> Rdict:
     except UnicodeDecodeError as error:
         raise StoreSetupError(f"RocksDBStore could not open {path!r}: RocksDB only takes paths in UTF-8") from error
     except Exception as error:
-        if reason := files.transient_reason_in(str(error)) or files.transient_reason(error):
-            raise StoreConnectionError(f"RocksDBStore could not open {path!r}: {reason}") from error
-        if any(text in str(error) for text in _FULL):
-            raise StoreRefusedError(f"RocksDBStore could not open {path!r}: there is no room on the disk ({error})") from error
-        advice = (
-            "it is open already, here or in another process: share one store, or close the other"
-            if "lock" in str(error).lower()
-            else ("is the directory writable, and a RocksDB database?")
-        )
-        raise StoreSetupError(f"RocksDBStore could not open {path!r}: {advice} ({error})") from error
+        what = f"RocksDBStore could not open {path!r}"
+        if reason := files.transient_reason_in(str(error)):
+            raise StoreConnectionError(f"{what}: {reason}") from error
+        if _IN_USE.search(str(error)):
+            advice = "it is open already, here or in another process: share one store, or close the other"
+            raise StoreSetupError(f"{what}: {advice} ({error})") from error
+        if trouble := _trouble(error, path):
+            raise files.opening_error(what, trouble, path) from error
+        raise StoreSetupError(
+            f"{what}: what lies in it is not a RocksDB database, or damaged ({error}); choose another directory, or restore a backup"
+        ) from error
     lock_file.watch()
     return db
+
+
+def _trouble(error: Exception, path: str) -> OSError | None:
+    """Return the file system's error behind one of RocksDB, which does not tell its number, and not always the file."""
+    if isinstance(error, OSError) and error.errno:
+        return error
+    number = next((number for text, number in _FULL.items() if text in str(error)), None)
+    return files.find_trouble(path, "CURRENT") if number is None else OSError(number, str(error), path)
 
 
 def _opened(path: str) -> Rdict:

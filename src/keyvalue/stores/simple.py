@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from typing import ClassVar
 
 from keyvalue._core import arguments, clock
 from keyvalue._core.entry import Entry
+from keyvalue._core.misuse import IN_ONE_PROCESS
 from keyvalue._core.store import EnumerableStore, Row, Stability
 
 __all__ = ["SimpleStore"]
@@ -23,19 +25,23 @@ class SimpleStore(EnumerableStore):
             None, the default, means no limit.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
 
+    Attributes:
+        max_entries: The limit; `sys.maxsize` if there is none.
+
     Raises:
-        ValueError: `max_entries` is not positive.
+        TypeError: `max_entries` is not an int.
+        ValueError: It is not positive.
     """
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
+    _instead_of_copying = IN_ONE_PROCESS
 
     @arguments.checked
     def __init__(self, max_entries: int | None = None, default_collection: str | None = None) -> None:
         super().__init__(default_collection=default_collection)
-        if max_entries is not None and max_entries < 1:
-            raise ValueError("max_entries must be at least 1; leave it out for no limit")
-        self._max_entries = max_entries
+        arguments.count(max_entries, "max_entries")
+        self.max_entries: int = sys.maxsize if max_entries is None else max_entries
         self._lock = threading.RLock()
         self._entries: dict[tuple[str, str], Entry] = {}
 
@@ -51,9 +57,9 @@ class SimpleStore(EnumerableStore):
         with self._lock:
             for entry in entries:
                 place = collection, entry.key
-                if place not in self._entries and len(self._entries) == self._max_entries:
+                if place not in self._entries and len(self._entries) == self.max_entries:
                     self._free(clock.now())
-                if place not in self._entries and len(self._entries) == self._max_entries:
+                if place not in self._entries and len(self._entries) == self.max_entries:
                     del self._entries[next(iter(self._entries))]
                 self._entries[place] = entry
 

@@ -34,6 +34,7 @@ _DEEPEST = 32  # levels that one call makes
 _LARGEST = 2**31  # bytes of UTF-16 in one value; a hive, which is one file, has at most so many: Microsoft's "Registry storage space"
 _PASSES = 10
 _DIGEST = re.compile(r"~[0-9a-f]{64}", re.IGNORECASE)
+_OWN = "this user has no rights to that key of the registry; change its permissions, or choose another registry_path"
 _NO_ROOM = "the system has no memory left for it, or the value is too large"
 
 # What Windows numbers its errors.
@@ -120,7 +121,12 @@ class WindowsRegistryStore(EnumerableFlatStore):
             )
         self.names: Names = _RegistryNames(key_sanitization_strategy, collection_sanitization_strategy, _DEEPEST - len(parts))
         self._host = f"{hive}\\{path}"
-        self._client = Client("WindowsRegistryStore", make=lambda: _Registry(getattr(winreg, hive), path, len(parts)), close=lambda _: None)
+        self._client = Client(
+            "WindowsRegistryStore",
+            make=lambda: _Registry(getattr(winreg, hive), path, len(parts)),
+            close=lambda _: None,
+            explain=lambda _, error: _OWN if isinstance(error, PermissionError) and hive == "HKEY_CURRENT_USER" else None,
+        )
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         large = [entry for entry in entries if len(entry.json) > _LARGEST // 4]
@@ -161,13 +167,13 @@ class _RegistryNames(Names):
     def __init__(
         self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None, depth: int
     ) -> None:
-        self._keys = keys
-        self._collections = collections
+        self._keys = sanitization.namer(keys, "key_sanitization_strategy")
+        self._collections = sanitization.namer(collections, "collection_sanitization_strategy")
         self._depth = depth
 
     def places(self, collection: str, key: str) -> Sequence[Place]:
         path, mixed = self._paths(collection)
-        name = self._keys.sanitize(key) if self._keys else key
+        name = self._keys(key) if self._keys else key
         fits = 0 < _units(name) <= _LONGEST_VALUE_NAME and "\0" not in name and not _DIGEST.fullmatch(name)
         found = [Place(f"{path}\0{name}", shared=True)] if fits else []
         found.append(Place(f"{path}\0{digest_of(collection, key)}"))
@@ -181,7 +187,7 @@ class _RegistryNames(Names):
 
     def _paths(self, collection: str) -> tuple[str, str | None]:
         r"""Return the path of a collection; and, if the registry would take its name for another's, also that one's: `a\\b` for `a\b`."""
-        path = self._collections.sanitize(collection) if self._collections else collection
+        path = self._collections(collection) if self._collections else collection
         parts = path.split("\\")
         there = [part for part in parts if part]
         if not all(map(_is_key, there)) or len(there) > self._depth or _DIGEST.fullmatch(path):
