@@ -32,14 +32,18 @@ def check(works: bool, make: Callable[[], object], expected: str) -> None:
 
 def check_module(works: bool, name: str, extra: str) -> None:
     """Fail unless a module can be imported, or names the command that installs what it needs."""
-    check(works, partial(import_module, f"keyvalue.{name}"), f"pip install 'keyvalue[{extra}]'")
+    check(works, partial(import_module, f"keyvalue.{name}"), f"keyvalue's extra '{extra}'; install it with: pip install '")
 
 
 def check_wrappers(extra: str) -> None:
     encrypts, zstd = (extra in (f"wrappers-{what}", "all") for what in ("encryption", "compression"))
     encrypts |= extra.startswith("keyring") and sys.platform == "linux"  # whose Secret Service is talked to in ciphers
     check_module(encrypts, "wrappers.encryption", "wrappers-encryption")
-    check(zstd, lambda: CompressionWrapper(MemoryStore(), algorithm="zstd"), "pip install 'keyvalue[wrappers-compression]'")
+    check(
+        zstd,
+        lambda: CompressionWrapper(MemoryStore(), algorithm="zstd"),
+        "keyvalue's extra 'wrappers-compression'; install it with: pip install 'zstandard>=",
+    )
     with BlockingKeyValue(CompressionWrapper(MemoryStore(), 0, algorithm="zstd" if zstd else "gzip")) as kv:
         kv.put("k", {"a": "a" * 1000})
         assert kv.get("k") == {"a": "a" * 1000}

@@ -113,7 +113,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(backend: str, tmp_path: Path)
         process.join()
         assert process.exitcode == 0
     assert len(failures) == 6
-    assert all("disk full" in failure or "File too large" in failure for failure in failures)
+    assert all("the disk is full" in failure or "File too large" in failure for failure in failures)
     old = [f"old{number}" for number in range(50)]
     with open_facade(backend, tmp_path) as kv:
         assert sorted(kv.keys()) == ["after", *sorted(old)]

@@ -108,7 +108,7 @@ def item_of(name: str, entry: Entry) -> tuple[dict[str, Any], int]:
         item["ttl"] = {"N": str(ceil(entry.expires_at))}
         size += len("ttl") + len(item["ttl"]["N"]) // 2 + 2
     if size > _LARGEST_ITEM:
-        raise ValueTooLargeError(size, _LARGEST_ITEM, entry.collection, entry.key)
+        raise ValueTooLargeError(size, _LARGEST_ITEM, entry.collection, entry.key, limit="an item of DynamoDB has 400 KB at most")
     return item, size
 
 

@@ -144,8 +144,11 @@ class IndexNames(Names):
         self, prefix: str, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None
     ) -> None:
         self._prefix = prefix
-        self._keys = None if isinstance(keys, sanitization.PassthroughStrategy) else keys
-        self._collections = None if isinstance(collections, sanitization.PassthroughStrategy) else collections
+        passthrough = sanitization.PassthroughStrategy
+        self._keys = sanitization.namer(None if isinstance(keys, passthrough) else keys, "key_sanitization_strategy")
+        self._collections = sanitization.namer(
+            None if isinstance(collections, passthrough) else collections, "collection_sanitization_strategy"
+        )
         self._keeps_ids = self._keys is None or (isinstance(keys, sanitization.AlwaysHashStrategy) and keys.hash_length == 64)
 
     def single(self, collection: str, keys: Sequence[str]) -> list[str] | None:
@@ -187,7 +190,7 @@ class IndexNames(Names):
 
     def _index(self, collection: str) -> str | None:
         """Return the index that py-key-value-aio uses, or None if there is no index of that name."""
-        name = self._collections.sanitize(collection) if self._collections else collection
+        name = self._collections(collection) if self._collections else collection
         index = f"{self._prefix}-{name}".lower()
         fits = not FORBIDDEN.search(index) and len(index.encode()) <= 255 and not _DIGEST.fullmatch(name)
         return index if fits else None
@@ -201,7 +204,7 @@ class IndexNames(Names):
 
     def _id(self, key: str) -> str | None:
         """Return the id that py-key-value-aio uses, or None if there is no such id."""
-        name = self._keys.sanitize(key) if self._keys else key
+        name = self._keys(key) if self._keys else key
         return name if name and len(name.encode()) <= 512 and not _DIGEST.fullmatch(name) else None
 
 

@@ -7,13 +7,37 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.client import HTTPResponse
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-from keyvalue._core.sockets import BoundedSocket
+from keyvalue._core.sockets import BoundedSocket, Peer, TlsOptions, judge_http
 
-__all__ = ["limit_connections", "limit_pools"]
+__all__ = ["limit_connections", "limit_pools", "peer_of"]
+
+
+def peer_of(
+    kind: str, url: str | None, tls: TlsOptions, answers: tuple[type[Exception], ...], timeouts: tuple[type[Exception], ...]
+) -> Peer | None:
+    """Return the server of a URL, for clients that use the proxies of the environment; None where a proxy is between.
+
+    Args:
+        kind: What the server should be, for messages.
+        url: Where it is; None if that is not known.
+        tls: See `Peer`, as for the others.
+        answers: The client's errors.
+        timeouts: Likewise.
+    """
+    if url is None:
+        return None
+    where = urlsplit(url)
+    host, is_secure = where.hostname or "", where.scheme == "https"
+    if not {where.scheme, "all"}.isdisjoint(getproxies()) and not proxy_bypass(host):
+        return None
+    port = where.port or (443 if is_secure else 80)
+    return Peer(host, port, is_secure, partial(judge_http, kind), tls, answers=answers, timeouts=timeouts)
 
 
 class _Received(io.RawIOBase):

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, TypeVar, cast
 from keyvalue._core import runtime
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import UNREADABLE
-from keyvalue._core.sockets import BoundedSocket
+from keyvalue._core.sockets import BoundedSocket, stranger
 
 with needs("memcached"):
     import aiomcache
     import pymemcache
     from pymemcache.exceptions import MemcacheServerError
 
-__all__ = ["AsyncMemcached", "Connection", "Memcached", "Swap", "TooManyConnectionsError", "address_of"]
+__all__ = ["AsyncMemcached", "Connection", "Memcached", "Swap", "TooManyConnectionsError", "UnexpectedReplyError", "address_of", "judge"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,15 @@ class Swap(NamedTuple):
 
 class TooManyConnectionsError(Exception):
     """The server has as many connections as it takes."""
+
+
+class UnexpectedReplyError(Exception):
+    """A reply that Memcached does not give."""
+
+
+def judge(answer: bytes) -> str | None:
+    """Judge an answer for a `Peer`."""
+    return None if answer.startswith((b"ERROR", b"VERSION")) else stranger("Memcached", answer)
 
 
 class AsyncMemcached:
@@ -281,7 +290,9 @@ def _unexpected(line: bytes) -> Exception:
     """Return the error for a line that answers no command."""
     if line.startswith(b"ERROR Too many open connections"):
         return TooManyConnectionsError(line.strip().decode(errors="replace"))
-    return aiomcache.ClientException(line.decode(errors="replace") if b"ERROR" in line[:12] else "an unexpected reply")
+    if b"ERROR" in line[:12]:
+        return aiomcache.ClientException(line.decode(errors="replace"))
+    return UnexpectedReplyError("an unexpected reply")
 
 
 class Memcached:

@@ -106,7 +106,7 @@ def documents(entries: Iterable[Entry]) -> list[tuple[str, Fields]]:
         # The names are twice in an update: in the query as well.
         size += 2 * len((entry.key + entry.collection).encode()) + OVERHEAD
         if size > MAX_SIZE:
-            raise ValueTooLargeError(size, MAX_SIZE, entry.collection, entry.key[:1000])
+            raise ValueTooLargeError(size, MAX_SIZE, entry.collection, entry.key[:1000], limit="a document of MongoDB has 16 MiB at most")
         dates = _dates(entry.created_at, entry.expires_at)
         fields: Fields = {"collection": entry.collection, "key": entry.key, "version": 1, **dates, "value": value}
         made.append((digest_of(entry.collection, entry.key), fields))

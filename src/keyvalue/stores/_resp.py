@@ -14,9 +14,10 @@ from typing import Any
 from keyvalue._core import clock, runtime
 from keyvalue._core.entry import Entry
 from keyvalue._core.flat import PAGE_SIZE, Change, EnumerableFlatStore, too_large
+from keyvalue._core.sockets import stranger
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
 
-__all__ = ["ANSWERS", "PAGE", "Command", "RespStore"]
+__all__ = ["ANSWERS", "NOT_RESP", "PAGE", "Command", "RespStore", "judge"]
 
 Command = tuple["str | bytes", ...]
 
@@ -24,23 +25,92 @@ PAGE = 500
 """How many keys a step of a scan looks at, about."""
 
 ANSWERS: Mapping[str, tuple[type[KeyValueStoreError], str]] = {
-    "NOAUTH": (StoreRefusedError, "the server refused the credentials; check username and password"),
-    "WRONGPASS": (StoreRefusedError, "the server refused the credentials; check username and password"),
-    "NOPERM": (StoreRefusedError, "the server refused the command; check the user's rights"),
-    "MOVED": (StoreRefusedError, "the server is a node of a cluster; pass cluster=True"),
+    "NOAUTH": (StoreRefusedError, "it wants credentials; pass password=, or check username and password"),
+    "WRONGPASS": (StoreRefusedError, "it refused the credentials; check username and password"),
+    "NOPERM": (StoreRefusedError, "the user may not do this; check the user's rights (ACL)"),
+    "MOVED": (StoreRefusedError, "it is a node of a cluster; pass cluster=True"),
+    "ASK": (StoreRefusedError, "it is a node of a cluster; pass cluster=True"),
+    "CROSSSLOT": (
+        StoreRefusedError,
+        "it is a node of a cluster, where one command can't be about keys of several slots; pass cluster=True",
+    ),
+    "WRONGTYPE": (StoreRefusedError, "the key holds something other than a string, which another program put there"),
     # Waiting does not help: it stays full until somebody makes room.
-    "OOM": (StoreRefusedError, "the server's memory is full; raise its maxmemory, or choose a maxmemory-policy that evicts"),
-    "LOADING": (StoreConnectionError, "the server is still loading its data"),
-    "BUSY": (StoreConnectionError, "the server is busy with a script; SCRIPT KILL ends one that has not written yet"),
-    "NOREPLICAS": (StoreConnectionError, "the server refuses writes because too few replicas follow it (min-replicas-to-write)"),
-    "MISCONF": (StoreConnectionError, "the server refuses writes because it can't save to its disk; its log says why"),
-    "READONLY": (StoreConnectionError, "the server is a read-only replica"),
-    "MASTERDOWN": (StoreConnectionError, "the server is a replica that has lost its primary"),
-    "CLUSTERDOWN": (StoreConnectionError, "the cluster is down"),
-    "TRYAGAIN": (StoreConnectionError, "the cluster is moving the key"),
+    "OOM": (StoreRefusedError, "its memory is full; raise its maxmemory, or choose a maxmemory-policy that evicts"),
+    "DENIED": (StoreRefusedError, "it is in protected mode and takes connections of its own machine only; give it a password or `bind`"),
+    "LOADING": (StoreConnectionError, "it is still loading its data; try again later"),
+    "BUSY": (StoreConnectionError, "it is busy with a script; SCRIPT KILL ends one that has not written yet"),
+    "UNKILLABLE": (StoreConnectionError, "it is busy with a script that has written, and so can't be ended by SCRIPT KILL"),
+    "NOREPLICAS": (StoreConnectionError, "it refuses writes because too few replicas follow it (min-replicas-to-write)"),
+    "MISCONF": (StoreConnectionError, "it refuses writes because it can't save to its disk; its log says why"),
+    "READONLY": (StoreConnectionError, "it is a read-only replica; connect to its primary, or by Sentinel or a name that leads there"),
+    "MASTERDOWN": (StoreConnectionError, "it is a replica that has lost its primary, and does not serve old data; connect to the primary"),
+    "CLUSTERDOWN": (StoreConnectionError, "the cluster is down, or has slots that no node serves; CLUSTER INFO says which"),
+    "TRYAGAIN": (StoreConnectionError, "the cluster is moving the key; try again later"),
 }
 """What the first word of an error that a server answers means: the error to raise, and what to do."""
 
+_TEXTS: Sequence[tuple[str, type[KeyValueStoreError], str]] = (
+    ("(?i)max number of clients", StoreConnectionError, "it has as many clients as it takes; close some, or raise its maxclients"),
+    (
+        "(?i)unknown (sub)?command",
+        StoreRefusedError,
+        "it does not know the command: it must be Redis 6.2 or later, or Valkey, without renamed commands",
+    ),
+    (
+        "(?i)DB index",
+        StoreRefusedError,
+        "is there such a database? check db, and `databases` of the server",
+    ),
+    (
+        "(?i)SELECT is not allowed in cluster",
+        StoreRefusedError,
+        "it is a node of a cluster, whose only database is 0; leave out db, and pass cluster=True",
+    ),
+    (
+        "(?i)cluster mode is not enabled|cluster support disabled",
+        StoreRefusedError,
+        "it is not a node of a cluster; leave out cluster=True",
+    ),
+    (
+        "without any password configured|no password is set",
+        StoreRefusedError,
+        "it has no password, so check username and password: leave them out, or set one there",
+    ),
+)
+"""Likewise, for what is told by the text after a word that says little."""
+_KIND = "Redis or Valkey"
+_VAGUE = frozenset({"ERR", "NOAUTH", "WRONGPASS", "SELECT"})
+
+
+NOT_RESP = stranger(_KIND, b"")
+"""What to say of a server that speaks another protocol."""
+
+
+def judge(answer: bytes) -> str | None:
+    """Return what to say of what listens on a port, by its answer to a request of HTTP; see `Peer`."""
+    if answer[:1] not in (b"-", b"+"):
+        return stranger(_KIND, answer)
+    word, _, text = answer[1:].decode(errors="replace").partition(" ")
+    if "unknown command" in text.lower():  # as glide meets it: it finds no primary there
+        return "the server does not know GET; if it is a Sentinel, connect to the primary that it names"
+    found = answer_of(word, text)
+    return None if found is None or word not in ("ERR", "DENIED") else f"the server answers {word}: {found[1]}"
+
+
+def answer_of(word: str, text: str) -> tuple[type[KeyValueStoreError], str] | None:
+    """Return the error to raise for what a server answers, and what to do; None if that is not known.
+
+    Args:
+        word: The first word of its answer, or "".
+        text: The others.
+    """
+    told = f"{word} {text}"
+    found = next(((kind, advice) for pattern, kind, advice in _TEXTS if re.search(pattern, told)), None) if word in _VAGUE else None
+    return found or ANSWERS.get(word)
+
+
+_LIMIT = "the server's proto-max-bulk-len is the limit"
 _USUAL_LIMIT = 2**29  # bytes of a string; a server's `proto-max-bulk-len` may say otherwise
 _ANY_TAKES = 2**19  # bytes of a value that any server takes: no `proto-max-bulk-len` is below 1 MiB
 _UNKNOWN_SIZE = PAGE_SIZE // 16  # what a value is taken for that the server tells no size of, so that few are read at a time
@@ -98,24 +168,40 @@ class RespStore(EnumerableFlatStore):
     async def _change(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
         """Send commands that write. If the server turns out to be no primary any more, the next call looks for the new one."""
         try:
-            return await self._send(commands, repeatable=repeatable)
+            return await self._send_explained(commands, repeatable=repeatable)
         except StoreConnectionError as error:
             if self._error_code(error.__cause__) == "READONLY" and not self._is_cluster:  # whose client asks which node is the primary
                 with suppress(StoreConnectionError):
                     await self._leave()
             raise
 
+    async def _send_explained(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
+        """Send commands. If they are refused, what the server is may explain it."""
+        try:
+            return await self._send(commands, repeatable=repeatable)
+        except StoreRefusedError as error:
+            raise await self._refused(error) from error.__cause__
+
     @abstractmethod
     def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
         """Yield the keys that match a pattern, in pages of any size."""
 
     @abstractmethod
+    def _answered(self, error: BaseException | None) -> tuple[str, str]:
+        """Return the server's answer that a client's error stands for: its first word, "ERR" if the client drops it, and the others.
+
+        Both are "" if it stands for none.
+        """
+
     def _error_code(self, error: BaseException | None) -> str:
-        """Return the code of the server's answer that a client's error stands for, its first word; "" if it stands for none."""
+        return self._answered(error)[0]
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        answer = None if self._closed else ANSWERS.get(self._error_code(error))
-        return super()._mapped(error) if answer is None else self._problem(*answer, error)
+        word, text = self._answered(error)
+        if not word or self._closed:
+            return super()._mapped(error)
+        kind, advice = answer_of(word, text) or (StoreRefusedError, "the server refused the command")
+        return self._problem(kind, f"the server answers {word}: {advice}", error)
 
     def _checked(self, replies: Sequence[Any]) -> Sequence[Any]:
         """Raise the first reply that is an error."""
@@ -141,7 +227,9 @@ class RespStore(EnumerableFlatStore):
                 raise
 
     async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._send([("GET", names[0].encode())]) if len(names) == 1 else await self._peek(names)
+        if len(names) > 1:
+            return await self._peek(names)
+        return await self._send_explained([("GET", names[0].encode())])
 
     async def _peek(self, names: Sequence[str]) -> Sequence[bytes | None]:
         # MGET, unlike GET, takes a key of another type for missing.
@@ -149,7 +237,7 @@ class RespStore(EnumerableFlatStore):
 
     async def _found(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         groups = self._groups(keys)
-        replies = await self._send([("MGET", *(keys[index] for index in group)) for group in groups])
+        replies = await self._send_explained([("MGET", *(keys[index] for index in group)) for group in groups])
         if len(groups) == 1:
             return replies[0]
         found = {
@@ -166,7 +254,7 @@ class RespStore(EnumerableFlatStore):
     async def _put_large(self, collection: str, entries: Sequence[Entry]) -> None:
         """Put entries of which one may be larger than the server takes. It does not always say so when it ends the connection."""
         if any(len(entry.json) > _USUAL_LIMIT for entry in entries):
-            error = too_large(entries, await self._limit() or _USUAL_LIMIT)
+            error = too_large(entries, await self._limit() or _USUAL_LIMIT, _LIMIT)
             if error is not None:
                 raise error
         try:
@@ -176,7 +264,7 @@ class RespStore(EnumerableFlatStore):
             if not is_told and not (isinstance(refused, StoreConnectionError) and self._is_broken(refused.__cause__)):
                 raise
             limit = await self._limit()
-            error = too_large(entries, limit) if is_told or limit is not None else None
+            error = too_large(entries, limit, _LIMIT) if is_told or limit is not None else None
             if error is None:
                 raise
             raise error from refused.__cause__
@@ -195,7 +283,7 @@ class RespStore(EnumerableFlatStore):
                 if self._is_broken(error.__cause__):
                     continue
                 return None
-            except StoreRefusedError:  # not everybody may ask
+            except StoreRefusedError:  # the user may lack the right to ask
                 return None
             # A list or a mapping, of one node or by node.
             found = re.search(r"max-bulk-len\D+(\d+)", str(reply))
@@ -205,6 +293,10 @@ class RespStore(EnumerableFlatStore):
     async def _ask(self, *command: str) -> Any:
         """Send a command that is about no key, and return the reply."""
         return await self._send([command])
+
+    async def _refused(self, error: StoreRefusedError) -> StoreRefusedError:
+        """Return the error to raise for a refused command, after another look at the server if that may explain it."""
+        return error
 
     @abstractmethod
     async def _leave(self) -> None:

@@ -23,12 +23,13 @@ with needs("vault"):
     from hvac.exceptions import InvalidRequest, UnsupportedOperation, VaultError
     from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
-__all__ = ["TOO_LARGE", "Found", "Secrets", "UnsendableError", "VaultNames", "is_path", "is_sendable"]
+__all__ = ["TOO_LARGE", "Found", "PlainRequestError", "Secrets", "StrangerError", "UnsendableError", "VaultNames", "is_path"]
 
 _LONGEST_NAME = 150  # bytes; a file's name of 255 bytes holds 157 in the form that Vault encrypts them to
 _LONGEST_OLD_NAME = 4096  # bytes; the server takes 0.08 s to look up such a name, and four times as long for each twice as long
 _NO_SUCH_PATH = frozenset({400, 404, 405, 414, 431})  # answers to what can't be a name
 _NO_CHECK = frozenset({400, 404, 405})
+_OF_STRANGERS = frozenset({404, 405, 501})  # which Vault gives with a body in JSON
 _ROUTED = "Matching Route:"
 _METADATA = re.compile(rf"Request:\s+metadata/k\s+{_ROUTED}\s+\^?metadata/")
 _PASSING = frozenset({408, 412, 425, 472, 473})  # the server, or a replica that has not caught up, can't answer now
@@ -48,6 +49,14 @@ _HOME = re.compile("~[0-9a-f]{64}/~[0-9a-f]{64}")
 
 class UnsendableError(ValueError):
     """A request that can't be sent as it is; what requests raises for those quotes tokens and passwords."""
+
+
+class StrangerError(Exception):
+    """An answer that Vault does not give."""
+
+
+class PlainRequestError(Exception):
+    """A request without TLS, to a server that speaks it."""
 
 
 class Found(NamedTuple):
@@ -177,6 +186,8 @@ class Secrets:
         is_missing = status == 404 and (errors == [] or isinstance(answer.get("data"), Mapping))
         if status < 300 or status in tolerated or is_missing:
             return _Answer(status, answer)
+        if status in _OF_STRANGERS and not answer:
+            raise StrangerError(f"HTTP status {status}")
         told = [str(error) for error in cast("list[object]", errors)] if isinstance(errors, list) else []
         if content is not None:
             told = [known[0] for error in told if (known := _KNOWN.search(error))]
@@ -200,6 +211,9 @@ class Secrets:
         else:
             if not isinstance(answer, requests.Response):  # hvac decodes what it can
                 return _Answer(200, _mapping(answer))
+            # What servers written in Go say where they speak TLS.
+            if answer.status_code == 400 and b"HTTP request to an HTTPS server" in answer.content:
+                raise PlainRequestError("an HTTP request was sent to an HTTPS server")
             decoded: object = None
             with suppress(ValueError):
                 decoded = answer.json()
@@ -280,11 +294,6 @@ def _old(collection: str, name: str) -> str | None:
     """Return where py-key-value-aio puts a pair whose plain name is given, if that is among the other names of the collection."""
     prefix, found = _sent_to(f"{collection}::k"), _sent_to(name)
     return found if prefix is not None and found is not None and found.startswith(prefix[:-1]) else None
-
-
-def is_sendable(text: str) -> bool:
-    """Return whether a text can be the value of a header."""
-    return text != "" and text.isascii() and text.isprintable() and " " not in text
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

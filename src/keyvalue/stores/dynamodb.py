@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, Names
+from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._dynamodb import (
@@ -30,6 +32,7 @@ from keyvalue.stores._dynamodb import (
     made_async,
     name_of,
 )
+from keyvalue.stores._http import peer_of
 
 with needs("dynamodb"):
     import aiohttp
@@ -45,6 +48,7 @@ __all__ = ["DynamoDBStore"]
 _READ_AT_ONCE = 100  # items of one BatchGetItem
 _REQUESTS_AT_ONCE = 10
 _CONNECTIONS = 20
+_TIMEOUTS = (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError)
 _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before a request is made again
 _LONGEST_CREATION = 300  # seconds; on AWS it takes about ten
 
@@ -117,6 +121,11 @@ class DynamoDBStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
+    tls: ClassVar[TlsOptions] = TlsOptions(
+        "write https:// in endpoint_url",
+        "write http:// in endpoint_url",
+        "name the file with its certificate by the variable AWS_CA_BUNDLE",
+    )
     errors: ClassVar[ErrorTable] = (
         (exceptions.NoCredentialsError, StoreRefusedError, NO_CREDENTIALS),
         (exceptions.ConnectTimeoutError, StoreConnectionError, "the server did not answer in time"),
@@ -162,14 +171,19 @@ class DynamoDBStore(EnumerableFlatStore):
             raise ValueError("DynamoDBStore: table_name must be 3 to 255 of the characters a-z, A-Z, 0-9, `_`, `.` and `-`, or an ARN")
         if endpoint_url is not None and not endpoint_url.startswith(("http://", "https://")):
             raise ValueError("DynamoDBStore: endpoint_url must start with http:// or https://, as in http://localhost:8000")
-        options: dict[str, Any] = {
-            "region_name": region_name,
-            "endpoint_url": endpoint_url,
+        if endpoint_url is not None and "@" in endpoint_url:
+            raise ValueError("DynamoDBStore: endpoint_url has no user name and password; pass aws_access_key_id and aws_secret_access_key")
+        credentials = {
             "aws_access_key_id": aws_access_key_id,
             "aws_secret_access_key": aws_secret_access_key,
             "aws_session_token": aws_session_token,
         }
+        for name, text in credentials.items():
+            arguments.header("DynamoDBStore", name, text or None)
+        options: dict[str, Any] = {"region_name": region_name, "endpoint_url": endpoint_url, **credentials}
         if client is None:
+            if region_name is not None and not re.fullmatch("[A-Za-z0-9-]+", region_name):
+                raise ValueError("DynamoDBStore: region_name must be the name of a region, such as us-east-1; give a URL as endpoint_url")
             self._host = host_of(endpoint_url) or region_name
             options["config"] = AioConfig(
                 http_session_cls=LimitedSession,
@@ -188,6 +202,7 @@ class DynamoDBStore(EnumerableFlatStore):
                 make_async=partial(made_async, options),
                 close=close,
                 capacity=_capacity,
+                peer=peer_of("DynamoDB", endpoint_url, self.tls, (exceptions.ClientError,), _TIMEOUTS),
                 interruptible=False,
             )
             return

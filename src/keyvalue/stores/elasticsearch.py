@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import Change, EnumerableFlatStore, Names
+from keyvalue._core.sockets import Peer, TlsOptions, judge_http
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import (
     KeyValueError,
@@ -66,7 +68,8 @@ _BUSY = "the server is not available now, or has too much to do"
 _NO_INDEX = "index_not_found_exception"
 _ADVICE = {
     "index_closed_exception": "the index is closed; open it",
-    "cluster_block_exception": "the index is blocked; see its settings `index.blocks`",
+    "cluster_block_exception": "the index or the cluster is blocked, as by a full disk; see `index.blocks` and `cluster.blocks`",
+    "maximum normal shards open": "the cluster has as many shards as it takes; raise cluster.max_shards_per_node, or delete indices",
 }
 _UNAVAILABLE = {408, 425, 429, *range(500, 600)}
 _TOO_LARGE = 413
@@ -136,13 +139,15 @@ class ElasticsearchStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
+    tls: ClassVar[TlsOptions] = TlsOptions(
+        "write https:// in the URL", "write http:// in the URL", "pass an elasticsearch_client with its certificate as ca_certs"
+    )
     errors: ClassVar[ErrorTable] = (
         (elastic_transport.ConnectionTimeout, StoreConnectionError, "the server did not answer in time"),
         (elastic_transport.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and is the URL right?"),
         (AuthenticationException, StoreRefusedError, "the server refused the credentials; check user and password or api_key"),
         (AuthorizationException, StoreRefusedError, "the server refused the request; check the user's rights"),
         (UnsupportedProductError, StoreRefusedError, "the server is not Elasticsearch"),
-        (ApiError, StoreRefusedError, "the server refused the request"),
         (elastic_transport.TransportError, StoreRefusedError, "the server's answer can't be understood"),
     )
 
@@ -196,6 +201,9 @@ class ElasticsearchStore(EnumerableFlatStore):
             self._is_exact = type(serializers.loads(b"18446744073709551616", Json.mimetype)) is int
             return
         node = arguments.url("ElasticsearchStore", url or "", _node, "https://user:password@localhost:9200")
+        if api_key is not None and "authorization" in node.headers:
+            raise ValueError("Give ElasticsearchStore either an api_key or a user name and password in the url")
+        arguments.header("ElasticsearchStore", "api_key", api_key)
         self._host = _hosts([node])
         options: Any = {
             "hosts": [node],
@@ -211,6 +219,15 @@ class ElasticsearchStore(EnumerableFlatStore):
             make=lambda: Elasticsearch(**options, serializers=answers, node_class=_Node),
             make_async=lambda: AsyncElasticsearch(**options, serializers={**answers, Lines.mimetype: Lines()}),
             capacity=_capacity,
+            peer=Peer(
+                node.host,
+                node.port,
+                node.scheme == "https",
+                partial(judge_http, "Elasticsearch"),
+                self.tls,
+                answers=(ApiError,),
+                timeouts=(elastic_transport.ConnectionTimeout,),
+            ),
             interruptible=False,  # urllib3 can keep the lock of its pool
         )
 
@@ -260,7 +277,9 @@ class ElasticsearchStore(EnumerableFlatStore):
         sizes = [0 if entry is None else len(entry.json) for _, _, entry in changes]
         for (_, _, entry), size in zip(changes, sizes, strict=True):
             if entry is not None and size > _LARGEST:
-                raise ValueTooLargeError(size, _LARGEST, entry.collection, entry.key)
+                raise ValueTooLargeError(
+                    size, _LARGEST, entry.collection, entry.key, limit="Elasticsearch takes 50 million characters in a string"
+                )
         for index in {address(name)["_index"] for name, _, entry in changes if entry is not None} - self._there:
             await self._create(index)
         sizes = [
@@ -284,7 +303,8 @@ class ElasticsearchStore(EnumerableFlatStore):
                 raise
             entry = changes[0].entry
             if len(changes) == 1 and entry is not None:
-                raise ValueTooLargeError(len(entry.json), None, entry.collection, entry.key) from error.__cause__
+                limit = "http.max_content_length of the server, or of a gateway before it, is the limit"
+                raise ValueTooLargeError(len(entry.json), None, entry.collection, entry.key, limit=limit) from error.__cause__
             if len(changes) == 1:
                 raise
             # The server, or a gateway before it, takes less at a time. It has done nothing of what it refused.
@@ -309,12 +329,15 @@ class ElasticsearchStore(EnumerableFlatStore):
         body = await runtime.aside(lines) if size > codec.LARGE else lines()
         wanted = ("status", "error.type", "error.reason", "_seq_no", "_primary_term")
         parameters = {"filter_path": ",".join(f"items.*.{field}" for field in wanted)}
-        answer = await self._send("POST", "/_bulk", body, parameters=parameters, repeatable=not compare)
-        results = [next(iter(item.values())) for item in answer["items"]]
-        return [
-            Result(result["status"], **result.get("error", {}), version=(result.get("_seq_no", 0), result.get("_primary_term", 0)))
-            for result in results
-        ]
+
+        def read(answer: Any) -> list[Result]:
+            results = [next(iter(item.values())) for item in answer["items"]]
+            return [
+                Result(result["status"], **result.get("error", {}), version=(result.get("_seq_no", 0), result.get("_primary_term", 0)))
+                for result in results
+            ]
+
+        return await self._send("POST", "/_bulk", body, read, parameters, repeatable=not compare)
 
     def _lines(self, change: Change, compare: bool) -> bytes:
         """Return the lines of a bulk request that make a change."""
@@ -491,19 +514,31 @@ class ElasticsearchStore(EnumerableFlatStore):
             return client.perform_request(method, path, params=parameters, headers=headers, body=body)
 
         answer = (await (self._use_again if repeatable else self._use)(send)).body
-        return await runtime.aside(lambda: read(decoded(answer))) if type(answer) is bytes else read(answer)
+        try:
+            return await runtime.aside(lambda: read(decoded(answer))) if type(answer) is bytes else read(answer)
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            problem = self._problem(StoreRefusedError, "the answer is not one of Elasticsearch; does a proxy give it?", error)
+        raise problem  # without the cause, which may quote the answer
 
     def _is_lost(self, error: BaseException | None) -> bool:
         return isinstance(error, elastic_transport.ConnectionError)
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        if isinstance(error, ApiError) and error.status_code in _UNAVAILABLE and not self._closed:
+        if not isinstance(error, ApiError) or self._closed:
+            return super()._mapped(error)
+        said = str(error.body)
+        if error.status_code in _UNAVAILABLE:
             return self._problem(StoreConnectionError, f"{_BUSY} ({error.status_code})", error)
-        if isinstance(error, ApiError) and "data streams only" in str(error.body):
+        if "data streams only" in said:
             advice = "a template of the server makes data streams of such names, not indices; choose another index_prefix"
             return self._problem(StoreSetupError, advice, error)
-        if isinstance(error, ApiError) and not self._closed and (advice := _advice_on(str(error.body))):
+        if advice := _advice_on(said):
             return self._problem(StoreRefusedError, advice, error)
+        if re.search("media_type_header|compatible-with", said):
+            advice = "the client is newer than the server; install the version of `elasticsearch` that the server has"
+            return self._problem(StoreRefusedError, advice, error)
+        if not isinstance(error, AuthenticationException | AuthorizationException | UnsupportedProductError):
+            return self._problem(StoreRefusedError, f"the server refused the request ({_type_of(error)})", error)
         return super()._mapped(error)
 
     def _failure(self, kind: str, status: int, what: str) -> KeyValueStoreError:
@@ -524,6 +559,14 @@ def _node(url: str) -> elastic_transport.NodeConfig | None:
     except ValueError:  # its message would quote the password
         return None
     return node if node.scheme in ("http", "https") else None
+
+
+def _type_of(error: ApiError) -> str:
+    """Return what the server calls an error, or its status; not its reason, which may quote the value."""
+    body: Any = error.body
+    with suppress(KeyError, TypeError):
+        return str(body["error"]["type"])
+    return f"HTTP status {error.status_code}{': a redirect; give the URL that it leads to' if 300 <= error.status_code < 400 else ''}"
 
 
 def _advice_on(text: str) -> str:

@@ -13,20 +13,32 @@ from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import Change, FittingNames, FlatStore, Names, too_large
+from keyvalue._core.sockets import Peer, TlsOptions
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError
 
 with needs("memcached"):
     import aiomcache
     import pymemcache
-    from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownCommandError
+    from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownCommandError, MemcacheUnknownError
 
-    from keyvalue.stores._memcached import AsyncMemcached, Connection, Memcached, Swap, TooManyConnectionsError, address_of
+    from keyvalue.stores._memcached import (
+        AsyncMemcached,
+        Connection,
+        Memcached,
+        Swap,
+        TooManyConnectionsError,
+        UnexpectedReplyError,
+        address_of,
+        judge,
+    )
 
 __all__ = ["MemcachedStore", "MemcachedV1KeySanitizationStrategy"]
 
 _CONNECTIONS = 100  # a server takes 1024 by default
 _FULL = "the server has as many connections as it takes"
+_STRANGE = "what listens on this port does not answer as Memcached does; are host and port right?"
+_LIMIT = "the server's -I is the limit, and max_value_size of the store, which must be 1 KiB less"
 _BATCH = 500  # commands in one round trip
 _BATCH_BYTES = 2**20
 _LONGEST_NAME = 250  # bytes
@@ -66,13 +78,14 @@ class MemcachedStore(FlatStore):
             when it refuses a new one, so a larger one is not sent. Default 1047552, which goes with the server's own default.
 
     Raises:
-        ValueError: Both a client and a host or port, or a limit that is not positive.
-        TypeError: The client is none of these.
+        ValueError: Both a client and a host or port, a port that can't be, or a limit that is not positive.
+        TypeError: The client is none of these, or the port is not an int.
         ValueTooLargeError: On put: the document is larger than `max_value_size`.
     """
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
+    tls: ClassVar[TlsOptions] = TlsOptions("pass a client of pymemcache with tls_context")
     errors: ClassVar[ErrorTable] = (
         (TimeoutError, StoreConnectionError, "the server did not answer in time"),
         (OSError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
@@ -84,6 +97,8 @@ class MemcachedStore(FlatStore):
             StoreConnectionError,
             f"{_FULL} (start it with a larger -c, or use fewer), or does not know the command",
         ),
+        (UnexpectedReplyError, StoreRefusedError, _STRANGE),
+        (MemcacheUnknownError, StoreRefusedError, _STRANGE),
         (aiomcache.ClientException, StoreRefusedError, "the server refused the command"),
         (pymemcache.MemcacheError, StoreRefusedError, "the server refused the command"),
     )
@@ -121,9 +136,14 @@ class MemcachedStore(FlatStore):
                     )
                 return Memcached(lambda: Connection((host, port), connect_timeout=timeout, timeout=timeout))
 
-            self._host = f"{host}:{port}"
+            arguments.port("MemcachedStore", port)
+            self._host = f"{arguments.host('MemcachedStore', host, 'give a port as `port`')}:{port}"
             self._client = Client(
-                "MemcachedStore", make=make, make_async=lambda: AsyncMemcached(host, port, timeout, options), capacity=_capacity
+                "MemcachedStore",
+                make=make,
+                make_async=lambda: AsyncMemcached(host, port, timeout, options),
+                capacity=_capacity,
+                peer=Peer(host, port, "ssl" in options, judge, self.tls, timeouts=(TimeoutError,)),
             )
         elif isinstance(client, pymemcache.PooledClient | pymemcache.Client) and getattr(client, "ignore_exc", False):
             raise ValueError("Give MemcachedStore a client without ignore_exc, which would report a server that is away as missing keys")
@@ -140,14 +160,14 @@ class MemcachedStore(FlatStore):
             )
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
-        error = too_large(entries, self._max_value_size)
+        error = too_large(entries, self._max_value_size, _LIMIT)
         if error is not None:
             raise error
         try:
             await super()._put(collection, entries)
         except StoreRefusedError as refused:
             # Of several, it does not always say which.
-            error = too_large(entries, None) if "too large" in str(refused.__cause__) else None
+            error = too_large(entries, None, _LIMIT) if "too large" in str(refused.__cause__) else None
             if error is None:
                 raise
             raise error from refused.__cause__
@@ -199,13 +219,13 @@ class _Names(FittingNames):
     """The names `<collection>::<key>`, or what a strategy makes of them; digests for what Memcached can't take."""
 
     def __init__(self, strategy: sanitization.SanitizationStrategy | None) -> None:
-        self._strategy = strategy
+        self._namer = sanitization.namer(strategy, "key_sanitization_strategy")
         # This one gives what has no `::` to what is too long, and so nobody else's name.
         is_sharing = strategy is not None and not isinstance(strategy, sanitization.HashExcessLengthStrategy)
         super().__init__(is_plain=strategy is None, is_sharing=is_sharing)
 
     def _given(self, name: str) -> str:
-        return self._strategy.sanitize(name) if self._strategy is not None and "::" in name else name
+        return self._namer(name) if self._namer is not None and "::" in name else name
 
     def _fits(self, name: str) -> bool:
         if name.isascii():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from functools import lru_cache, partial
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -14,6 +14,7 @@ from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import digest, digest_of
+from keyvalue._core.sockets import Peer, TlsOptions, stranger, tls_problem
 from keyvalue._core.store import EnumerableStore, ErrorTable, Row, Stability
 from keyvalue.errors import KeyValueStoreError, StoreClosedError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._mongodb import (
@@ -47,6 +48,7 @@ _TIMEOUTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS")
 _BATCH = 2**23  # bytes of keys in one command
 _PLACES = 50_000  # `_id` in one command
 _DUPLICATE = 11000
+_INVALID = 121  # what the server calls DocumentValidationFailure
 _CONFLICTS = (85, 86)  # what the server calls IndexOptionsConflict and IndexKeySpecsConflict
 _UNAUTHORIZED = 13  # what the server calls it
 _UNAUTHENTICATED = 18  # what it calls AuthenticationFailed
@@ -57,6 +59,8 @@ _ATLAS_DENIAL = re.compile("not allowed|not authorized|bad auth|authentication f
 # NetworkInterfaceExceededTimeLimit, ExceededTimeLimit, TemporarilyUnavailable, rate limits, SocketException, Interrupted, StaleConfig.
 _PASSING = {6, 7, 24, 46, 63, 89, 112, 133, 134, 150, 202, 262, 365, 433, 462, 9001, 11601, 13388}
 _SHED = ("RetryableError", "RetryableWriteError", "SystemOverloadedError")  # likewise, its labels
+_TOLD = frozenset({"ok", "code", "codeName", "errorLabels", "n", "nInserted", "nUpserted", "nMatched", "nModified", "nRemoved"})
+"""What of the server's answer to a refused write an error keeps: all else may quote the value."""
 _DENIAL = "Authentication failed"  # for a while, what pymongo says of a server after that
 _UNACKNOWLEDGED = "MongoDBStore needs writes to be acknowledged, because it must know what they did; leave out w=0"
 _UNUSABLE = re.compile(r"[$\0]|\.\.|^\.|\.$|^system\.|\.system\.|^~[0-9a-f]{64}$|^$")
@@ -148,11 +152,14 @@ class MongoDBStore(EnumerableStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
+    tls: ClassVar[TlsOptions] = TlsOptions(
+        "write ?tls=true in the URL", "leave out tls=true", "name the file with its certificate by tlsCAFile in the URL"
+    )
     errors: ClassVar[ErrorTable] = (
         (
             errors.ServerSelectionTimeoutError,
             StoreConnectionError,
-            "could not reach the server; is it running, are host and port right?",
+            "could not reach the server; is it running, and are host and port right?",
         ),
         (
             errors.WaitQueueTimeoutError,
@@ -187,7 +194,8 @@ class MongoDBStore(EnumerableStore):
         database = db_name or _DATABASE
         if re.search(r'[ ./\\"$\0]', database):
             raise ValueError('No database of MongoDB can have that name; leave out spaces and the characters . / \\ " $')
-        self._name = lru_cache(_KEPT)(partial(_name, database, collection_sanitization_strategy))
+        namer = sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy")
+        self._name = lru_cache(_KEPT)(partial(_name, database, namer))
         self._auto_create = auto_create
         self._checked: dict[str, runtime.Once] = {}
         self._unswept: set[tuple[str, str]] = set()  # pairs that py-key-value-aio may have, beside a document of their own
@@ -214,21 +222,26 @@ class MongoDBStore(EnumerableStore):
             if not client.write_concern.acknowledged:
                 raise ValueError(_UNACKNOWLEDGED)
             return
+        url = url and url.replace("#", "%23")  # pymongo takes it for a part of the password, other parsers for the end of the host
         options = _options(url, timeout)
         self._host = "localhost:27017" if url is None else urlsplit(url).netloc.rpartition("@")[2]
 
-        def make() -> _Database:
-            client: MongoClient[Any] = MongoClient(url, connect=False, **options)  # what goes wrong in connecting is mapped in use
-            return _Database(client.get_database(database, RAW))
-
-        def make_async() -> _Database:
-            client: AsyncMongoClient[Any] = AsyncMongoClient(url, **options)
-            return _Database(client.get_database(database, RAW))
+        def make(kind: Any = MongoClient, **more: Any) -> _Database:
+            try:
+                return _Database(kind(url, **more, **options).get_database(database, RAW))
+            except (OSError, errors.ConfigurationError) as error:
+                reason = tls_problem(error, self.tls) or (f"TLS: {error.strerror}" if isinstance(error, OSError) else None)
+                if reason is None:
+                    raise
+                given = _given(url or "") or {}
+                files = [f"{option}={given[option]!r}" for option in ("tlscafile", "tlscertificatekeyfile") if option in given]
+                raise StoreSetupError(f"MongoDBStore: {reason} ({', '.join(files)})") from error
 
         self._client = Client(
             "MongoDBStore",
-            make=make,
-            make_async=make_async,
+            make=lambda: make(connect=False),  # what goes wrong in connecting is mapped in use
+            make_async=lambda: make(AsyncMongoClient),
+            peer=None if url is None else _peer(url, self.tls),
             shielded=True,  # cancelled while it connects, pymongo leaves the socket open
             capacity=_capacity,
             interruptible=False,  # its locks and its C code don't bear it
@@ -428,8 +441,13 @@ class MongoDBStore(EnumerableStore):
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         if isinstance(error, errors.OperationFailure):
-            # What follows may quote what was to be stored.
-            error.args = (str(error).partition(", full error:")[0],)
+            index = _forget_values(error)
+            if index is not None and not self._closed:
+                advice = f"another document has the same value, and the index {index!r}, which is not the store's, allows no two; drop it"
+                return self._problem(StoreRefusedError, advice, error)
+            if _INVALID in _codes(error) and not self._closed:
+                advice = f"the server refused the command: the validator of the collection does not allow the value (code {_INVALID})"
+                return self._problem(StoreRefusedError, advice, error)
         mapped = super()._mapped(error)
         if isinstance(mapped, StoreClosedError):
             return mapped
@@ -450,20 +468,40 @@ class MongoDBStore(EnumerableStore):
         return mapped
 
 
+def _forget_values(error: errors.OperationFailure) -> str | None:
+    """Remove from an error what may quote the value, and return the name of another program's index that refused it, if one did."""
+    message = str(error)
+    told: Any = error.details or {}
+    found = re.search(r"E11000 .*? index: (\S+)", " ".join([message, *(str(one.get("errmsg")) for one in told.get("writeErrors", ()))]))
+    error.args = (re.split(r", full error:| dup key:|\{", message, maxsplit=1)[0],)
+    error._message = error.args[0]  # pyright: ignore[reportPrivateUsage] # pymongo keeps its text twice
+    kept: dict[str, Any] = {name: value for name, value in told.items() if name in _TOLD}
+    for name in ("writeErrors", "writeConcernErrors", "upserted"):
+        if name in told:
+            kept[name] = [{part: one[part] for part in ("index", "code") if part in one} for one in told[name]]
+    error.__dict__["_OperationFailure__details"] = kept
+    return None if found is None or found[1] == "_id_" else found[1]
+
+
 def _is_unauthorized(error: BaseException | None) -> bool:
     """Return whether the server refused for want of rights."""
     code: Any = getattr(error, "code", None)
     return code == _UNAUTHORIZED or (code == _ATLAS and _ATLAS_DENIAL.search(str(error)) is not None)
 
 
+def _codes(error: errors.OperationFailure) -> set[int | None]:
+    """Return the server's codes for an error: of a bulk write, whose own code says nothing, those of its parts."""
+    details: Any = error.details or {}
+    return {one.get("code") for one in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()))} or {error.code}
+
+
 def _passes(error: Exception) -> bool:
     """Return whether the server refused what it may do later."""
     if not isinstance(error, errors.OperationFailure) or error.details is None:
         return False
-    details: Any = error.details
-    told = {one.get("code") for one in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()))}
-    if told - {_DUPLICATE}:  # of a bulk write, whose own code says nothing
-        return told - {_DUPLICATE} <= _PASSING
+    told = _codes(error) - {_DUPLICATE}
+    if isinstance(error, errors.BulkWriteError) and told:
+        return told <= _PASSING
     return error.code in _PASSING or any(map(error.has_error_label, _SHED))
 
 
@@ -479,6 +517,21 @@ def _given(url: str) -> dict[str, str] | None:
         return {option.lower(): value for option, value in parse_qsl(query, keep_blank_values=True)}
     except (errors.PyMongoError, ValueError):  # its message may quote a part of the password
         return None
+
+
+def _peer(url: str, tls: TlsOptions) -> Peer | None:
+    """Return where the server of a URL is, if it names a single one."""
+    if url.startswith("mongodb+srv") or len(nodes := parse_uri(url, validate=False)["nodelist"]) != 1:
+        return None
+    options = _given(url) or {}
+    is_secure = any(options.get(option, "").lower() == "true" for option in ("tls", "ssl"))
+    host, port = nodes[0]
+    return None if port is None else Peer(host, port, is_secure, _judge, tls, timeouts=(errors.NetworkTimeout,))
+
+
+def _judge(answer: bytes) -> str | None:
+    """Judge an answer for a `Peer`."""
+    return None if b"MongoDB" in answer else stranger("MongoDB", answer)
 
 
 def _capacity(client: _Database) -> int | None:
@@ -498,9 +551,9 @@ def _options(url: str | None, timeout: float) -> dict[str, Any]:
     return {option: value for option, value in options.items() if option.lower() not in given}
 
 
-def _name(database: str, strategy: sanitization.SanitizationStrategy | None, collection: str) -> str:
+def _name(database: str, namer: Callable[[str], str] | None, collection: str) -> str:
     """Return the name of a collection in MongoDB."""
-    name = strategy.sanitize(collection) if strategy else collection
+    name = namer(collection) if namer else collection
     return digest(collection) if _UNUSABLE.search(name) or len(f"{database}.{name}".encode()) > 255 else name
 
 

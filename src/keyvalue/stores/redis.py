@@ -5,20 +5,24 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from queue import Empty
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext, SSLError, VerifyMode
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.extras import needs
-from keyvalue._core.sockets import BoundedSocket
+from keyvalue._core.sockets import BoundedSocket, Peer, TlsOptions
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
-from keyvalue.stores._resp import PAGE, Command, RespStore
+from keyvalue.stores._resp import NOT_RESP, PAGE, Command, RespStore, judge
 
 with needs("redis"):
     import redis
@@ -27,8 +31,10 @@ with needs("redis"):
     from redis.backoff import NoBackoff
     from redis.connection import parse_url
     from redis.exceptions import (
+        AskError,
         AuthorizationError,
         BusyLoadingError,
+        ClusterCrossSlotError,
         ClusterDownError,
         MasterDownError,
         MaxConnectionsError,
@@ -47,14 +53,24 @@ _CONNECTIONS = 100  # redis-py's own default from 8.0 on; before, there was no l
 _WORDS: Mapping[type[BaseException], str] = {
     redis.ReadOnlyError: "READONLY",
     BusyLoadingError: "LOADING",
+    ClusterCrossSlotError: "CROSSSLOT",
     ClusterDownError: "CLUSTERDOWN",
     MasterDownError: "MASTERDOWN",
+    AskError: "ASK",
     MovedError: "MOVED",
     NoPermissionError: "NOPERM",
     OutOfMemoryError: "OOM",
     TryAgainError: "TRYAGAIN",
 }
 """The first word of a server's answer, where redis-py makes a class of it."""
+_REQUIREMENTS = "'required', 'optional' or 'none'"
+_AT_SOCKET: Mapping[type[OSError], str] = {
+    FileNotFoundError: "there is no socket at this path; is the server running, and is the path that of its `unixsocket`?",
+    ConnectionRefusedError: "nothing listens on this socket; is the server running, and is the path that of its `unixsocket`?",
+    PermissionError: "this user may not use the socket; the server's `unixsocketperm` says who may",
+}
+_NOT_AT_SOCKET = "could not reach the server over its socket; is it running?"
+_EXAMPLE = "redis://user:password@localhost:6379/0"
 _AT_A_TIME = 2**15  # bytes that asyncio takes without waiting; its default is twice as much
 
 
@@ -76,29 +92,35 @@ class RedisStore(RespStore):
         host: The server, if there is neither a client nor a URL. Default "localhost".
         port: Its port. Default 6379.
         db: The number of the database. Default 0.
-        username: For servers with users.
-        password: For servers with passwords.
-        ssl: Whether to use TLS; implied by any of the following. Default False.
+        username: For servers with users. Beside a URL without one, too.
+        password: For servers with passwords. Beside a URL without one, too.
+        ssl: Whether to use TLS, beside a URL too; implied by any of the following, and by `rediss://`. Default False.
         ssl_ca_certs: The file with the authorities to trust.
         ssl_certfile: The file with this client's certificate.
         ssl_keyfile: The file with its key.
-        ssl_check_hostname: Whether the server's certificate must be for its host. Default True.
-        ssl_cert_reqs: "required", "optional" or "none"; redis-py's default is "required".
+        ssl_check_hostname: Whether the server's certificate must be for its host. Default True. False beside a URL does not imply TLS.
+        ssl_cert_reqs: "required", "optional" or "none", or the constant of `ssl`; redis-py's default is "required".
         cluster: Whether the server is a node of a Redis Cluster; the others are found by asking it. A bulk call is one round trip for each
             node then. Default False.
         timeout: Seconds that connecting, or a reply as a whole, may take, unless the URL says otherwise. Default 5.
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
 
     Raises:
-        ValueError: Both a client and a URL, the URL can't be parsed or comes with what it would say itself, a cluster with a number of a
-            database, or a timeout that is not positive.
-        TypeError: The client is not one of redis-py.
+        ValueError: Both a client and a URL, the URL can't be parsed, has an option that redis-py does not know, or comes with what it says
+            itself, a cluster with a number of a database, a key without a certificate, a host that is more than that, a port or a
+            database that can't be, or a timeout that is not positive.
+        TypeError: The client is not one of redis-py, or a port or a database is not an int.
     """
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
+    tls: ClassVar[TlsOptions] = TlsOptions(
+        "pass ssl=True, or a URL with rediss://",
+        "leave out ssl, ssl_… options (they turn TLS on beside a redis:// URL too) and rediss://",
+        "pass the file with its certificate as ssl_ca_certs",
+    )
     errors: ClassVar[ErrorTable] = (
-        (redis.AuthenticationError, StoreRefusedError, "the server refused the credentials; check username and password"),
+        (redis.InvalidResponse, StoreConnectionError, NOT_RESP),
         (AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
         (
             MaxConnectionsError,
@@ -107,7 +129,6 @@ class RedisStore(RespStore):
         ),
         (redis.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
         (redis.TimeoutError, StoreConnectionError, "the server did not answer in time"),
-        (redis.ResponseError, StoreRefusedError, "the server refused the command; is there such a database?"),
         (redis.RedisError, StoreRefusedError, "the server refused the command"),
         (OSError, StoreConnectionError, "could not reach the server"),
     )
@@ -128,7 +149,7 @@ class RedisStore(RespStore):
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
         ssl_check_hostname: bool = True,
-        ssl_cert_reqs: str | None = None,
+        ssl_cert_reqs: str | VerifyMode | None = None,
         cluster: bool = False,
         timeout: float = 5.0,
         default_collection: str | None = None,
@@ -142,7 +163,20 @@ class RedisStore(RespStore):
                 "Give `cluster` without `db`, as a cluster has database 0 only, and without a client, whose type says what it is"
             )
         self._has_pools = client is None and not cluster
+        self._files: Mapping[str, str] = {}
+        self._file_password = ""
+        self._is_at_socket = False
         if client is not None:
+            arguments.refuse_besides(
+                "RedisStore",
+                "a client",
+                host=host != "localhost",
+                port=port != 6379,
+                db=db != 0,
+                username=username is not None,
+                password=password is not None,
+                ssl=ssl,
+            )
             # By type: the methods of the two are the same functions, so calling one to see would block the loop.
             self._is_cluster = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
             self._host = _host_of(client)
@@ -158,25 +192,58 @@ class RedisStore(RespStore):
         make: Callable[..., Any]
         make_async: Callable[..., Any]
         options: dict[str, Any]
+        peer: Peer | None = None
+        files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
+        tls: dict[str, Any] = {**files, "ssl_cert_reqs": _requirement(ssl_cert_reqs)}
+        tls = {option: value for option, value in tls.items() if value is not None}
+        arguments.port("RedisStore", port)
+        arguments.integer("RedisStore", "db", db, 0)
+        credentials = {"username": username, "password": password}
         if url is None:
-            self._host = f"{host}:{port}"
-            options = {"host": host, "port": port, "username": username, "password": password} | ({} if cluster else {"db": db})
-            tls = {"ca_certs": ssl_ca_certs, "certfile": ssl_certfile, "keyfile": ssl_keyfile, "cert_reqs": ssl_cert_reqs}
-            tls = {f"ssl_{name}": value for name, value in tls.items() if value is not None}
-            if ssl or tls or not ssl_check_hostname:
+            self._host = f"{arguments.host('RedisStore', host, 'give a port as `port`, and a URL as `url`')}:{port}"
+            options = {"host": host, "port": port, **credentials} | ({} if cluster else {"db": db})
+            is_secure = bool(ssl or tls or not ssl_check_hostname)
+            if is_secure:
                 options |= {"ssl": True, "ssl_check_hostname": ssl_check_hostname, **tls}
             make, make_async = kind, kind_async
+            said: Mapping[str, Any] = options
         else:
-            if (host, port, db) != ("localhost", 6379, 0) or username is not None or password is not None or ssl:
-                raise ValueError("Give RedisStore either a url or host, port, db, username, password and ssl: the URL says it all")
-            if ssl_ca_certs or ssl_certfile or ssl_keyfile or ssl_cert_reqs or not ssl_check_hostname:
-                raise ValueError("Give RedisStore no ssl_… beside a url: the URL says it all, as in rediss://host?ssl_ca_certs=ca.pem")
-            place = arguments.url("RedisStore", url, _parsed, "redis://user:password@localhost:6379/0")
+            if (host, port, db) != ("localhost", 6379, 0):
+                place_of = {"host": host != "localhost", "port": port != 6379}
+                besides = [name for name, is_given in place_of.items() if is_given] + ([f"db={db}"] if db != 0 else [])
+                example = f"redis://host:port/{db}" if any(place_of.values()) else f"redis://host/{db}"
+                raise ValueError(f"RedisStore: {' and '.join(besides)} beside a url; write it in the URL: {example}")
+            said = arguments.url("RedisStore", url, _parsed, _EXAMPLE)
+            place = urlsplit(url)
             if not _names_database(place):
-                raise ValueError("RedisStore: the path of the URL must be the number of a database, as in redis://localhost:6379/0")
+                raise ValueError(
+                    "RedisStore: the path of the URL must be the number of a database, as in redis://localhost:6379/0, and `?db=` no other"
+                )
+            given: Mapping[str, Any] = {**tls, **{name: value for name, value in credentials.items() if value is not None}}
+            if twice := [option for option in given if option in said]:
+                raise ValueError(
+                    f"RedisStore: {' and '.join(twice)} {'are' if len(twice) > 1 else 'is'} given twice; the URL says it already"
+                )
+            if (said_reqs := said.get("ssl_cert_reqs")) != _requirement(said_reqs):
+                raise ValueError(f"RedisStore: write {_REQUIREMENTS} for ssl_cert_reqs in the URL")
+            is_secure = bool(ssl or tls) or place.scheme == "rediss"
+            if is_secure and place.scheme == "unix":
+                raise ValueError("RedisStore: there is no TLS over a Unix socket; leave out ssl and ssl_…")
             self._host = place.netloc.rpartition("@")[2] or place.path
-            options = {"url": url}
+            options = {"url": f"rediss{url[url.index(':') :]}" if is_secure else url, **given}
+            if is_secure and not ssl_check_hostname:
+                options["ssl_check_hostname"] = False
+            if not cluster and "?" in url and (fault := _option_fault(options["url"])):
+                raise ValueError(f"RedisStore: {fault}")
             make, make_async = kind.from_url, kind_async.from_url
+        self._files = {option: str(path) for option in files if (path := tls.get(option) or said.get(option)) is not None}
+        self._file_password = said.get("ssl_password") or ""
+        if "ssl_keyfile" in self._files and "ssl_certfile" not in self._files:
+            raise ValueError("RedisStore: ssl_keyfile is given without ssl_certfile, the file with the certificate that the key belongs to")
+        self._is_at_socket = "path" in said
+        if not self._is_at_socket:
+            where = said.get("host", "localhost"), said.get("port", 6379)
+            peer = Peer(*where, is_secure, judge, self.tls, answers=(redis.ResponseError, BusyLoadingError), timeouts=(redis.TimeoutError,))
         # What a URL says counts more.
         options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout, "max_connections": _CONNECTIONS}
         bounding: dict[str, Any] = {"redis_connect_func": partial(_bound, cluster)}
@@ -188,16 +255,23 @@ class RedisStore(RespStore):
             close=lambda client: client.aclose() if isinstance(client, kind_async) else client.close(),
             capacity=_capacity,
             repair=_repair,
+            peer=peer,
         )
 
     async def _open(self) -> None:
         try:
             await super()._open()
-        except (StoreSetupError, RedisClusterException) as error:  # a cluster's client connects when it is made
-            cause = error.__cause__ if isinstance(error, StoreSetupError) else error
-            mapped = self._mapped(cause) if isinstance(cause, Exception) else None
-            if mapped is None:
+        except (StoreConnectionError, StoreSetupError, RedisClusterException) as error:
+            if fault := await runtime.aside(lambda: _fault_of(self._files, self._file_password)):
+                raise StoreSetupError(f"RedisStore: TLS: {fault}") from error
+            if isinstance(error, StoreConnectionError):
                 raise
+            cause = error.__cause__ if isinstance(error, StoreSetupError) else error  # a cluster's client connects when it is made
+            mapped = self._mapped(cause) if isinstance(cause, Exception) else None
+            if mapped is None or not isinstance(cause, Exception):
+                raise
+            if isinstance(mapped, StoreConnectionError) and self._client is not None:
+                mapped = await self._client.explained(mapped, cause)
             raise mapped from cause
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
@@ -206,9 +280,16 @@ class RedisStore(RespStore):
             for behind in _chain(error):
                 if isinstance(behind, redis.RedisError | OSError):
                     return super()._mapped(behind)
-            if "not enabled" in str(error):
-                return self._problem(StoreRefusedError, "the server is no node of a cluster; leave out cluster=True", error)
             return self._problem(StoreConnectionError, "could not reach the cluster; is it running, and are host and port right?", error)
+        # Not those that are more than this, nor what the server answers, which the asynchronous client wraps.
+        if type(error) is redis.ConnectionError and self._is_at_socket and not self._closed:
+            for behind in _chain(error):
+                if isinstance(behind, redis.AuthenticationError):
+                    return super()._mapped(behind)
+            if not self._answered(error)[0]:
+                behind = next((each for each in _chain(error) if isinstance(each, OSError)), None)
+                advice = next((advice for kind, advice in _AT_SOCKET.items() if isinstance(behind, kind)), _NOT_AT_SOCKET)
+                return self._problem(StoreConnectionError, advice, error)
         # What asyncio and redis-py raise when a command is written to a connection that has ended meanwhile.
         if (
             isinstance(error, AttributeError)
@@ -218,16 +299,37 @@ class RedisStore(RespStore):
             return self._problem(StoreConnectionError, "the connection was lost", error)
         return super()._mapped(error)
 
-    def _error_code(self, error: BaseException | None) -> str:
-        if isinstance(error, redis.ResponseError | BusyLoadingError):
-            return _WORDS.get(type(error)) or str(error).partition(" ")[0]
-        return ""
+    def _answered(self, error: BaseException | None) -> tuple[str, str]:
+        text = str(error)
+        if isinstance(error, redis.ConnectionError) and "max number of clients" in text:
+            return "ERR", text
+        if isinstance(error, redis.AuthenticationError):
+            return "NOAUTH" if re.search("HELLO must|Authentication required", text) else "WRONGPASS", text
+        if not isinstance(error, redis.ResponseError | BusyLoadingError):
+            return "", ""
+        if known := _WORDS.get(type(error)):
+            return known, text
+        word, _, rest = text.partition(" ")
+        return (word, rest) if word.isupper() and word.isalpha() and len(word) > 2 else ("ERR", text)  # which redis-py drops
 
     async def _ask(self, *command: str) -> Any:
         if not self._is_cluster:
             return await super()._ask(*command)
         node = (await self._use_again(_primaries))[0]
         return await self._use_again(lambda client: client.execute_command(*command, NEVER_DECODE=True, target_nodes=node))
+
+    async def _refused(self, error: StoreRefusedError) -> StoreRefusedError:
+        cause = error.__cause__
+        if not isinstance(cause, Exception) or "unknown command" not in str(cause) or self._is_cluster:
+            return error
+        # A Sentinel answers a ping, but knows no command about keys.
+        try:
+            (role,) = await self._send([("ROLE",)])
+        except KeyValueStoreError:  # the user may lack the right to ask
+            return error
+        if role[0] not in (b"sentinel", "sentinel"):
+            return error
+        return self._problem(StoreRefusedError, "this is a Sentinel; give client=Sentinel(…).master_for(…)", cause)
 
     async def _leave(self) -> None:
         await self._use(_disconnect)
@@ -236,8 +338,7 @@ class RedisStore(RespStore):
         use = self._use_again if repeatable else self._use
         if self._is_cluster and not repeatable and len(commands) > 1:
             # A pipeline of a cluster's synchronous client sends again what has failed.
-            replies = await self._each(partial(self._send, repeatable=False), [[command] for command in commands], _AT_ONCE)
-            return [reply for (reply,) in replies]
+            return await self._each(partial(self._send_alone, raises), commands, _AT_ONCE)
         if len(commands) == 1 and raises:
             return (await use(lambda client: self._executed(client, commands[0])),)
 
@@ -250,6 +351,14 @@ class RedisStore(RespStore):
 
         replies = await use(send)
         return self._checked(replies) if raises else replies
+
+    async def _send_alone(self, raises: bool, command: Command) -> Any:
+        try:
+            return (await self._send([command], repeatable=False))[0]
+        except StoreRefusedError as error:
+            if raises or error.__cause__ is None:
+                raise
+            return error.__cause__
 
     def _executed(self, client: Any, command: Command) -> Any:
         if self._has_pools and isinstance(client, redis.asyncio.Redis) and sum(map(len, command)) < _AT_A_TIME:
@@ -385,13 +494,15 @@ def _repair(client: redis.Redis | redis.RedisCluster) -> None:
 
 def _host_of(client: Any) -> str | None:
     options: dict[str, Any] = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
-    return f"{options['host']}:{options.get('port', 6379)}" if "host" in options else options.get("path")
+    if "host" not in options:
+        return options.get("path")
+    return f"{arguments.host('RedisStore', options['host'], 'make the client with Redis.from_url')}:{options.get('port', 6379)}"
 
 
 def _names_database(place: SplitResult) -> bool:
     """Return whether a URL's path is what redis-py takes for a database; anything else it would take for database 0."""
-    path = unquote(place.path).replace("/", "")
-    return place.scheme == "unix" or not path or path.isdecimal() or "db" in parse_qs(place.query)
+    path, options = unquote(place.path).removeprefix("/"), parse_qs(place.query).get("db")
+    return place.scheme == "unix" or not path or (path.isdecimal() and options in (None, [path]))
 
 
 def _primaries(client: Any) -> Any:
@@ -406,9 +517,79 @@ def _primaries(client: Any) -> Any:
     return initialized()
 
 
-def _parsed(url: str) -> SplitResult | None:
+def _parsed(url: str) -> Mapping[str, Any] | None:
     try:
-        parse_url(url)
-    except ValueError:  # its message may quote a part of the password
+        return parse_url(url)
+    except ValueError as error:  # its message may quote a part of the password
+        option = re.match(r"Invalid value for \W(\w+)\W", str(error))  # one that redis-py knows
+    fault: str | None = f"the value of its option {option[1]!r} is invalid" if option else None
+    scheme = url.partition(":")[0]
+    if scheme not in ("redis", "rediss", "unix"):
+        fault = "its scheme must be redis://, rediss:// or unix://"
+    elif option is None and url.count("@") < 2 and not re.search(r"[\[\]].*@", url):
+        try:
+            _ = urlsplit(url).port
+        except ValueError:
+            fault = "its port must be a number from 1 to 65535"
+    if fault:
+        raise ValueError(f"RedisStore can't parse the URL: {fault}; it should look like {_EXAMPLE}")
+    return None
+
+
+def _option_fault(url: str) -> str | None:
+    """Return what is wrong with the options of a URL, which redis-py looks at only when it makes a connection."""
+    for pool in (redis.ConnectionPool, redis.asyncio.ConnectionPool):
+        with suppress(Exception):  # what else is wrong, the first call tells
+            try:
+                pool.from_url(url).make_connection()
+            except TypeError as error:
+                found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+                if found and "@" in urlsplit(url).query:  # what looks like the name of an option may be of a password
+                    return "the URL has an unknown option, or a raw `?` in the password; percent-encode it"
+                if found:
+                    instead = "; for TLS write rediss://" if found[1].startswith("ssl") else ""
+                    return f"unknown option {found[1]!r} in the URL{instead}"
+    return None
+
+
+def _fault_of(files: Mapping[str, str], password: str) -> str | None:
+    """Return what is wrong with the files for TLS, if that can be seen."""
+    for option, path in files.items():
+        if os.path.isdir(path):
+            return f"{path!r}, given as {option}, is a directory; give a file"
+        if not os.access(path, os.R_OK):
+            return f"the file {path!r}, given as {option}, is missing or can't be read"
+    context = SSLContext(PROTOCOL_TLS_CLIENT)
+    certificate, key = files.get("ssl_certfile"), files.get("ssl_keyfile")
+    try:
+        if authorities := files.get("ssl_ca_certs"):
+            context.load_verify_locations(authorities)
+    except SSLError:
+        return f"the file {files['ssl_ca_certs']!r}, given as ssl_ca_certs, does not hold certificates in PEM"
+    try:
+        if certificate:
+            context.load_cert_chain(certificate, key, password)
+    except SSLError:
+        where = key or certificate
+        if where and b"ENCRYPTED" in Path(where).read_bytes():
+            instead = "is ssl_password right, and the certificate its own?" if password else "give its ssl_password in the URL"
+            return f"the key in {where!r} is encrypted; {instead}"
+        if not key:
+            return f"the file {certificate!r}, given as ssl_certfile, does not hold a certificate and its key in PEM; pass ssl_keyfile too"
+        return (
+            f"the files {certificate!r}, given as ssl_certfile, and {key!r}, given as ssl_keyfile, do not hold a "
+            "certificate and its key in PEM"
+        )
+    return None
+
+
+def _requirement(value: object) -> str | None:
+    """Return what redis-py calls a requirement on the server's certificate."""
+    if value is None:
         return None
-    return urlsplit(url)
+    name = (value.name if isinstance(value, VerifyMode) else str(value)).lower().removeprefix("cert_")
+    if name not in ("required", "optional", "none"):
+        raise ValueError(
+            f"RedisStore: ssl_cert_reqs must be {_REQUIREMENTS}, or one of ssl.CERT_REQUIRED, ssl.CERT_OPTIONAL, ssl.CERT_NONE"
+        )
+    return name

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.extras import needs
+from keyvalue._core.sockets import Peer, TlsOptions
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
-from keyvalue.stores._resp import ANSWERS, PAGE, Command, RespStore
+from keyvalue.stores._resp import ANSWERS, PAGE, Command, RespStore, judge
 
 with needs("valkey"):
     import glide
@@ -31,11 +32,14 @@ _WORDS: Mapping[str, str] = {
     "ClusterDown": "CLUSTERDOWN",
     "MasterDown": "MASTERDOWN",
     "PermissionDenied": "NOPERM",
+    "CrossSlot": "CROSSSLOT",
     "ReadOnly": "READONLY",
+    "ResponseError(?=:)": "ERR",  # without a colon, glide has one of its own
     "TryAgain": "TRYAGAIN",
 }
 """The first word of a server's answer, where glide has a name of its own for it."""
-_WORD = re.compile(rf"\b(?:{'|'.join([*ANSWERS, *_WORDS])})\b")
+_ANSWER = re.compile(rf"\b({'|'.join([*ANSWERS, *_WORDS])})\b:? ?(.*)", re.DOTALL)
+"""An answer of the server in what glide says, which has one exception for them, and for connecting at the first call."""
 _UNREACHABLE = re.compile(
     "IoError|BrokenPipe|receiver was dropped|connect failed|Connection in recovery|initial connections|"
     "AllConnectionsUnavailable|ConnectionNotFoundForRoute|Fatal(Send|Receive)Error"
@@ -87,14 +91,17 @@ class ValkeyStore(RespStore):
         default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
 
     Raises:
-        ValueError: Both a client and a configuration, a cluster with a number of a database or a client or a configuration, or a timeout
-            that is not positive.
-        TypeError: The client or the configuration is not one of glide.
+        ValueError: Both a client and a configuration, a cluster with a number of a database or a client or a configuration, a port or a
+            database that can't be, or a timeout that is not positive.
+        TypeError: The client or the configuration is not one of glide, or a port or a database is not an int.
     """
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
     _left_at = -math.inf
+    tls: ClassVar[TlsOptions] = TlsOptions(
+        "pass tls=True", "leave out tls=True", "pass its certificate in a `config` with TlsAdvancedConfiguration"
+    )
     errors: ClassVar[ErrorTable] = (
         (glide.TimeoutError, StoreConnectionError, "the server did not answer in time"),
         (glide.ConnectionError, StoreConnectionError, "the connection was lost"),
@@ -126,6 +133,17 @@ class ValkeyStore(RespStore):
             raise ValueError(
                 "Give `cluster` without `db`, as a cluster has database 0 only, and without a client or a config, which say so"
             )
+        if client is not None or config is not None:
+            arguments.refuse_besides(
+                "ValkeyStore",
+                "a client or a config",
+                host=host != "localhost",
+                port=port != 6379,
+                db=db != 0,
+                username=username is not None,
+                password=password is not None,
+                tls=tls,
+            )
         if client is not None:
             self._is_cluster = isinstance(client, glide.GlideClusterClient | glide_sync.GlideClusterClient)
             self._host = _hosts(getattr(client, "config", None))
@@ -137,6 +155,8 @@ class ValkeyStore(RespStore):
                 raise TypeError(f"The client must be a GlideClient or GlideClusterClient of either colour, not {arguments.article(client)}")
             return
         if config is None:
+            arguments.port("ValkeyStore", port)
+            arguments.integer("ValkeyStore", "db", db, 0)
             milliseconds = math.ceil(timeout * 1000)
             options: dict[str, Any] = {"addresses": [glide.NodeAddress(host, port)], "use_tls": tls, "request_timeout": milliseconds}
             if password is not None:
@@ -146,11 +166,13 @@ class ValkeyStore(RespStore):
             config = make_config(
                 **options, **({} if cluster else {"database_id": db}), advanced_config=advanced(connection_timeout=milliseconds)
             )
+        verifies = tls  # as glide does, unless a configuration says otherwise
         lazy: Any = copy(config)
         # What can go wrong with the connection goes wrong at the first call, the same on every runtime.
         lazy.lazy_connect = True
         self._is_cluster = isinstance(config, glide.GlideClusterClientConfiguration)
         self._host = _hosts(config)
+        node: Any = lazy.addresses[0]
         kind: Any
         kind_async: Any
         kind, kind_async = (
@@ -161,6 +183,7 @@ class ValkeyStore(RespStore):
             make=lambda: runtime.call_in_worker(lambda: kind.create(lazy)),  # under a lock of cffi
             make_async=lambda: kind_async.create(lazy) if _reads_replies_here() else None,
             capacity=_capacity,
+            peer=Peer(node.host, node.port, lazy.use_tls, judge, self.tls, verifies),
         )
 
     async def _send(self, commands: Sequence[Command], *, repeatable: bool = True, raises: bool = True) -> Sequence[Any]:
@@ -174,10 +197,9 @@ class ValkeyStore(RespStore):
         replies = await use(lambda client: client.exec(batch, raise_on_error=False))
         return self._checked(replies) if raises else replies
 
-    def _error_code(self, error: BaseException | None) -> str:
-        # glide has one exception for all that a server says, and for connecting at the first call.
-        found = _WORD.search(str(error)[:300]) if isinstance(error, glide.RequestError) else None
-        return "" if found is None else _WORDS.get(found[0], found[0])
+    def _answered(self, error: BaseException | None) -> tuple[str, str]:
+        found = _ANSWER.search(str(error)[:300]) if isinstance(error, glide.RequestError) else None
+        return ("", "") if found is None else (_WORDS.get(found[1], "ERR" if found[1] == "ResponseError" else found[1]), found[2])
 
     def _is_lost(self, error: BaseException | None) -> bool:
         return not isinstance(error, glide.TimeoutError) and not self._error_code(error)
@@ -197,9 +219,17 @@ class ValkeyStore(RespStore):
                 return self._problem(StoreConnectionError, advice, error)
             is_elsewhere = _ELSEWHERE.search(message)
             if is_elsewhere and not self._is_cluster:
-                return self._problem(*ANSWERS["MOVED"], error)
+                kind, advice = ANSWERS["MOVED"]
+                return self._problem(kind, f"the server answers MOVED: {advice}", error)
+            if "No primary node found" in message:
+                advice = (
+                    "there is no primary at this address, only a read-only replica; connect to the primary, or to a name that leads there"
+                )
+                return self._problem(StoreConnectionError, advice, error)
+            if "No topology views found- ResponseError" in message:
+                return self._problem(StoreRefusedError, "the server is not a node of a cluster; leave out cluster=True", error)
             if is_elsewhere or (_UNREACHABLE.search(message) and self._error_code(error) not in ANSWERS):
-                advice = "could not reach the server; is it running, and are host and port right, and the number of the database?"
+                advice = "could not reach the server; is it running, and are host, port and db right?"
                 return self._problem(StoreConnectionError, advice, error)
         return super()._mapped(error)
 
@@ -227,4 +257,7 @@ def _capacity(client: Any) -> int:
 
 
 def _hosts(config: Any) -> str | None:
-    return ", ".join(f"{node.host}:{node.port}" for node in getattr(config, "addresses", ())) or None
+    instead = "give port, user name, password and TLS as parameters of their own"
+    return (
+        ", ".join(f"{arguments.host('ValkeyStore', node.host, instead)}:{node.port}" for node in getattr(config, "addresses", ())) or None
+    )

@@ -12,9 +12,10 @@ from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import PAGE_SIZE, Change, EnumerableFlatStore, Names
+from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import ErrorTable, Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
-from keyvalue.stores._http import limit_pools
+from keyvalue.stores._http import limit_pools, peer_of
 
 with needs("vault"):
     import hvac
@@ -24,7 +25,15 @@ with needs("vault"):
     from urllib3.exceptions import ProtocolError
     from urllib3.util import parse_url
 
-    from keyvalue.stores._vault import TOO_LARGE, Secrets, UnsendableError, VaultNames, is_path, is_sendable
+    from keyvalue.stores._vault import (
+        TOO_LARGE,
+        PlainRequestError,
+        Secrets,
+        StrangerError,
+        UnsendableError,
+        VaultNames,
+        is_path,
+    )
 
 __all__ = ["VaultStore"]
 
@@ -32,6 +41,7 @@ _URL = "http://localhost:8200"
 _CONNECTIONS = 40  # as many as there are worker threads
 _GIVEN = 10  # connections that a session of requests keeps if nobody says otherwise
 _AT_ONCE = 10  # requests of one call
+_LIMIT = "max_request_size of the listener is the limit, and with raft max_entry_size of the storage"
 _LARGE = 2**24  # bytes; half of what a request may have by default
 
 
@@ -83,6 +93,9 @@ class VaultStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
+    tls: ClassVar[TlsOptions] = TlsOptions(
+        "write https:// in the URL", "write http:// in the URL", "name the file with its certificate by VAULT_CACERT"
+    )
     errors: ClassVar[ErrorTable] = (
         (requests.Timeout, StoreConnectionError, "the server did not answer in time"),
         (requests.exceptions.SSLError, StoreConnectionError, "could not agree on TLS with the server; check the URL and the certificates"),
@@ -102,6 +115,8 @@ class VaultStore(EnumerableFlatStore):
             "no KV secrets engine of version 2 is mounted at mount_point; pass the path of the mount alone; or does the URL redirect?",
         ),
         (hvac.exceptions.VaultError, StoreRefusedError, "the server refused the request"),
+        (StrangerError, StoreRefusedError, "what answers is not Vault; is the URL right?"),
+        (PlainRequestError, StoreRefusedError, "the server speaks TLS on this port; write https:// in the URL"),
         (
             UnsendableError,
             StoreRefusedError,
@@ -141,8 +156,7 @@ class VaultStore(EnumerableFlatStore):
             )
             return
         for name, text in (("token", token), ("namespace", namespace)):
-            if text is not None and not is_sendable(text):
-                raise ValueError(f"The {name} of VaultStore holds a space, a line break or the like, or nothing; was it read with one?")
+            arguments.header("VaultStore", name, text)
         url = url or os.environ.get("VAULT_ADDR") or _URL
         self._host = arguments.url("VaultStore", url, _host_of, "https://localhost:8200")
 
@@ -159,7 +173,8 @@ class VaultStore(EnumerableFlatStore):
                 made.session.mount(scheme, _Adapter(pool_maxsize=_CONNECTIONS))
             return Secrets(made, mount_point)
 
-        self._client = Client("VaultStore", make=make, capacity=lambda _: _CONNECTIONS, interruptible=False)
+        peer = peer_of("Vault", url, self.tls, (hvac.exceptions.VaultError,), (requests.exceptions.Timeout,))
+        self._client = Client("VaultStore", make=make, capacity=lambda _: _CONNECTIONS, interruptible=False, peer=peer)
 
     async def _open(self) -> None:
         await super()._open()
@@ -229,18 +244,18 @@ def _put(secrets: Secrets, name: str, entry: Entry, version: int | None = None) 
         return secrets.put(name, document, version)
     except hvac.exceptions.VaultError as error:
         if TOO_LARGE.search(error.args[0]):
-            raise ValueTooLargeError(len(document), None, entry.collection, entry.key) from error
+            raise ValueTooLargeError(len(document), None, entry.collection, entry.key, limit=_LIMIT) from error
         raise
     except requests.ConnectionError as error:
         # The server hangs up on the rest of a request that it has refused, which may overtake its answer.
         if len(document) > _LARGE and isinstance(error.args[0], ProtocolError):
-            raise ValueTooLargeError(len(document), None, entry.collection, entry.key) from error
+            raise ValueTooLargeError(len(document), None, entry.collection, entry.key, limit=_LIMIT) from error
         raise
 
 
 def _host_of(url: str) -> str | None:
     """Return host and port of a URL, or None if it can't be parsed."""
-    if re.search(r"\s", url):
+    if re.search(r"\s", url) or arguments.hides_credentials(url):
         return None
     try:
         where = parse_url(url)

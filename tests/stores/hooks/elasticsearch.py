@@ -53,7 +53,8 @@ class ElasticsearchHooks(Hooks):
         client = Elasticsearch(_URL)
         for more in ({}, {"url": _URL, "elasticsearch_client": client}):
             yield {"index": "kv", **more}, ValueError, "exactly one of: elasticsearch_client, url"
-        for more in ({}, {"index": "a", "index_prefix": "b"}, {"index": ""}):
+        yield {"url": _URL, "index": ""}, ValueError, "index is empty"
+        for more in ({}, {"index": "a", "index_prefix": "b"}):
             yield {"url": _URL, **more}, ValueError, "exactly one of: index_prefix, index"
         for prefix in ("-a", "_a", "+a", "a b", "a/b", "a*", "a,b", "a:b", "a#", "x" * 190, "é" * 95):
             yield {"url": _URL, "index_prefix": prefix}, ValueError, r'index_prefix: .* \\ / \* \? " < > \| , # : or a space'

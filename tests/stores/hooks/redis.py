@@ -79,21 +79,25 @@ class RedisHooks(RespHooks):
 
     def refused(self) -> Iterable[tuple[Mapping[str, Any], type[Exception], str]]:
         for url in ("", "localhost", "http://localhost", f"redis://:{SECRET}@host:port/0"):
-            yield {"url": url}, ValueError, r"URL; it should look like redis://user:password@localhost:6379/0"
-        for url in ("redis://localhost/zero", f"rediss://:{SECRET}@localhost/0x1", f"redis://user:12/{SECRET}@localhost"):
+            yield {"url": url}, ValueError, r"URL.*; it should look like redis://user:password@localhost:6379/0"
+        for url in ("redis://localhost/zero", f"rediss://:{SECRET}@localhost/0x1"):
             yield {"url": url}, ValueError, "the path of the URL must be the number of a database"
-        for more in ({"password": SECRET}, {"host": "other"}, {"db": 1}, {"ssl": True}, {"ssl_ca_certs": "ca.pem"}):
-            yield {"url": "redis://localhost", **more}, ValueError, "the URL says it all"
+        for more in ({"port": 1}, {"host": "other"}, {"db": 1}):
+            yield {"url": "redis://localhost", **more}, ValueError, "write it in the URL"
+        yield {"url": f"redis://:{SECRET}@localhost", "password": SECRET}, ValueError, "password is given twice"
+        yield {"url": f"redis://user:12/{SECRET}@localhost"}, ValueError, "percent-encode"
         yield {"client": redis.Redis(), "url": "redis://localhost"}, ValueError, "either a client or a url"
         yield {"cluster": True, "db": 1}, ValueError, "Give `cluster` without"
 
     def accepted(self) -> Iterable[Mapping[str, Any]]:
-        for path in ("//localhost", "//localhost/", "//localhost/2", "//localhost/x?db=2"):
+        for path in ("//localhost", "//localhost/", "//localhost/2", "//localhost/2?db=2", "//localhost?db=2"):
             yield {"url": f"redis:{path}"}
         yield {"url": f"redis://user:{SECRET}@localhost:6380"}
         yield {"url": f"rediss://localhost:6380?password={SECRET}"}
         yield {"url": f"unix://user:{SECRET}@/run/r.sock"}
         yield {"password": SECRET}
+        for more in ({"password": SECRET}, {"ssl": True}, {"ssl_ca_certs": "ca.pem"}, {"ssl_cert_reqs": "none"}):
+            yield {"url": "redis://localhost", **more}
 
     def wrong_clients(self) -> Iterable[Any]:
         return "redis://localhost", object(), redis.Redis, redis.ConnectionPool()

@@ -26,7 +26,7 @@ def configuration(url: str, cluster: bool = False) -> Any:
 
 class ValkeyHooks(RespHooks):
     kind = ValkeyStore
-    unreachable = "could not reach the server.*, and the number of the database"
+    unreachable = "could not reach the server.*, port and db right"
     lost = "could not reach the server|the connection was lost|in time"
     causes = glide.GlideError
     reconnects_at_once = False
