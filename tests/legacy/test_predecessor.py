@@ -11,6 +11,7 @@ from typing import Any
 import diskcache
 import pytest
 
+from keyvalue.errors import InvalidKeyError
 from keyvalue.testing import Clock
 from keyvalue.testing._samples import nested, same
 from keyvalue.testing._suite import assert_collections, assert_keys, has_capability
@@ -176,3 +177,31 @@ async def test_the_tables_time_to_live_as_both_write_it(opened: Open, clock: Clo
             assert left >= 9.9 - (time.time() - begun)
         clock.advance(left)
         assert await data.new.get("k") is None
+
+
+# The same attributes
+
+
+@pytest.mark.backends(*BACKENDS)
+@pytest.mark.parametrize("name", [None, "mine"])
+async def test_what_a_store_of_its_has_in_public_ours_has_too(opened: Open, name: str | None) -> None:
+    async with opened(default_collection=name) as data:
+        for attribute, value in vars(data.old).items():
+            if not attribute.startswith("_"):
+                assert getattr(data.new, attribute) == value
+        for attribute in dir(data.old):
+            # Destroying a Memcached store emptied the whole server.
+            if not attribute.startswith("_") and not (attribute == "destroy" and "Memcached" in type(data.old).__name__):
+                assert hasattr(data.new, attribute), attribute
+        await data.new.setup_collection(collection="c")
+        with pytest.raises(TypeError):
+            await data.new.setup_collection("c")
+        with pytest.raises(InvalidKeyError):
+            await data.new.setup_collection(collection="")
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_limits_can_be_read_as_there(limit: int | None) -> None:
+    for module, name, option in (("memory", "MemoryStore", "max_entries_per_collection"), ("simple", "SimpleStore", "max_entries")):
+        old, new = Both()(module, name, **{option: limit})
+        assert getattr(new, option) == getattr(old, option)

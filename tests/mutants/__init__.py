@@ -168,8 +168,8 @@ _OF_THE_CORE = (
     Fault(
         "extras-name-no-command",
         f"{_CORE}/extras.py",
-        "{error}. Install what is missing with: pip install 'keyvalue[{extra}]'",
-        "{error}. Install what is missing",
+        "install it with: pip install {",
+        "install it {",
         ("tests/core/test_imports.py",),
     ),
     Fault(
@@ -562,8 +562,8 @@ _OF_WRAPPERS = (
     Fault(
         "logging-shows-values-unasked",
         f"{_WRAPPERS}/logging.py",
-        "if not self.log_values:",
-        "if self.log_values:",
+        "if self.log_values and value is not None",
+        "if value is not None",
         (OBSERVING,),
     ),
     Fault(
@@ -639,8 +639,8 @@ _OF_WRAPPERS = (
     Fault(
         "ttl-clamp-leaves-the-missing-ttl",
         f"{_WRAPPERS}/ttl_clamp.py",
-        "None if missing_ttl is None else self._clamped(missing_ttl)",
-        "None if missing_ttl is None else float(missing_ttl)",
+        'self._clamped(arguments.ttl_argument(missing_ttl, "missing_ttl"))',
+        'arguments.ttl_argument(missing_ttl, "missing_ttl")',
         (LIMITS,),
     ),
 )
