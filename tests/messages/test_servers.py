@@ -41,7 +41,7 @@ from keyvalue.stores.vault import VaultStore
 from tests.answering import Reply, answering
 from tests.conftest import skip_or_fail
 from tests.messages import Mistake, check
-from tests.servers import free_port
+from tests.servers import await_answer, free_port
 from tests.servers.memcached import MEMCACHED
 from tests.servers.memcached import private_server as memcached_server
 from tests.servers.redis import REDIS, private_server, with_tls
@@ -596,7 +596,18 @@ def lose_primary(server: Any) -> None:
     server.replicaof("127.0.0.1", 1)
 
 
-GET, PUT = "get", "put"
+def hold_all_slots(server: Any) -> None:
+    server.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+
+
+def fail_to_save(server: Any) -> None:
+    """Have a save fail: the directory is removed, and so the file can't be written."""
+    Path(server.config_get("dir")["dir"]).rmdir()
+    server.bgsave()
+    await_answer(lambda: server.info("persistence")["rdb_last_bgsave_status"] == "err", "the end of the save")
+
+
+GET, GET_MANY, PUT = "get", "get_many", "put"
 ANSWERS: dict[str, tuple[list[str], Callable[[Any], object], str, type[Exception], list[str]]] = {
     "a replica": ([], lose_primary, PUT, UNREACHED, ["READONLY", "read-only replica; connect to its primary"]),
     "a replica without its primary": (
@@ -631,6 +642,14 @@ ANSWERS: dict[str, tuple[list[str], Callable[[Any], object], str, type[Exception
         UNREACHED,
         ["CLUSTERDOWN", "slots that no node serves"],
     ),
+    "keys of several slots": (
+        ["--cluster-enabled", "yes"],
+        hold_all_slots,
+        GET_MANY,
+        StoreRefusedError,
+        ["CROSSSLOT", "node of a cluster", "cluster=True"],
+    ),
+    "no disk to save to": (["--save", "900 1"], fail_to_save, PUT, UNREACHED, ["MISCONF", "can't save to its disk"]),
 }
 """States of a server: its options, what brings it there, a call, and what that raises and says."""
 GLIDE_SEES_NO_PRIMARY = ("a replica", "a replica without its primary")
@@ -646,7 +665,7 @@ def test_what_a_server_answers(state: str) -> None:
     not_says = ["is there such a database", "is it running"]
 
     def call(kv: Any) -> Any:
-        return kv.get("k") if method == GET else kv.put("k", VALUE)
+        return kv.get("k") if method == GET else kv.get_many(["k", "l"]) if method == GET_MANY else kv.put("k", VALUE)
 
     with private_server(*options) as url, redis.Redis.from_url(url) as server:
         bring(server)
@@ -654,6 +673,8 @@ def test_what_a_server_answers(state: str) -> None:
         if state in GLIDE_SEES_NO_PRIMARY:
             says = ["there is no primary at this address", "connect to the primary"]
         check(Mistake(f"Valkey: {state}", lambda: call(valkey_at(address(url)["port"])), error, says, not_says, [SECRET]))
+        if "--save" in options:  # a server that can't save does not end by a signal either
+            server.config_set("save", "")
 
 
 SERVER: dict[str, tuple[Callable[[int], Any], type[Exception], list[str], list[str]]] = {
