@@ -501,7 +501,7 @@ def _host_of(client: Any) -> str | None:
 
 def _names_database(place: SplitResult) -> bool:
     """Return whether a URL's path is what redis-py takes for a database; anything else it would take for database 0."""
-    path, options = unquote(place.path).removeprefix("/"), parse_qs(place.query).get("db")
+    path, options = unquote(place.path).strip("/"), parse_qs(place.query).get("db")
     return place.scheme == "unix" or not path or (path.isdecimal() and options in (None, [path]))
 
 

@@ -90,7 +90,7 @@ class RedisHooks(RespHooks):
         yield {"cluster": True, "db": 1}, ValueError, "Give `cluster` without"
 
     def accepted(self) -> Iterable[Mapping[str, Any]]:
-        for path in ("//localhost", "//localhost/", "//localhost/2", "//localhost/2?db=2", "//localhost?db=2"):
+        for path in ("//localhost", "//localhost/", "//localhost/2", "//localhost/2/", "//localhost/2?db=2", "//localhost?db=2"):
             yield {"url": f"redis:{path}"}
         yield {"url": f"redis://user:{SECRET}@localhost:6380"}
         yield {"url": f"rediss://localhost:6380?password={SECRET}"}
