@@ -71,11 +71,10 @@ def test_either_a_directory_or_what_is_given(backend: str, tmp_path: Path) -> No
     kind, directory, instead = KINDS[backend]
     client: Any = nullcontext(diskcache.Cache) if backend in ("multi-disk", "filetree") else open_client(backend, tmp_path / "given")
     with client as client:
-        wrong = [{directory: ""}]
-        if instead:
-            wrong += [{}, {directory: None}, {directory: tmp_path, instead: client}]
-        for arguments in wrong:
-            with pytest.raises(ValueError, match=f"exactly one of: {directory}, {instead}$" if instead else "empty str"):
+        with pytest.raises(ValueError, match=f"{directory} is empty$" if instead else "empty str"):
+            kind(**{directory: ""})
+        for arguments in [{}, {directory: None}, {directory: tmp_path, instead: client}] if instead else []:
+            with pytest.raises(ValueError, match=f"exactly one of: {directory}, {instead}$"):
                 kind(**arguments)
 
 
