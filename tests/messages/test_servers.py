@@ -62,6 +62,15 @@ def dynamodb(**options: Any) -> DynamoDBStore:
     return DynamoDBStore(table_name="keyvalue", **options)
 
 
+BY_URL: dict[str, tuple[Callable[[str], Any], str]] = {
+    "RedisStore": (lambda url: RedisStore(url=url), "redis"),
+    "MongoDBStore": (lambda url: MongoDBStore(url=url), "mongodb"),
+    "ElasticsearchStore": (elasticsearch, "https"),
+    "VaultStore": (lambda url: VaultStore(url=url), "https"),
+}
+"""What makes a store of a URL, and a scheme that it takes."""
+
+
 def valkey_over(host: str) -> ValkeyStore:
     return ValkeyStore(config=glide.GlideClientConfiguration([glide.NodeAddress(host)]))
 
@@ -112,12 +121,7 @@ SECRETS = [
     Mistake("RedisStore: a host that is None", lambda: RedisStore(host=None), TypeError, ["host of RedisStore must be a str"]),  # type: ignore[arg-type]
     *(
         Mistake(f"{name}: a raw {character} in the password", lambda make=make, url=url: make(url), ValueError, RAW, secrets=[SECRET])
-        for name, make, scheme in (
-            ("RedisStore", lambda url: RedisStore(url=url), "redis"),
-            ("MongoDBStore", lambda url: MongoDBStore(url=url), "mongodb"),
-            ("ElasticsearchStore", elasticsearch, "https"),
-            ("VaultStore", lambda url: VaultStore(url=url), "https"),
-        )
+        for name, (make, scheme) in BY_URL.items()
         # The `=` make what follows look like an option, whose value may hold an `@`.
         for character in ("/", "?", "#", "@", "/3=", "?3=", "@/", "@x/", "@x?", "@x#")
         # pymongo takes a `#`, all others take an `@`.
@@ -135,12 +139,7 @@ SECRETS = [
         Mistake(
             f"{name}: a URL without a scheme", lambda make=make: make(f"user:{SECRET}@localhost:1"), ValueError, SCHEME, secrets=[SECRET]
         )
-        for name, make in (
-            ("RedisStore", lambda url: RedisStore(url=url)),
-            ("MongoDBStore", lambda url: MongoDBStore(url=url)),
-            ("ElasticsearchStore", elasticsearch),
-            ("VaultStore", lambda url: VaultStore(url=url)),
-        )
+        for name, (make, _) in BY_URL.items()
     ),
     Mistake(
         "DynamoDBStore: credentials in the URL",

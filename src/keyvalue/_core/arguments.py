@@ -46,7 +46,6 @@ __all__ = [
     "names",
     "one_of",
     "port",
-    "refuse_besides",
     "refuse_file_mode",
     "seconds",
     "ttl_argument",
@@ -76,7 +75,7 @@ _UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 _UNRESOLVABLE = "the name of the host can't be one; each of its parts has 1 to 63 characters"
 _HOST = r"(?:\[[^]/?#@]*\]|[^]\[:,/?#@\s]+)(?::\d*)?"
 _AT_IN_OPTION = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[^/?#@]*)?\?[\w.-]+=[^&#]*(?:&[\w.-]+=[^&#]*)*&?")
-"""What follows the scheme and the user of a URL: hosts, a path of one part at most, and options, whose values may hold `@`."""
+"""What follows the scheme and the user of a URL: hosts, a path of one part at most, and options; their values may hold `@`."""
 
 
 def name(value: str, what: str) -> str:
@@ -262,24 +261,6 @@ def one_of(owner: str, given: Mapping[str, object]) -> None:
         raise ValueError(f"{owner}: {empty[0]} is empty")
     if sum(value is not None and value != "" for value in given.values()) != 1:
         raise ValueError(f"Give {owner} exactly one of: {', '.join(given)}")
-
-
-def refuse_besides(owner: str, what: str, **are_given: bool) -> None:
-    """Refuse arguments that another one makes needless, rather than ignore them.
-
-    Args:
-        owner: Whose arguments, for the message.
-        what: The other one, with an article.
-        are_given: The names of the arguments, each with whether it is given.
-
-    Raises:
-        ValueError: Some are given.
-    """
-    besides = [name for name, is_given in are_given.items() if is_given]
-    if besides:
-        raise ValueError(
-            f"{owner}: {' and '.join(besides)} beside {what}, which has its own; leave {'it' if len(besides) == 1 else 'them'} out"
-        )
 
 
 def directory(path: str | Path, auto_create: bool, file_mode: int | None) -> Directory:
@@ -524,24 +505,24 @@ def checked(constructor: F) -> F:
             raise TypeError(f"{owner}: {problem}; it takes {by_name}{', '.join(names)}") from None
         if len(bound) > 1 and not hints:
             hints.update(typing.get_type_hints(constructor))
-        problems: dict[str, str] = {}
+        problems: list[str] = []
         for parameter, value in bound.items():
             if parameter in hints and not _fits(value, hints[parameter]):
                 wanted = signature.parameters[parameter].annotation
-                # Of a wrong dict for dict[str, int] it is what it holds that is wrong.
-                is_inside = any(isinstance(value, origin) for origin in _origins(hints[parameter]))
                 if hints[parameter] is bool and isinstance(value, str):  # "false" would count as true
                     raise TypeError(f"{owner}: {parameter} must be a bool, not a str")
+                # Of a wrong dict for dict[str, int] it is what it holds that is wrong.
+                is_inside = any(isinstance(value, origin) for origin in _origins(hints[parameter]))
                 problem = f"does not fit {wanted}" if is_inside else f"should be {wanted}, not {article(value)}"
-                problems[parameter] = f"{owner}: {parameter} {problem}"
+                problems.append(f"{owner}: {parameter} {problem}")
         try:
             constructor(*args, **kwargs)
         except (TypeError, AttributeError) as error:
             # The constructor's own check says more than the annotation; Python's error, such as "'<' not supported", says less.
             if not problems or re.search(r"\b(must|takes?)\b", str(error)):
                 raise
-            raise TypeError("; ".join(problems.values())) from None
-        for problem in problems.values():
+            raise TypeError("; ".join(problems)) from None
+        for problem in problems:
             warnings.warn(problem, UserWarning, stacklevel=2)
 
     vars(wrapper)["is_checked"] = True

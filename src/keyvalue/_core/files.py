@@ -194,7 +194,7 @@ def _obstacle(path: str) -> str:
 
 
 def _missing_right(path: str) -> str:
-    """Return what this user may not do with a path, or with which directory above it, and whose that is."""
+    """Return what this user may not do with a path, or with which directory above it, and who owns that."""
     above = [os.fspath(parent) for parent in reversed(Path(os.path.abspath(path)).parents)]
     barred = next((parent for parent in above if os.path.isdir(parent) and not _may(parent, os.X_OK)), None)
     if barred is not None:
@@ -215,7 +215,7 @@ def _user() -> str:
 
 
 def _owner(path: str) -> str:
-    """Return whose a file or directory is and what its mode says, where that decides."""
+    """Return who owns a file or directory, and its mode, where those decide."""
     if os.name == "nt":
         return ""
     try:
@@ -230,7 +230,7 @@ def _shown(path: str) -> str:
 
 
 def find_trouble(directory: str, name: str) -> OSError | None:
-    """Return what the file system raises for who writes in a directory, for the errors of clients that don't tell.
+    """Return what the file system raises on writing in a directory, for the errors of clients that don't tell.
 
     Args:
         directory: The directory.

@@ -1,4 +1,4 @@
-"""Sockets of blocking clients whose replies don't outlast their timeout, and why a server could not be reached."""
+"""Sockets for blocking clients that keep each reply within its timeout, and why a server could not be reached."""
 
 from __future__ import annotations
 

@@ -165,6 +165,35 @@ class RespStore(EnumerableFlatStore):
             The replies, with strings as bytes.
         """
 
+    def _refuse_besides(
+        self, what: str, host: str, port: int, db: int, username: str | None, password: str | None, **is_secure: bool
+    ) -> None:
+        """Refuse arguments beside what makes them needless, rather than ignore them.
+
+        Args:
+            what: What that is, with an article.
+            host: An argument, as are the next four. One that has its default is taken for one that is not given.
+            port: See `host`.
+            db: See `host`.
+            username: See `host`.
+            password: See `host`.
+            is_secure: The argument that turns TLS on.
+
+        Raises:
+            ValueError: Some are given.
+        """
+        are_given = {
+            "host": host != "localhost",
+            "port": port != 6379,
+            "db": db != 0,
+            "username": username is not None,
+            "password": password is not None,
+            **is_secure,
+        }
+        if besides := [name for name, is_given in are_given.items() if is_given]:
+            them = "it" if len(besides) == 1 else "them"
+            raise ValueError(f"{type(self).__name__}: {' and '.join(besides)} beside {what}, which has its own; leave {them} out")
+
     async def _change(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
         """Send commands that write. If the server turns out to be no primary any more, the next call looks for the new one."""
         try:
@@ -200,6 +229,9 @@ class RespStore(EnumerableFlatStore):
         word, text = self._answered(error)
         if not word or self._closed:
             return super()._mapped(error)
+        return self._answer_error(word, text, error)
+
+    def _answer_error(self, word: str, text: str, error: Exception) -> KeyValueStoreError:
         kind, advice = answer_of(word, text) or (StoreRefusedError, "the server refused the command")
         return self._problem(kind, f"the server answers {word}: {advice}", error)
 

@@ -167,16 +167,7 @@ class RedisStore(RespStore):
         self._file_password = ""
         self._is_at_socket = False
         if client is not None:
-            arguments.refuse_besides(
-                "RedisStore",
-                "a client",
-                host=host != "localhost",
-                port=port != 6379,
-                db=db != 0,
-                username=username is not None,
-                password=password is not None,
-                ssl=ssl,
-            )
+            self._refuse_besides("a client", host, port, db, username, password, ssl=ssl)
             # By type: the methods of the two are the same functions, so calling one to see would block the loop.
             self._is_cluster = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
             self._host = _host_of(client)
@@ -262,7 +253,7 @@ class RedisStore(RespStore):
         try:
             await super()._open()
         except (StoreConnectionError, StoreSetupError, RedisClusterException) as error:
-            if fault := await runtime.aside(lambda: _fault_of(self._files, self._file_password)):
+            if self._files and (fault := await runtime.aside(lambda: _fault_of(self._files, self._file_password))):
                 raise StoreSetupError(f"RedisStore: TLS: {fault}") from error
             if isinstance(error, StoreConnectionError):
                 raise

@@ -134,16 +134,7 @@ class ValkeyStore(RespStore):
                 "Give `cluster` without `db`, as a cluster has database 0 only, and without a client or a config, which say so"
             )
         if client is not None or config is not None:
-            arguments.refuse_besides(
-                "ValkeyStore",
-                "a client or a config",
-                host=host != "localhost",
-                port=port != 6379,
-                db=db != 0,
-                username=username is not None,
-                password=password is not None,
-                tls=tls,
-            )
+            self._refuse_besides("a client or a config", host, port, db, username, password, tls=tls)
         if client is not None:
             self._is_cluster = isinstance(client, glide.GlideClusterClient | glide_sync.GlideClusterClient)
             self._host = _hosts(getattr(client, "config", None))
@@ -219,8 +210,7 @@ class ValkeyStore(RespStore):
                 return self._problem(StoreConnectionError, advice, error)
             is_elsewhere = _ELSEWHERE.search(message)
             if is_elsewhere and not self._is_cluster:
-                kind, advice = ANSWERS["MOVED"]
-                return self._problem(kind, f"the server answers MOVED: {advice}", error)
+                return self._answer_error("MOVED", "", error)
             if "No primary node found" in message:
                 advice = (
                     "there is no primary at this address, only a read-only replica; connect to the primary, or to a name that leads there"
