@@ -109,7 +109,7 @@ class CollectionRoutingWrapper(RoutingWrapper):
         default_store: The store of all other collections.
 
     Raises:
-        TypeError: The function is none, or async; one of the stores is no `AsyncKeyValue`.
+        TypeError: One of the stores is no `AsyncKeyValue`.
     """
 
     runs_inline = True
