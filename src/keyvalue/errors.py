@@ -84,13 +84,23 @@ class KeyValueError(Exception):
     extra_info: ExtraInfoType | None
 
     def __init__(self, message: str | None = None, extra_info: ExtraInfoType | None = None) -> None:
-        parts = [message] if message else []
-        if extra_info:
-            info = ";".join(f"{name}: {value}" for name, value in extra_info.items())
-            parts.append(f"({info})" if message else info)
-        self.message = ": ".join(parts)
+        self._text = message
         self.extra_info = extra_info
+        self.message = self._compose()
         super().__init__(self.message)
+
+    def _compose(self) -> str:
+        parts = [self._text] if self._text else []
+        if self.extra_info:
+            info = ";".join(f"{name}: {value}" for name, value in self.extra_info.items())
+            parts.append(f"({info})" if self._text else info)
+        return ": ".join(parts)
+
+    def add_info(self, **info: str | float | bool | None) -> None:
+        """Add facts to `extra_info` and to the text."""
+        self.extra_info = {**(self.extra_info or {}), **info}
+        self.message = self._compose()
+        self.args = (self.message,)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls cls(*args), which mangles subclasses that build their own message.
@@ -212,7 +222,13 @@ class StoreSetupError(KeyValueStoreError):
 
 
 class StoreConnectionError(KeyValueStoreError):
-    """The backend could not be reached (refused, reset, timed out) or can't serve for now: the same call may succeed later."""
+    """The backend could not be reached (refused, reset, timed out) or can't serve for now: the same call may succeed later.
+
+    Attributes:
+        unsent: Whether the request surely never reached the backend. If not, a write may have taken effect.
+    """
+
+    unsent: bool = False
 
 
 class StoreRefusedError(KeyValueStoreError):

@@ -18,8 +18,7 @@ import pytest
 from keyvalue._core import runtime
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import KeyValueOperationError, StoreSetupError
-from keyvalue.stores.base import Client, Entry, EnumerableStore
-from keyvalue.stores.base import Row as ListedRow
+from keyvalue.stores.base import Client, Entry, EnumerableStore, ListedEntry
 from keyvalue.wrappers.base import BaseWrapper
 from tests.budget import scale
 from tests.guest import guest_run
@@ -78,11 +77,11 @@ class HeldStore(EnumerableStore):
         for entry in entries:
             await self._use(lambda client, entry=entry: client.put(collection, entry.key, entry.json))
 
-    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
-        return sum([await self._use(lambda client, key=key: client.put(collection, key, None)) for key in keys])
+    async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
+        return [await self._use(lambda client, key=key: client.put(collection, key, None)) for key in keys]
 
-    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedRow], None]:
-        yield [ListedRow(*pair, None) for pair in self.client.values if collection in (None, pair[0])]
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
+        yield [ListedEntry(*pair, None) for pair in self.client.values if collection in (None, pair[0])]
 
     async def _cull(self, now: float) -> None:
         await self._delete("default_collection", ["held"])

@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.lowlevel
 
-from keyvalue._core import runtime
+from keyvalue._core import pending, runtime
 from tests.interpreter import forks, returns_true_in_a_fork
 from tests.scripted import on_loops
 
@@ -211,11 +211,11 @@ def test_threads_work_after_a_fork() -> None:
 async def test_a_detached_call_goes_on_without_a_task() -> None:
     loop, abandoned = asyncio.get_running_loop(), list["Future[None]"]()
 
-    async def outcome(call: runtime.Reply) -> Any:
-        return await runtime.run_to_end(call, lambda future, _: abandoned.append(future))
+    async def outcome(call: pending.Reply) -> Any:
+        return await pending.run_to_end(call, lambda future, _: abandoned.append(future))
 
     for error in (None, LookupError("nobody listens any more")):
-        call = runtime.Reply(loop=loop)
+        call = pending.Reply(loop=loop)
         with anyio.move_on_after(0):
             await outcome(call)
         ended = abandoned.pop()
@@ -224,11 +224,11 @@ async def test_a_detached_call_goes_on_without_a_task() -> None:
         await runtime.wait(ended)
         assert call.cancelled()
         assert call.ended() is ended
-    call = runtime.Reply(loop=loop)
+    call = pending.Reply(loop=loop)
     loop.call_soon(call.end, "result")
     assert await outcome(call) == "result"
     assert call.ended().done()
-    call = runtime.Reply(loop=loop)
+    call = pending.Reply(loop=loop)
     loop.call_soon(call.end, None, LookupError())
     with pytest.raises(LookupError):
         await outcome(call)
@@ -250,9 +250,9 @@ async def test_each(kind: str) -> None:
         under_way -= 1
         return number * 2
 
-    assert await runtime.each(call, range(20), 4) == [number * 2 for number in range(20)]
-    assert await runtime.each(call, [1], 4) == [2]
-    assert await runtime.each(call, [], 4) == []
+    assert await runtime.map_concurrent(call, range(20), limit=4) == [number * 2 for number in range(20)]
+    assert await runtime.map_concurrent(call, [1], limit=4) == [2]
+    assert await runtime.map_concurrent(call, [], limit=4) == []
     assert most == (1 if kind == "inline" else 4)
 
 
@@ -267,8 +267,8 @@ async def test_each_raises_the_error_of_a_call_by_itself_and_cancels_the_others(
         ended.append(number)
 
     with pytest.raises(KeyError, match="3"):
-        await runtime.each(call, range(10), 5)
+        await runtime.map_concurrent(call, range(10), limit=5)
     with anyio.move_on_after(0.01) as scope:
-        await runtime.each(call, [0, 1], 5)
+        await runtime.map_concurrent(call, [0, 1], limit=5)
     assert scope.cancelled_caught
     assert ended == []

@@ -27,7 +27,7 @@ class Wrong(EnumerableStore):
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         pass
 
-    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+    async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
         return await self._use(lambda client: client.delete(keys))
 
     def _scan(self, collection: str | None) -> Any:

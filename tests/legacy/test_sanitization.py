@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keyvalue._core import sanitization
-from keyvalue._core.flat import Names
+from keyvalue._core.layout import KeyLayout
+from keyvalue._core.legacy import sanitization
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import InvalidKeyError
 from keyvalue.stores import filetree
-from keyvalue.stores._elasticsearch import IndexNames
+from keyvalue.stores._elasticsearch import IndexLayout
 from keyvalue.stores.elasticsearch import ElasticsearchStore
 from keyvalue.stores.filetree import FileTreeStore
 from keyvalue.stores.keyring import KeyringStore
@@ -122,8 +122,8 @@ class OfItsKind(old_sanitization.SanitizationStrategy):
         raise AssertionError("a store tells apart all names")
 
 
-def shared_names(names: Names) -> list[str]:
-    return [place.name for place in names.places("c", "k")][:1]
+def shared_names(layout: KeyLayout) -> list[str]:
+    return [slot.name for slot in layout.slots("c", "k")][:1]
 
 
 @pytest.mark.parametrize("kind", [ByPosition, ByKeyword, ByAnything, ByAnyKeyword, OfItsKind])
@@ -132,10 +132,10 @@ def test_a_strategy_of_ones_own_takes_its_name_by_position_or_keyword(kind: Any,
         from keyvalue.stores.windows_registry import WindowsRegistryStore
     mine = kind()
     both: Any = {"key_sanitization_strategy": mine, "collection_sanitization_strategy": mine}
-    assert shared_names(FileTreeStore(data_directory=tmp_path, **both).names) == ["mine-c/mine-k.json"]
-    assert shared_names(WindowsRegistryStore(**both).names) == ["mine-c\0mine-k"]
-    assert shared_names(MemcachedStore(key_sanitization_strategy=mine).names) == ["mine-c::k"]
-    assert shared_names(IndexNames("p", mine, mine)) == ["p-mine-c/mine-k"]
+    assert shared_names(FileTreeStore(data_directory=tmp_path, **both).layout) == ["mine-c/mine-k.json"]
+    assert shared_names(WindowsRegistryStore(**both).layout) == ["mine-c\0mine-k"]
+    assert shared_names(MemcachedStore(key_sanitization_strategy=mine).layout) == ["mine-c::k"]
+    assert shared_names(IndexLayout("p", mine, mine)) == ["p-mine-c/mine-k"]
     mongodb: Any = MongoDBStore(url="mongodb://localhost", collection_sanitization_strategy=mine)
     assert mongodb._name("c") == "mine-c"
     backend = FakeKeyring()

@@ -22,17 +22,17 @@ class Author(BaseStore):
 
     runs_inline = True
 
-    def __init__(self, found: Any = (None,), deleted: Any = 0) -> None:
+    def __init__(self, found: Any = (None,), deleted: Any = (False,), put: Any = None) -> None:
         super().__init__()
-        self.found, self.deleted = found, deleted
+        self.found, self.deleted, self.outcomes = found, deleted, put
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         return self.found
 
-    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
-        pass
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> Any:
+        return self.outcomes
 
-    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+    async def _delete(self, collection: str, keys: Sequence[str]) -> Any:
         return self.deleted
 
 
@@ -85,6 +85,7 @@ def use_facade(store: Any) -> None:
 
 
 LENGTH = ["Author._get", "an Entry or None for each key"]
+OUTCOMES = "for each key whether it held an entry"
 PLAIN = ["can't be awaited", "`async def`"]
 INLINE = ["declares that it runs inline", "Remove `runs_inline = True` from the class"]
 AUTHORS = [
@@ -113,10 +114,20 @@ AUTHORS = [
     ),
     Mistake("get_many: _get returns None", lambda: Author(None).get_many(["k"]), RuntimeError, LENGTH),
     Mistake(
-        "delete: _delete returns None", lambda: Author(deleted=None).delete("k"), RuntimeError, ["Author._delete returned None", "how many"]
+        "delete: _delete returns None", lambda: Author(deleted=None).delete("k"), RuntimeError, ["Author._delete returned None", OUTCOMES]
     ),
     Mistake(
-        "delete_many: _delete returns None", lambda: Author(deleted=None).delete_many(["k"]), RuntimeError, ["Author._delete returned None"]
+        "delete: _delete returns a count", lambda: Author(deleted=1).delete("k"), RuntimeError, ["Author._delete returned an int", OUTCOMES]
+    ),
+    Mistake("delete_many: _delete returns too few", lambda: Author().delete_many(["k", "l"]), RuntimeError, ["for 2 keys", OUTCOMES]),
+    Mistake(
+        "put: _put returns a bool",
+        lambda: Author(put=True).put("k", {}),
+        RuntimeError,
+        ["Author._put returned a bool", "None, or for each"],
+    ),
+    Mistake(
+        "put_many: _put returns too few", lambda: Author(put=()).put_many(["k"], [{}]), RuntimeError, ["for 1 keys", "None, or for each"]
     ),
     Mistake("get: def _get", lambda: Plain().get("k"), RuntimeError, ["Plain._get returned a list", *PLAIN]),
     Mistake("ttl_many: def _get", lambda: Plain().ttl_many(["k"]), RuntimeError, ["Plain._get returned a list", *PLAIN]),

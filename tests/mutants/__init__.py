@@ -68,36 +68,43 @@ def _server(name: str, words: str = "") -> tuple[str, ...]:
 
 _OF_THE_CORE = (
     Fault(
-        "store-abandoned-writes-of-other-keys",
-        f"{_CORE}/store.py",
-        "not set(claimed_keys).isdisjoint(keys)",
-        "set(claimed_keys).isdisjoint(keys)",
+        "pending-writes-of-other-keys",
+        f"{_CORE}/pending.py",
+        "not set(other_keys).isdisjoint(keys)",
+        "set(other_keys).isdisjoint(keys)",
         (CANCELLATION,),
     ),
     Fault(
         "store-listing-waits-for-no-write",
-        f"{_CORE}/store.py",
-        "if collection is None or claimed_keys is None or (claimed",
-        "if claimed_keys is None or (collection is not None and claimed",
+        f"{_CORE}/listing.py",
+        "await self._pending.drain()",
+        "pass",
         (CANCELLATION,),
     ),
     Fault(
         "store-write-waits-for-no-destroying",
-        f"{_CORE}/store.py",
-        "if collection is None or claimed_keys is None or (claimed",
-        "if collection is None or (claimed_keys is not None and claimed",
+        f"{_CORE}/pending.py",
+        "if other_keys is None or (other ==",
+        "if other_keys is not None and (other ==",
         (CANCELLATION,),
     ),
     Fault(
         "runtime-cancelled-call-not-told",
-        f"{_CORE}/runtime.py",
-        "if abandon is not None and not task.done():",
-        "if abandon is not None and task.done():",
+        f"{_CORE}/pending.py",
+        "if not task.done():",
+        "if task.done():",
         (RUNTIME, CANCELLATION),
     ),
     Fault(
+        "client-sends-a-lost-put-again",
+        f"{_CORE}/client.py",
+        "(repeatable or raised.unsent)",
+        "(repeatable or True)",
+        _server("redis"),
+    ),
+    Fault(
         "flat-delete-counts-what-another-removed",
-        f"{_CORE}/flat.py",
+        f"{_CORE}/legacy/slots.py",
         "zip(own, made, strict=True) if was_made and row.is_live}",
         "zip(own, made, strict=True) if row.is_live}",
         _store("windows_registry"),
@@ -181,7 +188,7 @@ _OF_THE_CORE = (
     ),
     Fault(
         "sanitization-hash-longer-than-allowed",
-        f"{_CORE}/sanitization.py",
+        f"{_CORE}/legacy/sanitization.py",
         '"H_" + _sha256(value)[: self.max_length - 2]',
         '"H_" + _sha256(value)[: self.max_length]',
         (SANITIZATION,),
@@ -251,7 +258,7 @@ _OF_THE_CORE = (
     ),
     Fault(
         "flat-listing-pages-by-count-alone",
-        f"{_CORE}/flat.py",
+        f"{_CORE}/listing.py",
         "if len(page) >= PAGE or size >= PAGE_SIZE:",
         "if len(page) >= PAGE:",
         ("tests/stores/test_listing.py", "-k", "filetree or disk"),
@@ -283,8 +290,8 @@ _OF_EMBEDDED_STORES = (
     Fault(
         "simple-delete-counts-expired",
         f"{_STORES}/simple.py",
-        "sum(entry is not None and entry.is_live(now) for entry in removed)",
-        "sum(entry is not None for entry in removed)",
+        "[entry is not None and entry.is_live(now) for entry in removed]",
+        "[entry is not None for entry in removed]",
         _contract("simple and expired"),
     ),
     Fault(
@@ -297,8 +304,8 @@ _OF_EMBEDDED_STORES = (
     Fault(
         "null-delete-says-it-was-there",
         f"{_STORES}/null.py",
-        "return 0",
-        "return len(keys)",
+        "return [False] * len(keys)",
+        "return [True] * len(keys)",
         _store("null"),
     ),
     Fault(
@@ -311,7 +318,7 @@ _OF_EMBEDDED_STORES = (
     Fault(
         "diskcache-exchange-compares-nothing",
         f"{_STORES}/_diskcache.py",
-        "made.append(self.documents([name]) == [expected])",
+        "made.append(version == (stored and stored.version))",
         "made.append(True)",
         _contract("multi-disk and cull"),
     ),
@@ -454,7 +461,7 @@ _OF_SERVERS = (
     Fault(
         "elasticsearch-exchange-compares-nothing",
         f"{_STORES}/elasticsearch.py",
-        'about |= {"if_seq_no": expected.version[0], "if_primary_term": expected.version[1]}',
+        'about |= {"if_seq_no": int(sequence_number), "if_primary_term": int(primary_term)}',
         "about |= {}",
         _contract("elasticsearch and cull"),
     ),
@@ -496,8 +503,8 @@ _OF_SERVERS = (
     Fault(
         "redis-keeps-a-demoted-primary",
         f"{_STORES}/_resp.py",
-        'if self._error_code(error.__cause__) == "READONLY" and',
-        'if self._error_code(error.__cause__) == "" and',
+        'if effect != "read" and self._error_code(error.__cause__) == "READONLY":',
+        'if effect != "read" and self._error_code(error.__cause__) == "":',
         ("tests/stores/test_resp.py", "-k", "demoted"),
     ),
     Fault(

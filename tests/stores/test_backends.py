@@ -135,6 +135,8 @@ async def test_a_server_that_comes_and_goes(hooks: Hooks, proxy: Proxy, runtime:
         proxy.drop()
         assert await reach(hooks, runtime, lambda: kv.get_many(["k", "l"])) == [{"turn": turn}, None]
         proxy.drop()
+        if runtime.is_loop:
+            await anyio.sleep(0.01)  # in which the loop sees that connections have ended: a put on one of them is not sent again
         await reach(hooks, runtime, lambda turn=turn: kv.put_many(["k", "m"], [{"dropped": turn}, {}], ttl=50))
         assert await reach(hooks, runtime, lambda: kv.get("k")) == {"dropped": turn}
         with proxy.refusing():
@@ -212,11 +214,12 @@ async def test_an_answer_that_is_lost(hooks: Hooks, proxy: Proxy, runtime: Runti
         return "done"
 
     for turn, proxy.cut_after in enumerate((0, 7), 1):
+        # Not sent again: it would undo what another client has put meanwhile.
+        assert await lose_answer(partial(put, turn)) in ([None] if hooks.loses_puts and proxy.cut_after == 0 else ["done", None])
         expected: Any
-        calls = {partial(put, turn): "done", partial(kv.get, "k"): {"a": turn}, partial(kv.get_many, ["k", "l"]): [{"a": turn}, None]}
-        for call, expected in calls.items():
-            assert await lose_answer(call) in ([expected] if hooks.asks_again else [expected, None])
+        for call, expected in {partial(kv.get, "k"): {"a": turn}, partial(kv.get_many, ["k", "l"]): [{"a": turn}, None]}.items():
             assert await reach(hooks, runtime, call) == expected
+            assert await lose_answer(call) in ([expected] if hooks.asks_again else [expected, None])
         for delete in (lambda: kv.delete("k"), lambda: kv.delete_many(["k"])):
             # It was deleted: asked again, the server would say that it was not there.
             assert await lose_answer(delete) in (True, None)
@@ -438,7 +441,9 @@ async def test_first_puts_at_once_lose_nothing(hooks: Hooks, url: str, runtime: 
 async def test_of_many_that_delete_at_once_one_is_told_so(hooks: Hooks, url: str, runtime: Runtime) -> None:
     methods = ["delete", "delete_many"] if hooks.counts_bulk else ["delete"]
     with hooks.for_deletes(url) as there:
-        stores = [runtime.adapt(hooks.store(there)) for _ in range(2 if hooks.shares_deletes else 1)]
+        stores = [runtime.adapt(hooks.store(there)) for _ in range(2)]
         for key in ("k", ":k", *hooks.bad_keys[1:]):
             await assert_one_is_told(runtime, stores * 5, key, scale(5, 20), *methods)
+        if hooks.leaves_graves:
+            await stores[0].destroy()
     assert hooks.contents(url) == {}

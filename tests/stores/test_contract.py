@@ -145,14 +145,14 @@ async def test_culling_spares_what_is_put_between_listing_and_removing(
     async with make_raw() as kv:
         await kv.put_many(["k", "l"], [{}, {}], ttl=5)
         clock.advance(5)
-        list_documents = kv._list
+        list_documents = kv._scan_documents
 
         async def list_and_put(prefix: str) -> AsyncGenerator[Any, None]:
             async for page in list_documents(prefix):
                 await kv.put("k", {"again": True})
                 yield page
 
-        monkeypatch.setattr(kv, "_list", list_and_put)
+        monkeypatch.setattr(kv, "_scan_documents", list_and_put)
         await kv.cull()
         monkeypatch.undo()
         assert await kv.get_many(["k", "l"]) == [{"again": True}, None]

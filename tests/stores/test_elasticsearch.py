@@ -15,7 +15,7 @@ import anyio
 import pytest
 import requests
 
-from keyvalue._core import sanitization
+from keyvalue._core.legacy import sanitization
 from keyvalue.errors import (
     DeserializationError,
     KeyValueStoreError,
@@ -473,9 +473,9 @@ async def test_documents_that_are_refused_leave_the_others(kv: Any, raw: Any) ->
     make_index(raw, value={"properties": {"flattened": {"type": "flattened", "depth_limit": 2}}})
     await kv.put_many(["k", "l"], [{"old": 1}, {"old": 2}], collection="c")
     bad = {"password": {"is": {"this": SECRET}}}
-    await assert_raised(StoreRefusedError, "refused 1 of 1 documents", lambda: kv.put("k", bad, collection="c"))
+    await assert_raised(StoreRefusedError, "refused a document", lambda: kv.put("k", bad, collection="c"))
     several = ["k", "l", "m"], [bad, {"new": 2}, bad]
-    await assert_raised(StoreRefusedError, "refused 2 of 3 documents", lambda: kv.put_many(*several, collection="c"))
+    await assert_raised(StoreRefusedError, "refused a document", lambda: kv.put_many(*several, collection="c"))
     assert await kv.get_many(["k", "l", "m"], collection="c") == [{"old": 1}, {"new": 2}, None]
 
 

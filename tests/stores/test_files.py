@@ -26,7 +26,7 @@ import diskcache
 import pytest
 from rocksdict import Rdict
 
-from keyvalue._core import flat
+from keyvalue._core import listing
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores.disk import DiskStore, MultiDiskStore
@@ -586,7 +586,7 @@ def test_rows_of_others_are_not_listed_and_survive(kind: str, tmp_path: Path) ->
 
 @pytest.mark.backends(*backends.FILES)
 def test_culling_goes_through_all_pages(backend: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:  # H-23b
-    monkeypatch.setattr(flat, "PAGE", 2)
+    monkeypatch.setattr(listing, "PAGE", 2)
     with open_facade(backend, tmp_path) as kv:
         kv.put_many([f"k{number}" for number in range(9)], [LARGE] * 9, ttl=5)
         kv.put_many(["k", "l"], [{}, {}], collection="a::b", ttl=5)

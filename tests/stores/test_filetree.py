@@ -16,6 +16,7 @@ import pytest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import PathSecurityError, StoreRefusedError
 from keyvalue.stores._filetree import Tree
+from keyvalue.stores.base import Stored
 from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
 from keyvalue.testing._runtime import Awaited, step
 from keyvalue.testing._suite import at_once
@@ -112,18 +113,22 @@ async def test_pairs_that_want_the_same_file_at_the_same_time(runtime: Runtime, 
 
 
 def test_another_process_takes_the_file_at_the_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compare = Tree._is_still  # pyright: ignore[reportPrivateUsage]
+    read = Tree.read
     theirs = {"version": 1, "collection": "other", "key": "other", "value": {"theirs": True}}
 
-    def compare_and_lose(self: Tree, name: str, expected: bytes | None) -> bool:
-        result = compare(self, name, expected)
-        if not (tmp_path / name).exists():
+    reads = 0
+
+    def read_and_lose(self: Tree, name: str, **options: Any) -> Stored | None:
+        nonlocal reads
+        stored = read(self, name, **options)
+        reads += name == "c/k.json"
+        if reads == 2:  # the one that compares
             plant(tmp_path, name, theirs)
-        return result
+        return stored
 
     with open_store(tmp_path) as kv:
         kv.put("warm", {}, collection="c")
-        monkeypatch.setattr(Tree, "_is_still", compare_and_lose)
+        monkeypatch.setattr(Tree, "read", read_and_lose)
         kv.put("k", {"a": 1}, collection="c")
         assert kv.get("k", collection="c") == {"a": 1}
         assert json.loads((tmp_path / "c/k.json").read_text()) == theirs

@@ -25,7 +25,7 @@ from keyring.backends import SecretService, fail, null
 from secretstorage import exceptions as secretstorage_errors
 
 from keyvalue._core.entry import Entry
-from keyvalue._core.flat import digest
+from keyvalue._core.layout import digest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, ValueTooLargeError
 from keyvalue.stores import _keyring

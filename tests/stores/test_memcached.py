@@ -22,7 +22,12 @@ import anyio
 import pymemcache
 import pytest
 
-from keyvalue._core.sanitization import AlwaysHashStrategy, HashExcessLengthStrategy, HybridSanitizationStrategy, SanitizationStrategy
+from keyvalue._core.legacy.sanitization import (
+    AlwaysHashStrategy,
+    HashExcessLengthStrategy,
+    HybridSanitizationStrategy,
+    SanitizationStrategy,
+)
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores.memcached import MemcachedStore, MemcachedV1KeySanitizationStrategy

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from keyvalue._core import clock as clock_module
-from keyvalue._core import flat
+from keyvalue._core import listing
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import InvalidKeyError
 from keyvalue.protocols import AsyncKeyValue
@@ -403,7 +403,7 @@ def world_on(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Ge
 
     def make(where: Path, **options: Any) -> AsyncKeyValue:
         store = backends.MAKERS[backend](where, url, **options)
-        for module in [flat, *(module for name, module in sys.modules.items() if name.startswith("keyvalue.stores."))]:
+        for module in [listing, *(module for name, module in sys.modules.items() if name.startswith("keyvalue.stores."))]:
             for limit, size in PAGES.items():
                 if limit in vars(module):  # of its own, not by another name of the module
                     monkeypatch.setattr(module, limit, size)

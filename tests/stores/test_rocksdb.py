@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from rocksdict import AccessType, Env, Options, Rdict
 
-from keyvalue._core import flat
+from keyvalue._core import listing
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores import rocksdb as module
@@ -87,7 +87,7 @@ def test_what_is_no_database(tmp_path: Path) -> None:
 async def test_closing_releases_the_lock_at_once(
     act: str, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # H-46
-    monkeypatch.setattr(flat, "PAGE", 2)
+    monkeypatch.setattr(listing, "PAGE", 2)
     keys = [f"k{number}" for number in range(5)]
     kv = runtime.adapt(RocksDBStore(path=tmp_path))
     await kv.put_many(keys, [{}] * 5)

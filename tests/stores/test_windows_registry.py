@@ -20,9 +20,9 @@ from unittest.mock import Mock
 import anyio
 import pytest
 
-from keyvalue._core import flat
-from keyvalue._core.flat import digest
-from keyvalue._core.sanitization import AlwaysHashStrategy, HybridSanitizationStrategy
+from keyvalue._core import listing
+from keyvalue._core.layout import digest
+from keyvalue._core.legacy.sanitization import AlwaysHashStrategy, HybridSanitizationStrategy
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, ValueTooLargeError
 from keyvalue.testing import Clock
@@ -283,7 +283,7 @@ def test_listing_while_others_add_and_remove(path: str, facade: Any, monkeypatch
 
     facade.put_many(keys, [{}] * 100, collection="c")
     monkeypatch.setattr(winreg, "EnumValue", interfere)
-    monkeypatch.setattr(flat, "PAGE", 7)
+    monkeypatch.setattr(listing, "PAGE", 7)
     assert sorted(facade.keys("c")) == sorted(set(keys) - {keys[number] for number in (0, 1, 30, 31, 32)})
     assert calls > 150
     assert facade.destroy_collection("c") is True

@@ -29,7 +29,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from keyvalue._core import files, fork, runtime
+from keyvalue._core import files, fork, pending, runtime
 from keyvalue._core.slots import LoopSlots, ThreadSlots, Turn, shared
 from keyvalue._core.sockets import VAGUE, Peer
 from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreClosedError, StoreConnectionError, StoreSetupError
@@ -187,42 +187,43 @@ class Client:
     async def use(
         self,
         function: Callable[[Any], T | Awaitable[T]],
-        abandon: Callable[[Future[Any], object | None], None] | None,
-        mapped: Callable[[Exception], Exception | None],
-        is_lost: Callable[[BaseException | None], bool] | None = None,
+        translate: Callable[[Exception], Exception | None],
+        is_stale: Callable[[BaseException | None], bool],
+        *,
+        repeatable: bool,
     ) -> T:
-        """Call a function of the client.
+        """Call a function of the client; call it once more if a connection turns out to be dead.
 
         Args:
             function: Makes one client call (or one pipeline) and returns what the client returns.
-            abandon: For a write: called, if the caller is cancelled while the call is under way, with a future that is done when the
-                call has ended, and the loop that it needs to do so, if any. None for a read, which is just cancelled.
-            mapped: Returns the error to raise for one of the client's, or None to let it pass.
-            is_lost: For a function that may be called twice: returns whether a client's error that was mapped to `StoreConnectionError`
-                says that the connection was lost, upon which it is called once more.
+            translate: Returns the error to raise for one of the client's, or None to let it pass.
+            is_stale: Returns whether a client's error that was translated to `StoreConnectionError` may come from a dead connection.
+            repeatable: Whether the backend may get the request twice. If not, it is sent again only if it surely was not sent.
 
         Returns:
             The result, awaited if need be.
         """
+        is_repeated = False
         while True:
             try:
                 if runtime.is_inline() and self._given_async is None:
-                    result = await self._in_thread(function, abandon) if self.leaves_thread() else self._call(function)
+                    result = await self._in_thread(function) if self.leaves_thread() else self._call(function)
                 else:
                     loop = runtime.asyncio_loop()
                     kept = None if loop is None else self._by_loop.get(loop)
                     held = await self._asynchronous() if kept is None else kept[0]
-                    result = await (self._in_thread(function, abandon) if held is None else self._on_loop(function, held, abandon))
+                    result = await (self._in_thread(function) if held is None else self._on_loop(function, held))
             except Exception as error:
-                raised = error if isinstance(error, KeyValueError) else mapped(error)
+                raised = error if isinstance(error, KeyValueError) else translate(error)
                 cause = error.__cause__ if raised is error else error
-                if is_lost is None or not isinstance(raised, StoreConnectionError) or not is_lost(cause):
+                may_repeat = isinstance(raised, StoreConnectionError) and (repeatable or raised.unsent) and is_stale(cause)
+                if is_repeated or not may_repeat:
                     if isinstance(raised, StoreConnectionError) and isinstance(cause, Exception):
                         raised = await self.explained(raised, cause)
                     if raised is None or raised is error:
                         raise
                     raise raised from cause
-                is_lost = None
+                is_repeated = True
             else:
                 self._peer = None  # the server has answered: what goes wrong later is not that something else is in its place
                 return result
@@ -238,7 +239,7 @@ class Client:
         until, advice = self._explanation
         if time.monotonic() >= until:
             self._explanation = time.monotonic() + _EXPLAINED, None  # those that fail meanwhile don't look too
-            advice = await runtime.aside(partial(peer.explain, cause))
+            advice = await runtime.run_in_worker(partial(peer.explain, cause))
             self._explanation = time.monotonic() + _EXPLAINED, advice
         if advice is None:
             return error
@@ -251,19 +252,14 @@ class Client:
         if runtime.is_inline() and not self.leaves_thread():
             self._call(_nothing)
         else:
-            await self._in_thread(_nothing, None)
+            await self._in_thread(_nothing)
 
-    async def _on_loop(
-        self,
-        function: Callable[[Any], Any],
-        held: _Held,
-        abandon: Callable[[Future[Any], object | None], None] | None,
-    ) -> Any:
+    async def _on_loop(self, function: Callable[[Any], Any], held: _Held) -> Any:
         client, slots = held
-        is_cut_off = abandon is None and not self._shielded  # if the caller is cancelled
+        is_cut_off = not self._shielded and not pending.is_writing()  # if the caller is cancelled
         if slots is None:
             awaitable = function(client)
-            return await (awaitable if is_cut_off else runtime.run_to_end(awaitable, abandon))
+            return await (awaitable if is_cut_off else pending.run_to_end(awaitable, pending.keep))
         await slots.acquire()
         is_going_on = False
 
@@ -271,16 +267,15 @@ class Client:
             nonlocal is_going_on
             is_going_on = True
             ended.add_done_callback(lambda _: slots.release())
-            if abandon is not None:
-                abandon(ended, loop)
+            pending.keep(ended, loop)
 
         try:
             if self._closed:  # meanwhile
                 raise self._closed_error()
             awaitable = function(client)
-            if is_cut_off and not isinstance(awaitable, runtime.Detached):
+            if is_cut_off and not isinstance(awaitable, pending.Detached):
                 return await awaitable
-            return await runtime.run_to_end(awaitable, go_on)
+            return await pending.run_to_end(awaitable, go_on)
         finally:
             if not is_going_on:
                 slots.release()
@@ -394,7 +389,7 @@ class Client:
                 self._keep_until_dropped(made, self._close)
             return self._sync
 
-    async def _in_thread(self, function: Callable[[Any], Any], abandon: Callable[[Future[Any], object | None], None] | None) -> Any:
+    async def _in_thread(self, function: Callable[[Any], Any]) -> Any:
         future: Future[Any] = Future()
         self._in_threads.add(future)
         future.add_done_callback(self._in_threads.discard)
@@ -405,8 +400,8 @@ class Client:
             self._threads.submit(call, future)
             return await runtime.wait(future)
         except BaseException:
-            if not future.done() and not future.cancel() and abandon is not None:
-                abandon(future, None)
+            if not future.done() and not future.cancel():
+                pending.keep(future, None)
             raise
 
     def _with_slots(self, client: Any) -> _Held:

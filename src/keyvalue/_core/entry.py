@@ -14,17 +14,20 @@ The document, an object in UTF-8 (the layout of py-key-value-aio, which reads an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import orjson
 
-from keyvalue._core import codec
-from keyvalue.errors import DeserializationError
+from keyvalue._core import codec, runtime
+from keyvalue.errors import DeserializationError, ValueTooLargeError
 
-__all__ = ["Entry"]
+__all__ = ["CompareAndSet", "Entry", "Stored", "find_too_large", "read_aside", "unreadable"]
+
+T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LONG = 2**16  # bytes; an integer of so many digits takes some 10 ms to read
@@ -143,6 +146,105 @@ class Entry:
             reason = _reason(error)
         # Raised out here, so that it does not hold on to the decoder's error, which carries the whole text.
         raise unreadable(collection, key, reason)
+
+
+class Stored:
+    """What lies under a name in a flat store.
+
+    Args:
+        document: The JSON document in UTF-8; None if what is there is not a document or must not be read, such as a pickle.
+        version: At most 80 characters of `[A-Za-z0-9._-]`. Equal versions mean equal values and deadlines. Default: the SHA-256 of the
+            document in hexadecimal, or "unreadable".
+    """
+
+    __slots__ = ("_version", "document")
+
+    def __init__(self, document: bytes | None, version: str | None = None) -> None:
+        self.document: bytes | None = document
+        self._version = version
+
+    @property
+    def version(self) -> str:
+        """The version; see the class."""
+        if self._version is not None:
+            return self._version
+        return "unreadable" if self.document is None else hashlib.sha256(self.document).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """How many bytes the document has."""
+        return len(self.document or b"")
+
+    def any_entry(self, collection: str, key: str) -> Entry:
+        """Return the entry, whichever pair the document names.
+
+        Args:
+            collection: The collection it was looked for under; taken for its own if it names none.
+            key: The key, likewise.
+
+        Raises:
+            DeserializationError: It can't be read.
+        """
+        if self.document is None:
+            raise unreadable(collection, key, "it is not a valid JSON document")
+        return Entry.from_document(self.document, collection, key)
+
+    def entry(self, collection: str, key: str) -> Entry | None:
+        """Return the entry of a pair; None if the document names another pair.
+
+        Raises:
+            DeserializationError: It can't be read.
+        """
+        entry = self.any_entry(collection, key)
+        return entry if entry.collection == collection and entry.key == key else None
+
+    def is_live_entry(self, collection: str, key: str, now: float) -> bool:
+        """Return whether this counts as the pair's entry: also if it can't be read, but not if it had expired at `now`."""
+        try:
+            entry = self.entry(collection, key)
+        except DeserializationError:
+            return True
+        return entry is not None and entry.is_live(now)
+
+
+class CompareAndSet(NamedTuple):
+    """A change of one name, to be made only if what lies there has a version.
+
+    Attributes:
+        name: The name.
+        version: The version that must be there; None if nothing may be there.
+        entry: The entry to store; None to remove what is there.
+    """
+
+    name: str
+    version: str | None
+    entry: Entry | None
+
+
+async def read_aside(stored: Iterable[Stored | None], read: Callable[[], T]) -> T:
+    """Call a function that reads documents, off the event loop if they are large."""
+    if sum(each.size for each in stored if each is not None) > codec.LARGE:
+        return await runtime.run_in_worker(read)
+    return read()
+
+
+def find_too_large(entries: Sequence[Entry], limit: int | None, what: str | None = None) -> ValueTooLargeError | None:
+    """Return the error for the first entry with a document larger than the backend takes, or None.
+
+    Args:
+        entries: What was to be put.
+        limit: How many bytes the backend takes. None if only that it refused one of the entries is known: the largest is meant.
+        what: What sets the limit, for the message.
+    """
+    if limit is None:
+        entries = [max(entries, key=lambda entry: len(entry.json))]
+    for entry in entries:
+        # Its exact size is only known by writing it.
+        if limit is None or len(entry.json) + 6 * len(entry.collection + entry.key) + 200 > limit:
+            size = len(entry.document())
+            if limit is None or size > limit:
+                return ValueTooLargeError(size, limit, entry.collection, entry.key, limit=what)
+    return None
 
 
 @lru_cache(16)  # entries that are put together share theirs

@@ -29,7 +29,7 @@ async def to_json(value: Mapping[str, Any]) -> bytes:
         SerializationError: The value is not JSON. The message says where.
     """
     json = codec.encode_or_defer(value)
-    return await runtime.aside(json) if callable(json) else json
+    return await runtime.run_in_worker(json) if callable(json) else json
 
 
 async def from_json(text: bytes) -> dict[str, Any]:
@@ -41,7 +41,7 @@ async def from_json(text: bytes) -> dict[str, Any]:
     Raises:
         ValueError: The text is not a JSON object.
     """
-    value = codec.decode(text) if len(text) <= codec.LARGE else await runtime.aside(lambda: codec.decode(text))
+    value = codec.decode(text) if len(text) <= codec.LARGE else await runtime.run_in_worker(lambda: codec.decode(text))
     if type(value) is not dict:
         raise ValueError("it is not a JSON object")
     return cast("dict[str, Any]", value)
@@ -49,7 +49,7 @@ async def from_json(text: bytes) -> dict[str, Any]:
 
 async def computed(function: Callable[[], T], size: int) -> T:
     """Return what a function makes of so many bytes, computed in a worker thread if they are many."""
-    return function() if size <= BIG else await runtime.aside(function)
+    return function() if size <= BIG else await runtime.run_in_worker(function)
 
 
 def to_base64(data: bytes) -> str:

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import weakref
-from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -28,26 +27,22 @@ from keyvalue._core import fork
 from keyvalue.errors import KeyValueOperationError, StoreConnectionError
 
 __all__ = [
-    "Detached",
     "Inline",
     "LoopOverError",
     "Once",
-    "Reply",
-    "RoundTrip",
     "Threads",
-    "aside",
     "asyncio_loop",
     "blocked",
     "blocking",
     "call_in_worker",
     "current",
     "drive",
-    "each",
     "is_inline",
     "is_over",
     "loops_here",
+    "map_concurrent",
     "monotonic",
-    "run_to_end",
+    "run_in_worker",
     "running_loop",
     "shielded",
     "sleep",
@@ -284,132 +279,6 @@ def _finish(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-class Detached(Awaitable[Any]):
-    """An awaitable of asyncio whose call goes on to its end when the awaiting task is cancelled."""
-
-    @abstractmethod
-    def ended(self) -> Future[None]:
-        """Return a future that is done when the call has ended."""
-
-
-class Reply(asyncio.Future[Any], Detached):
-    """A detached call as a future; who makes the call says when it has ended."""
-
-    _ended: Future[None] | None = None
-    _is_over = False
-
-    def end(self, result: Any, error: Exception | None = None) -> None:
-        """Say that the call has ended, and how."""
-        self._is_over = True
-        if self._ended is not None:
-            self._ended.set_result(None)
-        if self.done():  # cancelled
-            return
-        if error is not None:
-            self.set_exception(error)
-        else:
-            self.set_result(result)
-
-    def ended(self) -> Future[None]:
-        """Return a future that is done when the call has ended."""
-        if self._ended is None:
-            self._ended = Future()
-            if self._is_over:
-                self._ended.set_result(None)
-        return self._ended
-
-
-class RoundTrip(Detached):
-    """A detached call that sends something and receives the answer. Unlike `run_to_end`, it needs a task only if it is cancelled.
-
-    Args:
-        send: Returns what the others take. If it is cancelled, it has not sent anything.
-        receive: Returns the answer. If it is cancelled, calling it again goes on where it was.
-        release: Called when there is nothing more to receive.
-    """
-
-    def __init__(
-        self,
-        send: Callable[[], Awaitable[S]],
-        receive: Callable[[S], Awaitable[Any]],
-        release: Callable[[S], Awaitable[object]],
-    ) -> None:
-        self._send: Callable[[], Awaitable[Any]] = send
-        self._receive: Callable[[Any], Awaitable[Any]] = receive
-        self._release: Callable[[Any], Awaitable[object]] = release
-        self._rest: asyncio.Task[Any] | None = None
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the answer."""
-        return self._run().__await__()
-
-    async def _run(self) -> Any:
-        sent = await self._send()
-        try:
-            answer = await self._receive(sent)
-        except asyncio.CancelledError:
-            self._rest = asyncio.create_task(self._end(sent))
-            self._rest.add_done_callback(lambda rest: rest.cancelled() or rest.exception())
-            raise
-        except BaseException:
-            await self._release(sent)
-            raise
-        await self._release(sent)
-        return answer
-
-    async def _end(self, sent: Any) -> None:
-        try:
-            await self._receive(sent)
-        finally:
-            await self._release(sent)
-
-    def ended(self) -> Future[None]:
-        """Return a future that is done when the call has ended."""
-        ended: Future[None] = Future()
-        if self._rest is None:
-            ended.set_result(None)
-        else:
-            self._rest.add_done_callback(lambda _: ended.set_result(None))
-        return ended
-
-
-async def run_to_end(awaitable: Awaitable[T], abandon: Callable[[Future[None], asyncio.AbstractEventLoop], None] | None) -> T:
-    """Await something on asyncio so that cancelling the caller does not cancel it.
-
-    Args:
-        awaitable: What to await; it runs in a task of its own, unless it goes on anyway.
-        abandon: Called, if the caller is cancelled, with a future that is done when the awaitable has ended, and the loop. None if nobody
-            wants to know.
-    """
-    if isinstance(awaitable, Detached):
-        try:
-            return await awaitable
-        except asyncio.CancelledError:
-            if abandon is not None:
-                abandon(awaitable.ended(), asyncio.get_running_loop())
-            raise
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[None] = loop.create_future()
-
-    async def run() -> T:
-        try:
-            return await awaitable
-        finally:
-            _finish(waiter)
-
-    # An eager task saves one turn of the loop.
-    task = asyncio.Task(run(), loop=loop, eager_start=True) if sys.version_info >= (3, 12) else loop.create_task(run())
-    try:
-        await waiter
-    except asyncio.CancelledError:
-        ended: Future[None] = Future()
-        task.add_done_callback(lambda task: (task.cancelled() or task.exception(), ended.set_result(None)))
-        if abandon is not None and not task.done():
-            abandon(ended, loop)
-        raise
-    return await task
-
-
 class Once:
     """Runs something exactly once, for callers in any number of threads and loops.
 
@@ -600,7 +469,7 @@ def _work(pool: _Pool) -> None:
     pool.calls.put(None)  # for the other threads
 
 
-_aside = Threads(4, "keyvalue-codec")
+_codec_threads = Threads(4, "keyvalue-codec")
 
 
 async def sleep(seconds: float) -> None:
@@ -634,23 +503,23 @@ def monotonic() -> float:
     return anyio.current_time()
 
 
-async def aside(function: Callable[[], T]) -> T:
+async def run_in_worker(function: Callable[[], T]) -> T:
     """Call a function that takes long to compute, in a worker thread if a loop would have to wait for it."""
-    return function() if _inline.get() else await wait(_aside.submit(function))
+    return function() if _inline.get() else await wait(_codec_threads.submit(function))
 
 
 def call_in_worker(function: Callable[[], T]) -> T:
     """Call a function in a worker thread: one that takes a lock which a signal's handler could not take in the same thread."""
-    return _aside.call(function)
+    return _codec_threads.call(function)
 
 
-async def each(function: Callable[[S], Awaitable[T]], items: Sequence[S], at_once: int) -> list[T]:
+async def map_concurrent(function: Callable[[S], Awaitable[T]], items: Sequence[S], *, limit: int) -> list[T]:
     """Await a function of each item, some at the same time; one after the other if the calling code runs inline.
 
     Args:
         function: What to await.
         items: What to call it with.
-        at_once: How many calls may be under way.
+        limit: How many calls may be under way.
 
     Returns:
         The results, aligned with the items. If a call fails, the others are cancelled and its error is raised.
@@ -672,7 +541,7 @@ async def each(function: Callable[[S], Awaitable[T]], items: Sequence[S], at_onc
             group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
-        for _ in range(min(at_once, len(items))):
+        for _ in range(min(limit, len(items))):
             group.start_soon(work)
     if errors:
         raise errors[0]

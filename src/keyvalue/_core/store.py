@@ -3,12 +3,12 @@
 A store is a class with three coroutines, each for many keys (one key is the special case):
 
 - `_get(collection, keys)` returns for each key an `Entry`, or None;
-- `_put(collection, entries)` stores entries in place of what was there;
-- `_delete(collection, keys)` deletes and returns how many live entries there were.
+- `_put(collection, entries)` stores entries in place of what was there, and returns the errors of those that could not be stored, if any;
+- `_delete(collection, keys)` deletes, and returns for each key whether it held a live entry.
 
-A store that can list derives from `EnumerableStore` and writes `_scan`, from which all five optional capabilities follow. Everything
-else happens here: names, values and TTLs are checked before any I/O, values are encoded and decoded, keys come deduplicated, expired
-entries are absent, the store is opened exactly once, and the client's errors are mapped by one table.
+A store that can list derives from `EnumerableStore`, and one over a flat space of names from `FlatStore`. Everything else happens here:
+names, values and TTLs are checked before any I/O, values are encoded and decoded, keys come deduplicated, expired entries are absent, the
+store is opened exactly once, and the client's errors are translated by rules.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from __future__ import annotations
 import contextvars
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial, wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, SupportsFloat, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar, cast
 
-from keyvalue._core import arguments, clock, codec, files, fork, runtime
+from keyvalue._core import arguments, clock, codec, runtime
 from keyvalue._core.client import Client, explanation
 from keyvalue._core.entry import Entry
+from keyvalue._core.error_rules import ErrorRule, find_rule
+from keyvalue._core.fork import register_after_fork
 from keyvalue._core.misuse import Explaining, Misused, explain_if_lacking, show_signatures
+from keyvalue._core.pending import PendingWrites
 from keyvalue._core.sockets import TlsOptions, tls_problem
 from keyvalue.errors import (
     ExtraInfoType,
@@ -34,48 +35,25 @@ from keyvalue.errors import (
     KeyValueStoreError,
     StoreClosedError,
     StoreConnectionError,
-    StoreRefusedError,
     StoreSetupError,
 )
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["DEFAULT_COLLECTION", "BaseStore", "EnumerableStore", "ErrorTable", "Row", "Stability"]
+__all__ = ["DEFAULT_COLLECTION", "BaseStore", "Stability", "name_operation"]
 
 E = TypeVar("E", bound=KeyValueStoreError)
 S = TypeVar("S")
 T = TypeVar("T")
 Stability = Literal["stable", "beta", "experimental"]
 """What a store promises: the layout and names stay; they may change with a word in CHANGELOG; they may change."""
-ErrorTable = Sequence[tuple[type[Exception], type[KeyValueStoreError], str]]
-"""How a client's exceptions are mapped: (exception class, error class, what to do), the first match counts."""
 
 DEFAULT_COLLECTION = "default_collection"
 
-
-Claim = tuple[str, Collection[str] | None]
-"""What a write is about: a collection and keys of it, or (None) possibly everything."""
-
 _FOUND = frozenset({Entry, type(None)})
 _GET_RETURNS = "must return a sequence with an Entry or None for each key"
-_claim: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("keyvalue_claim", default=None)
 _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
-_called: contextvars.ContextVar[str] = contextvars.ContextVar("keyvalue_called", default="setup")
-
-
-class Row(NamedTuple):
-    """One entry of a listing.
-
-    Attributes:
-        collection: Its collection.
-        key: Its key.
-        expires_at: When it expires, in seconds since the epoch, or None.
-    """
-
-    collection: str
-    key: str
-    expires_at: float | None
 
 
 class BaseStore(Explaining, ABC):
@@ -92,13 +70,13 @@ class BaseStore(Explaining, ABC):
         default_collection: The collection that is meant where a call names none.
         runs_inline: Whether no coroutine of this class ever suspends except through the core, so that synchronous code can run it in the
             calling thread. Each class says so for itself; it is not inherited.
-        errors: How the client's exceptions are mapped: (exception class, error class, what to do), the first match counts.
+        errors: What to raise for the client's errors; the first rule that matches counts.
         tls: How the store is told about TLS, for messages.
     """
 
     stability: ClassVar[Stability] = "experimental"
     runs_inline: ClassVar[bool] = False
-    errors: ClassVar[ErrorTable] = ()
+    errors: Sequence[ErrorRule[Any]] = ()
     tls: ClassVar[TlsOptions] = TlsOptions()
 
     _client: Client | None = None
@@ -120,8 +98,8 @@ class BaseStore(Explaining, ABC):
         self._closed = False
         self._opened = runtime.Once()
         self._finished = runtime.Once()
-        self._abandoned: dict[Future[Any], tuple[Claim, object | None]] = {}
-        fork.register_after_fork(self)
+        self._pending = PendingWrites()
+        register_after_fork(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._host or ''})"
@@ -131,7 +109,7 @@ class BaseStore(Explaining, ABC):
 
     def _after_fork(self) -> None:
         """Make the store fit for use in a forked child, where no other thread is."""
-        self._abandoned = {}
+        self._pending = PendingWrites()
 
     # What a subclass writes.
 
@@ -140,12 +118,16 @@ class BaseStore(Explaining, ABC):
         """Return the entries of distinct keys, aligned with them; those that have expired may be left out."""
 
     @abstractmethod
-    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
-        """Store entries with distinct keys. An entry's `expires_at` must never be cut short by the backend's own expiry."""
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
+        """Store entries with distinct keys. An entry's `expires_at` must never be cut short by the backend's own expiry.
+
+        Returns:
+            For each entry None or the error that kept it from being stored; None alone if all were stored.
+        """
 
     @abstractmethod
-    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
-        """Delete distinct keys and return how many of them held an entry that had not expired."""
+    async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool | KeyValueError]:
+        """Delete distinct keys, and return for each whether it held an entry that had not expired, or the error that kept it there."""
 
     async def _open(self) -> None:
         """Prepare the backend; called once, before the first other call. The client is opened here if there is one."""
@@ -157,63 +139,49 @@ class BaseStore(Explaining, ABC):
 
     # What a subclass calls.
 
-    def _use(self, function: Callable[[Any], T | Awaitable[T]]) -> Coroutine[Any, Any, T]:
-        """Call a function of the client, on whatever runtime this is, with the client's errors mapped. To be awaited.
+    def _use(self, function: Callable[[Any], T | Awaitable[T]], *, repeatable: bool = False) -> Coroutine[Any, Any, T]:
+        """Call a function of the client, on whatever runtime this is, with the client's errors translated. To be awaited.
+
+        A connection that the client keeps can be dead without anybody having noticed; then the function is called once more, if it may be.
 
         Args:
             function: Makes one client call (or one pipeline) and returns what the client returns.
+            repeatable: Whether the backend may get the request twice, as when it only reads. If not, it is sent again only if it surely
+                was not sent.
         """
-        return self._used(function, None)
-
-    def _use_again(self, function: Callable[[Any], T | Awaitable[T]]) -> Coroutine[Any, Any, T]:
-        """Call a function of the client that may be called twice, and call it again if the connection was lost.
-
-        One that the client keeps can be dead without anybody having noticed.
-        """
-        return self._used(function, self._is_lost)
-
-    def _used(
-        self, function: Callable[[Any], T | Awaitable[T]], is_lost: Callable[[BaseException | None], bool] | None
-    ) -> Coroutine[Any, Any, T]:
         if self._client is None:
             raise RuntimeError(f"{type(self).__name__} has no client: set self._client in __init__")
-        claim = _claim.get()
-        return self._client.use(function, None if claim is None else partial(self._abandon, claim), self._mapped, is_lost)
+        return self._client.use(function, self._translate_error, self._is_stale_connection, repeatable=repeatable)
 
-    async def _each(self, function: Callable[[S], Awaitable[T]], items: Sequence[S], at_once: int) -> list[T]:
-        """Await a function of each item, some at the same time; see `runtime.each`."""
-        token = _called.set(_operation())  # those tasks have call stacks of their own
-        try:
-            return await runtime.each(function, items, at_once)
-        finally:
-            _called.reset(token)
+    def _is_stale_connection(self, error: BaseException | None) -> bool:
+        """Return whether a client's error, translated to StoreConnectionError, may come from a dead connection that the client had kept.
 
-    def _is_lost(self, error: BaseException | None) -> bool:
-        """Return whether a client's error, mapped to StoreConnectionError, came at once: waiting for a second timeout helps nobody."""
+        Not if it came after a wait: a second timeout helps nobody.
+        """
         return not isinstance(error, TimeoutError)
 
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+    def _redact(self, error: Exception) -> None:
+        """Remove from a client's error what may quote a value."""
+
+    def _translate_error(self, error: Exception) -> KeyValueStoreError | None:
+        """Return the error to raise for one of the client's, or None to let it pass."""
         if self._closed:
             return self._closed_error()
-        for kind, error_class, advice in self.errors:
-            if isinstance(error, kind):
-                reason = self._transient_reason(error) if error_class is StoreRefusedError else None
-                if error_class is StoreConnectionError and self._client is not None:
-                    reason = tls_problem(error, self.tls)
-                if reason:
-                    return self._problem(StoreConnectionError, reason, error)
-                return self._problem(error_class, explanation(error) or advice, error)
-        return None
+        self._redact(error)
+        rule = find_rule(self.errors, error)
+        if rule is None:
+            return None
+        advice = explanation(error) or rule.advice if isinstance(rule.advice, str) else rule.advice_for(error)
+        if rule.error is StoreConnectionError and self._client is not None:
+            advice = tls_problem(error, self.tls) or advice
+        translated = self._error(rule.error, advice, error)
+        if isinstance(translated, StoreConnectionError):
+            translated.unsent = rule.unsent
+        return translated
 
-    def _transient_reason(self, error: Exception) -> str | None:
-        """Return what to say of a client's error if it is worth retrying although `errors` has it as `StoreRefusedError`."""
-        return files.transient_reason(error)
-
-    def _problem(self, error_class: type[E], advice: str, error: Exception) -> E:
-        """Make the error to raise for one of the client's, which says where and in which call."""
-        info: ExtraInfoType = {"operation": _operation()}
-        if self._host is not None:
-            info = {"host": self._host, **info}
+    def _error(self, error_class: type[E], advice: str, error: Exception) -> E:
+        """Create the error to raise for one of the client's, which says where; the public method that it leaves adds its name."""
+        info: ExtraInfoType = {} if self._host is None else {"host": self._host}
         return error_class(f"{type(self).__name__}: {advice} [{type(error).__name__}]", info)
 
     # Above the seam.
@@ -222,33 +190,34 @@ class BaseStore(Explaining, ABC):
         """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
         collection = self._collection(collection)
         key = arguments.name(key, "key")
-        if self._unready or self._abandoned:
-            await self._ready(collection, (key,))
-        call = self._get(collection, (key,))
+        call: Any = None
         try:
+            if self._unready or self._pending.calls:
+                await self._ready(collection, (key,))
+            call = self._get(collection, (key,))
             (entry,) = await call
             if entry is None or (entry.expires_at is not None and entry.expires_at <= clock.now()):
                 return None
+        except KeyValueStoreError as error:
+            name_operation(error, "get")
+            raise
         except (TypeError, ValueError, AttributeError) as error:
             self._blame_author(error, call)
             raise
-        return await runtime.aside(entry.value) if entry.is_large else entry.value()
+        return await runtime.run_in_worker(entry.value) if entry.is_large else entry.value()
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
         """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
         collection = self._collection(collection)
-        key = arguments.name(key, "key")
-        if self._unready or self._abandoned:
-            await self._ready(collection, (key,))
-        return (await _with_ttls(await self._get_checked(collection, (key,))))[0]
+        return (await _with_ttls(await self._fetch("ttl", collection, (arguments.name(key, "key"),))))[0]
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
         """Return the values of many keys; see `AsyncKeyValue.get_many`."""
-        return await _values(_live(await self._entries_of(keys, collection)))
+        return await _values(_live(await self._fetch_many("get_many", keys, collection)))
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
-        return await _with_ttls(await self._entries_of(keys, collection))
+        return await _with_ttls(await self._fetch_many("ttl_many", keys, collection))
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store `value` under `key`; see `AsyncKeyValue.put`."""
@@ -259,11 +228,8 @@ class BaseStore(Explaining, ABC):
         expires_at = None if ttl is None else arguments.deadline(ttl, now)
         json = codec.encode_or_defer(value)
         if callable(json):
-            json = await runtime.aside(json)
-        entry = Entry(collection, key, None, json, now, expires_at)
-        if self._unready or self._abandoned:
-            await self._ready(collection, (key,))
-        await self._write(collection, (key,), self._put(collection, (entry,)))
+            json = await runtime.run_in_worker(json)
+        await self._put_entries("put", collection, (key,), (Entry(collection, key, None, json, now, expires_at),))
 
     async def put_many(
         self,
@@ -281,26 +247,19 @@ class BaseStore(Explaining, ABC):
         expires_at = arguments.deadline(ttl, now)
         texts = codec.encode_many_or_defer(values)
         if callable(texts):
-            texts = await runtime.aside(texts)
+            texts = await runtime.run_in_worker(texts)
         entries = {key: Entry(collection, key, None, json, now, expires_at) for key, json in zip(keys, texts, strict=True)}
-        if await self._wanted(collection, entries):
-            await self._write(collection, entries, self._put(collection, tuple(entries.values())))
+        await self._put_entries("put_many", collection, tuple(entries), tuple(entries.values()))
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete `key` and return whether it was there; see `AsyncKeyValue.delete`."""
         collection = self._collection(collection)
-        key = arguments.name(key, "key")
-        if self._unready or self._abandoned:
-            await self._ready(collection, (key,))
-        return await self._delete_checked(collection, (key,), (key,)) > 0
+        return await self._delete_keys("delete", collection, (arguments.name(key, "key"),)) > 0
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
         collection = self._collection(collection)
-        distinct = tuple(dict.fromkeys(arguments.names(keys)))
-        if not await self._wanted(collection, distinct):
-            return 0
-        return await self._delete_checked(collection, distinct, distinct)
+        return await self._delete_keys("delete_many", collection, tuple(dict.fromkeys(arguments.names(keys))))
 
     async def setup(self) -> None:
         """Open the store now rather than at its first use.
@@ -310,7 +269,11 @@ class BaseStore(Explaining, ABC):
             StoreClosedError: It was closed.
         """
         if self._unready:
-            await self._ready()
+            try:
+                await self._ensure_open()
+            except KeyValueStoreError as error:
+                name_operation(error, "setup")
+                raise
 
     async def setup_collection(self, *, collection: str) -> None:
         """Open the store, as `setup` does. A collection needs no more than that: what it takes is made by its first put.
@@ -324,7 +287,7 @@ class BaseStore(Explaining, ABC):
         await self.setup()
 
     async def close(self) -> None:
-        """Close the store, after waiting for writes that were abandoned. Doing it again is harmless; using the store is not.
+        """Close the store, after waiting for cancelled writes still in flight. Doing it again is harmless; using the store is not.
 
         A client that was passed in stays open.
         """
@@ -346,23 +309,29 @@ class BaseStore(Explaining, ABC):
     def _collection(self, collection: str | None) -> str:
         return self.default_collection if collection is None else arguments.name(collection, "collection")
 
-    async def _entries_of(self, keys: Sequence[str], collection: str | None) -> list[Entry | None]:
+    async def _fetch_many(self, operation: str, keys: Sequence[str], collection: str | None) -> list[Entry | None]:
         collection = self._collection(collection)
         keys = arguments.names(keys)
         distinct = tuple(dict.fromkeys(keys))
-        if not await self._wanted(collection, distinct):
-            return []
-        found = await self._get_checked(collection, distinct)
+        found = await self._fetch(operation, collection, distinct)
         if len(distinct) == len(keys):
             return list(found)
         by_key = dict(zip(distinct, found, strict=True))
         return [by_key[key] for key in keys]
 
-    async def _get_checked(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
-        call = self._get(collection, keys)
+    async def _fetch(self, operation: str, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
+        """Call `_get`, and check what it returns."""
+        call: Any = None
         try:
+            await self._ready(collection, keys)
+            if not keys:
+                return ()
+            call = self._get(collection, keys)
             found = await call
             count = len(found)
+        except KeyValueStoreError as error:
+            name_operation(error, operation)
+            raise
         except TypeError as error:
             self._blame_author(error, call)
             raise
@@ -383,12 +352,33 @@ class BaseStore(Explaining, ABC):
         if isinstance(error, AttributeError) or "unpack" in str(error) or "len()" in str(error):
             raise self._author_error("_get", _GET_RETURNS) from error
 
-    async def _delete_checked(self, collection: str, keys: Collection[str], distinct: Sequence[str]) -> int:
-        count = await self._write(collection, keys, self._delete(collection, distinct), "_delete")
-        if not isinstance(cast("object", count), int):
-            returned = arguments.article(count)
-            raise self._author_error("_delete", f"returned {returned}; it must return how many of the keys held an entry")
-        return count
+    async def _put_entries(self, operation: str, collection: str, keys: Sequence[str], entries: Sequence[Entry]) -> None:
+        """Call `_put`, and raise the first error that it returns."""
+        try:
+            if self._unready or self._pending.calls:
+                await self._ready(collection, keys)
+            if not keys:
+                return
+            outcomes = await self._run_write(collection, keys, self._put(collection, entries))
+            if outcomes is not None:
+                self._raise_first("_put", outcomes, len(keys), "None, or for each entry None or the error to raise")
+        except KeyValueStoreError as error:
+            name_operation(error, operation)
+            raise
+
+    async def _delete_keys(self, operation: str, collection: str, keys: Sequence[str]) -> int:
+        """Call `_delete`, and return how many keys held an entry, or raise the first error that it returns."""
+        try:
+            if self._unready or self._pending.calls:
+                await self._ready(collection, keys)
+            if not keys:
+                return 0
+            outcomes = await self._run_write(collection, keys, self._delete(collection, keys), "_delete")
+            self._raise_first("_delete", outcomes, len(keys), "for each key whether it held an entry, or the error to raise")
+        except KeyValueStoreError as error:
+            name_operation(error, operation)
+            raise
+        return sum(outcome is True for outcome in outcomes)
 
     def _author_error(self, hook: str, problem: str) -> RuntimeError:
         return RuntimeError(f"{type(self).__name__}.{hook} {problem}")
@@ -396,42 +386,42 @@ class BaseStore(Explaining, ABC):
     def _not_awaitable(self, hook: str, returned: object) -> RuntimeError:
         return self._author_error(hook, f"returned {arguments.article(returned)}, which can't be awaited; write it with `async def`")
 
-    async def _wanted(self, collection: str, keys: Collection[str]) -> bool:
-        """Make ready for a bulk call, unless it is about no keys: that does no I/O."""
-        if keys:
-            if self._unready or self._abandoned:
-                await self._ready(collection, keys)
-        elif self._closed:
-            raise self._closed_error()
-        return bool(keys)
+    def _raise_first(self, hook: str, outcomes: object, count: int, expected: str) -> None:
+        """Raise the first error among the outcomes that a hook returned."""
+        found = cast("Sequence[object]", outcomes) if isinstance(outcomes, Sequence) else ()
+        if len(found) != count:
+            returned = arguments.article(outcomes)  # pyright: ignore[reportUnknownArgumentType] # it may be anything
+            raise self._author_error(hook, f"returned {returned} for {count} keys; it must return {expected}")
+        for outcome in found:
+            if isinstance(outcome, KeyValueError):
+                raise outcome
 
-    async def _write(self, collection: str, keys: Collection[str] | None, call: Awaitable[T], hook: str = "_put") -> T:
-        """Await a call of a hook with what it is about known to `_use`."""
+    async def _run_write(self, collection: str, keys: Collection[str] | None, call: Awaitable[T], hook: str = "_put") -> T:
+        """Await a call of a hook that writes some keys, or possibly everything (None)."""
         try:
-            if self._client is None or (runtime.is_inline() and not self._client.leaves_thread()):  # nothing is abandoned in its own thread
+            if self._client is None or (runtime.is_inline() and not self._client.leaves_thread()):  # nothing goes on in its own thread
                 return await call
-            before = _claim.get()
-            try:
-                _claim.set((collection, keys))
-                return await call
-            finally:
-                _claim.set(before)
+            return await self._pending.run((collection, keys), call)
         except TypeError:
             if not inspect.isawaitable(call):
                 raise self._not_awaitable(hook, call) from None
             raise
 
-    async def _ready(self, collection: str | None = None, keys: Iterable[str] = ()) -> None:
-        """Open the store if that is still to be done, and wait for abandoned writes that touch the same keys."""
+    async def _ready(self, collection: str, keys: Sequence[str]) -> None:
+        """Open the store if that is still to be done, unless it is for no keys, and wait for pending writes on the same keys."""
+        if self._closed:
+            raise self._closed_error()
+        if keys:
+            await self._ensure_open()
+            await self._pending.settle(collection, keys)
+
+    async def _ensure_open(self) -> None:
         if self._closed:
             raise self._closed_error()
         if not self._opened.done and _opening.get() is not self:
             await self._opened.run(self._open_checked)
             if self._closed:  # meanwhile
                 raise self._closed_error()
-        for future, ((claimed, claimed_keys), owner) in list(self._abandoned.items()):
-            if collection is None or claimed_keys is None or (claimed == collection and not set(claimed_keys).isdisjoint(keys)):
-                await self._settle(future, owner)
 
     async def _open_checked(self) -> None:
         before = _opening.get()
@@ -454,8 +444,7 @@ class BaseStore(Explaining, ABC):
 
     async def _finish(self) -> None:
         try:
-            for future, (_, owner) in list(self._abandoned.items()):
-                await self._settle(future, owner)
+            await self._pending.drain()
             if self._client is not None:
                 await self._client.close()
         except BaseException:
@@ -465,98 +454,11 @@ class BaseStore(Explaining, ABC):
         finally:
             await self._close()
 
-    def _abandon(self, claim: Claim, future: Future[Any], owner: object | None) -> None:
-        self._abandoned[future] = claim, owner
-        future.add_done_callback(lambda future: self._abandoned.pop(future, None))
-
-    async def _settle(self, future: Future[Any], owner: object | None) -> None:
-        try:
-            await runtime.wait(future, owner)
-        except runtime.LoopOverError:
-            self._abandoned.pop(future, None)
-        except Exception:
-            if not future.done():
-                raise
-            # What the abandoned call itself raised was its caller's affair.
-
     def _closed_error(self) -> StoreClosedError:
         return StoreClosedError(f"This {type(self).__name__} is closed; make a new one")
 
 
-class EnumerableStore(BaseStore):
-    """A store that can list what it holds, and so also cull and destroy it."""
-
-    @abstractmethod
-    def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
-        """Yield all entries of a collection (of all, if None), in pages of any size, expired ones too."""
-
-    @abstractmethod
-    async def _cull(self, now: float) -> None:
-        """Remove the entries that have expired at `now`, unless they have been put again meanwhile."""
-
-    async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """List the keys of a collection; see `AsyncEnumerateKeysProtocol`."""
-        return await self._listed(self._collection(collection), limit, lambda row: row.key)
-
-    async def collections(self, *, limit: int | None = None) -> list[str]:
-        """List the collections that hold an entry; see `AsyncEnumerateCollectionsProtocol`."""
-        return await self._listed(None, limit, lambda row: row.collection)
-
-    async def destroy(self) -> bool:
-        """Remove every entry that this library wrote to the backend; see `AsyncDestroyStoreProtocol`."""
-        await self._destroy(None)
-        return True
-
-    async def destroy_collection(self, collection: str) -> bool:
-        """Remove every entry of a collection; see `AsyncDestroyCollectionProtocol`."""
-        return await self._destroy(arguments.name(collection, "collection"))
-
-    async def cull(self) -> None:
-        """Remove the entries that have expired; see `AsyncCullProtocol`."""
-        await self._ready()
-        await self._write("", None, self._cull(clock.now()), "_cull")
-
-    def _pages(self, collection: str | None) -> aclosing[AsyncGenerator[Sequence[Row], None]]:
-        pages = self._scan(collection)
-        if not isinstance(cast("object", pages), AsyncGenerator):
-            if inspect.iscoroutine(pages):
-                pages.close()
-            raise TypeError(f"{type(self).__name__}._scan must be an asynchronous generator: `async def` with a `yield` for each page")
-        return aclosing(pages)
-
-    async def _listed(self, collection: str | None, limit: int | None, name: Callable[[Row], str]) -> list[str]:
-        limit = arguments.limit_of(limit)
-        await self._ready()
-        found: dict[str, None] = {}
-        if limit == 0:
-            return []
-        now = clock.now()
-        async with self._pages(collection) as pages:
-            async for page in pages:
-                for row in page:
-                    if row.expires_at is None or row.expires_at > now:
-                        found[name(row)] = None
-                        if len(found) == limit:
-                            return list(found)
-        return list(found)
-
-    async def _destroy(self, collection: str | None) -> bool:
-        await self._ready()
-        found = False
-        now = clock.now()
-        async with self._pages(collection) as pages:
-            async for page in pages:
-                by_collection: dict[str, list[str]] = {}
-                for row in page:
-                    by_collection.setdefault(row.collection, []).append(row.key)
-                    found = found or row.expires_at is None or row.expires_at > now
-                for name, keys in by_collection.items():
-                    await self._write(name, None, self._delete(name, tuple(dict.fromkeys(keys))), "_delete")
-        return found
-
-
-for _kind in (BaseStore, EnumerableStore):
-    show_signatures(_kind)
+show_signatures(BaseStore)
 
 
 def _verified(init: Callable[..., None]) -> Callable[..., None]:
@@ -571,20 +473,10 @@ def _verified(init: Callable[..., None]) -> Callable[..., None]:
     return verified
 
 
-_OPERATIONS = {
-    method.__code__: name
-    for base in (BaseStore, EnumerableStore)
-    for name, method in vars(base).items()
-    if inspect.isfunction(method) and not name.startswith("_")
-}
-
-
-def _operation() -> str:
-    """Return the name of the store's method that is being called, by the call stack, so that no call has to keep it for the rare error."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code not in _OPERATIONS:
-        frame = frame.f_back
-    return _called.get() if frame is None else _OPERATIONS[frame.f_code]
+def name_operation(error: KeyValueStoreError, operation: str) -> None:
+    """Have an error of the client, which says where it happened, say in which call."""
+    if error.extra_info is not None and "operation" not in error.extra_info:
+        error.add_info(operation=operation)
 
 
 def _live(entries: Sequence[Entry | None]) -> list[Entry | None]:
@@ -595,7 +487,7 @@ def _live(entries: Sequence[Entry | None]) -> list[Entry | None]:
 async def _values(entries: Sequence[Entry | None]) -> list[dict[str, Any] | None]:
     there = [entry for entry in entries if entry is not None]
     decode = partial(Entry.values, there)
-    values = iter(await runtime.aside(decode) if any(entry.is_large for entry in there) else decode())
+    values = iter(await runtime.run_in_worker(decode) if any(entry.is_large for entry in there) else decode())
     return [None if entry is None else next(values) for entry in entries]
 
 

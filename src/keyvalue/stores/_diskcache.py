@@ -14,19 +14,20 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
 
 from keyvalue._core import arguments, files
+from keyvalue._core.entry import Stored
 from keyvalue._core.files import Directory, WatchedFile
-from keyvalue._core.flat import PAGE, UNREADABLE, take_page
+from keyvalue._core.listing import PAGE, take_page
 from keyvalue.errors import PathSecurityError, StoreConnectionError, StoreSetupError
 
-__all__ = ["CacheDirectory", "Row", "SharedCache", "open_cache", "settings_of", "transient_reason"]
+__all__ = ["CacheDirectory", "CacheRow", "SharedCache", "open_cache", "settings_of", "transient_reason"]
 
-Row = tuple[str, str, float | None]
+CacheRow = tuple[str, str, float | None]
 """What is set: a name, a text, and the seconds that it has to live."""
 
 _OPEN = 32  # caches at a time, of three files each
@@ -146,7 +147,7 @@ class _Careful:
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
         if mode not in (MODE_RAW, MODE_TEXT, MODE_BINARY) or not (filename is None or _SIDE_FILE.fullmatch(filename)):
-            return UNREADABLE
+            return None
         return super().fetch(mode, filename, value, read)  # pyright: ignore[reportAttributeAccessIssue] # mixed into a Disk
 
     def remove(self, file_path: str) -> None:
@@ -259,46 +260,47 @@ class SharedCache(diskcache.Cache):
             with self._transact() as (sql, cleanup):
                 self._cull(time.time(), sql, cleanup)
 
-    def set_many(self, rows: Sequence[Row]) -> None:
+    def set_many(self, rows: Sequence[CacheRow]) -> None:
         """Set many rows in one transaction."""
         with self._bulk(len(rows)):
             for row in rows:
                 self.set(*row)
 
-    def remove(self, names: Sequence[str]) -> list[bytes | None]:
-        """Remove the rows under some names and return their documents, in one transaction."""
+    def pop_all(self, names: Sequence[str]) -> list[Stored | None]:
+        """Remove the rows under some names and return what they held, in one transaction."""
         with self.transact():
-            found = self.documents(names)
-            for name, document in zip(names, found, strict=True):
-                if document is not None:
+            found = self.read_all(names)
+            for name, stored in zip(names, found, strict=True):
+                if stored is not None:
                     self.delete(name)
         return found
 
-    def exchange(self, changes: Sequence[tuple[str, bytes | None, Row | None]]) -> list[bool]:
-        """Set a row, or remove it, wherever the document under its name is the expected one; return where that was so."""
+    def compare_and_set(self, changes: Sequence[tuple[str, str | None, CacheRow | None]]) -> list[bool]:
+        """Set a row, or remove it, wherever what lies under its name has the expected version; return where that was so."""
         made: list[bool] = []
         with self._bulk(len(changes)):
-            for name, expected, row in changes:
-                made.append(self.documents([name]) == [expected])
+            for name, version, row in changes:
+                (stored,) = self.read_all([name])
+                made.append(version == (stored and stored.version))
                 if made[-1] and row is not None:
                     self.set(*row)
                 elif made[-1]:
                     self.delete(name)
         return made
 
-    def documents(self, names: Sequence[str]) -> list[bytes | None]:
-        """Return the documents under some names, None where there is none."""
+    def read_all(self, names: Sequence[str]) -> list[Stored | None]:
+        """Return what lies under some names, None where there is nothing."""
         keys = [self.disk.put(name)[0] for name in names]
-        found: dict[Any, bytes | None] = {}
+        found: dict[Any, Stored | None] = {}
         for start in range(0, len(keys), PAGE):  # SQLite takes at least 999 parameters
             some = keys[start : start + PAGE]
             where = "= ?" if len(some) == 1 else f"IN ({','.join('?' * len(some))})"
             query = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key {where}"  # noqa: S608 # only question marks
             for key, *row in self._sql(query, some).fetchall():
-                found[key] = self._document(key, *row)
+                found[key] = self._stored(key, *row)
         return [found.get(key) for key in keys]
 
-    def page(self, prefix: str, last: tuple[str, object] | None) -> tuple[list[tuple[str, bytes]], tuple[str, object] | None]:
+    def page(self, prefix: str, last: tuple[str, object] | None) -> tuple[list[tuple[str, Stored]], tuple[str, object] | None]:
         """Return the next names and documents after a place, and the place to go on from, None after the last."""
         where = "raw = 1 AND typeof(key) IN ('text', 'blob')"  # raw = 1 says that a key is no pickle
         parameters: list[object] = []
@@ -310,11 +312,11 @@ class SharedCache(diskcache.Cache):
             parameters += [last[1]]
         query = f"SELECT typeof(key), key, mode, filename, value FROM Cache WHERE {where} ORDER BY key LIMIT {PAGE}"  # noqa: S608 # no values
         with closing(self._sql(query, parameters)) as found:
-            rows = take_page((row, row[-1] if isinstance(row[-1], str | bytes) else None) for row in found)
-        # Only now: in the middle of a query, SQLite would not tell that a row whose file is gone has got another one.
-        page = take_page(((kind, key), self._document(key, *row)) for (kind, key, *row), _ in rows)
-        named = [(self._name(key), document) for (_, key), document in page]
-        wanted = [(name, document) for name, document in named if document is not None and name is not None and name.startswith(prefix)]
+            rows = take_page((row, Stored(cast("bytes", row[-1])) if isinstance(row[-1], str | bytes) else None) for row in found)
+        # Documents are read only now: in the middle of a query, SQLite would not tell that a row whose file is gone has got another one.
+        page = take_page(((kind, key), self._stored(key, *row)) for (kind, key, *row), _ in rows)
+        named = [(self._name(key), stored) for (_, key), stored in page]
+        wanted = [(name, stored) for name, stored in named if stored is not None and name is not None and name.startswith(prefix)]
         return wanted, page[-1][0] if page else None
 
     def _name(self, key: object) -> str | None:
@@ -324,7 +326,7 @@ class SharedCache(diskcache.Cache):
             return None
         return name if isinstance(name, str) else None
 
-    def _document(self, key: object, mode: int, filename: str | None, value: Any) -> bytes | None:
+    def _stored(self, key: object, mode: int, filename: str | None, value: Any) -> Stored | None:
         try:
             document = self.disk.fetch(mode, filename, value, False)
         except FileNotFoundError:
@@ -332,13 +334,13 @@ class SharedCache(diskcache.Cache):
             query = "SELECT mode, filename, value FROM Cache WHERE raw = 1 AND key = ?"
             rows = self._sql(query, (key,)).fetchall()
             if rows and rows[0][1] == filename:
-                return UNREADABLE
-            return self._document(key, *rows[0]) if rows else None
+                return Stored(None)
+            return self._stored(key, *rows[0]) if rows else None
         except Exception as error:  # a damaged row, and any disk may be in use
             if transient_reason(error):
                 raise
-            return UNREADABLE
-        return document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else UNREADABLE
+            return Stored(None)
+        return Stored(document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else None)
 
 
 class CacheDirectory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import Context
@@ -14,9 +15,9 @@ from urllib.parse import urlsplit
 import anyio
 
 from keyvalue._core import runtime
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import Entry, Stored
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import UNREADABLE, Names, Place, digest
+from keyvalue._core.layout import KeyLayout, Slot, digest
 from keyvalue.errors import StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores._http import limit_pools
 
@@ -30,12 +31,11 @@ with needs("dynamodb"):
 
 __all__ = [
     "NO_CREDENTIALS",
-    "KeyNames",
     "LimitedSession",
+    "TableLayout",
     "batches",
     "close",
     "condition_for",
-    "document_of",
     "host_of",
     "is_table",
     "item_of",
@@ -44,6 +44,8 @@ __all__ = [
     "made",
     "made_async",
     "name_of",
+    "needs_document",
+    "stored_in",
 ]
 
 _LONGEST_COLLECTION = 2048  # bytes of a partition key
@@ -52,26 +54,27 @@ _LARGEST_ITEM = 400 * 1024
 _WRITTEN_AT_ONCE = 25  # items of one BatchWriteItem
 _BATCH_SIZE = 2**18  # bytes; as text of a request they may become three times as many, and aiohttp warns of a request beyond 2**20
 _TABLE = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
+_TOKEN = "token."  # noqa: S105 # what starts the version of an item that has a token
 _DIGEST = re.compile(r"~[0-9a-f]{64}")
 NO_CREDENTIALS = "there are no credentials; pass aws_access_key_id and aws_secret_access_key"
 
 
-class KeyNames(Names):
+class TableLayout(KeyLayout):
     """The keys of items, each written `<characters in the partition key>:<partition key><sort key>`."""
 
-    def places(self, collection: str, key: str) -> Sequence[Place]:
-        home = Place(_name(_held(collection, _LONGEST_COLLECTION), _held(key, _LONGEST_KEY)))
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
+        own = Slot(_name(_held(collection, _LONGEST_COLLECTION), _held(key, _LONGEST_KEY)))
         plain = _name(collection, key)
         # py-key-value-aio puts a name that looks like a digest where it says.
-        if plain != home.name and len(collection.encode()) <= _LONGEST_COLLECTION and len(key.encode()) <= _LONGEST_KEY:
-            return home, Place(plain, shared=True, strict=True)
-        return (home,)
+        if plain != own.name and len(collection.encode()) <= _LONGEST_COLLECTION and len(key.encode()) <= _LONGEST_KEY:
+            return own, Slot(plain, "strict")
+        return (own,)
 
     def prefixes(self, collection: str) -> Sequence[str]:
         held = _held(collection, _LONGEST_COLLECTION)
         return [_name(part, "") for part in ([held, collection] if _DIGEST.fullmatch(collection) else [held])]
 
-    def single(self, collection: str, keys: Sequence[str]) -> list[str] | None:
+    def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
         if _DIGEST.fullmatch(collection) or any(key[0] == "~" and _DIGEST.fullmatch(key) for key in keys):
             return None
         held = _held(collection, _LONGEST_COLLECTION)
@@ -102,8 +105,10 @@ def item_of(name: str, entry: Entry) -> tuple[dict[str, Any], int]:
     """
     item = key_of(name)
     document = entry.document()
-    size = len(name[name.index(":") + 1 :].encode()) + len(document) + len("collectionkeyvalue")
+    token = secrets.token_urlsafe(16)
+    size = len(name[name.index(":") + 1 :].encode()) + len(document) + len(token) + len("collectionkeyvaluetoken")
     item["value"] = {"S": document.decode()}
+    item["token"] = {"S": token}
     if entry.expires_at is not None:
         item["ttl"] = {"N": str(ceil(entry.expires_at))}
         size += len("ttl") + len(item["ttl"]["N"]) // 2 + 2
@@ -116,8 +121,11 @@ def name_of(item: Mapping[str, Any]) -> str:
     return _name(item["collection"]["S"], item["key"]["S"])
 
 
-def document_of(item: Mapping[str, Any] | None) -> bytes | None:
-    return None if item is None else item.get("value", {}).get("S", "").encode() or UNREADABLE
+def stored_in(item: Mapping[str, Any]) -> Stored:
+    """Return the document of an item. Its version is the token beside it; py-key-value-aio writes none."""
+    document = item.get("value", {}).get("S")
+    token = item.get("token", {}).get("S")
+    return Stored(None) if document is None else Stored(document.encode(), None if token is None else f"{_TOKEN}{token}")
 
 
 def batches(items: Sequence[tuple[dict[str, Any], int]]) -> Sequence[Sequence[dict[str, Any]]]:
@@ -133,17 +141,27 @@ def batches(items: Sequence[tuple[dict[str, Any], int]]) -> Sequence[Sequence[di
     return batches
 
 
-def condition_for(expected: bytes | None) -> dict[str, Any]:
-    """Return the parameters that have a write depend on the document that is there."""
-    if expected is None:
+def condition_for(version: str | None, document: bytes | None) -> dict[str, Any]:
+    """Return the parameters that have a write depend on what is there.
+
+    Args:
+        version: The version that must be there; None if nothing may be there.
+        document: The document that must be there, if the version is no token.
+    """
+    if version is None:
         return {"ConditionExpression": "attribute_not_exists(#c)", "ExpressionAttributeNames": {"#c": "collection"}}
-    names = {"#v": "value"}
-    if expected == UNREADABLE:
-        values = {":s": {"S": "S"}}
-        condition = "attribute_not_exists(#v) OR NOT attribute_type(#v, :s)"
+    if version.startswith(_TOKEN):
+        condition, names, value = "#t = :e", {"#t": "token"}, version.removeprefix(_TOKEN)
+    elif document is None:
+        condition, names, value = "attribute_not_exists(#v) OR NOT attribute_type(#v, :e)", {"#v": "value"}, "S"
     else:
-        values, condition = {":v": {"S": expected.decode()}}, "#v = :v"
-    return {"ConditionExpression": condition, "ExpressionAttributeNames": names, "ExpressionAttributeValues": values}
+        condition, names, value = "#v = :e AND attribute_not_exists(#t)", {"#v": "value", "#t": "token"}, document.decode()
+    return {"ConditionExpression": condition, "ExpressionAttributeNames": names, "ExpressionAttributeValues": {":e": {"S": value}}}
+
+
+def needs_document(version: str | None) -> bool:
+    """Return whether only the document tells if a version is there."""
+    return version is not None and not version.startswith(_TOKEN)
 
 
 def host_of(url: str | None) -> str | None:
@@ -175,7 +193,7 @@ def made(options: Mapping[str, Any]) -> Any:
 
 
 async def made_async(options: Mapping[str, Any]) -> Any:
-    session = await runtime.aside(partial(session_with_credentials, options))
+    session = await runtime.run_in_worker(partial(session_with_credentials, options))
     with _region_needed():
         return await session.create_client("dynamodb", **options).__aenter__()
 

@@ -1,24 +1,40 @@
-"""Names, forms and documents of entries in Elasticsearch; what ElasticsearchStore is made of."""
+"""KeyLayout, forms and documents of entries in Elasticsearch; what ElasticsearchStore is made of."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import orjson
 
-from keyvalue._core import codec, sanitization
+from keyvalue._core import codec
+from keyvalue._core.entry import Stored
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import UNREADABLE, Names, Place, digest, is_settled
+from keyvalue._core.layout import KeyLayout, Slot, digest, is_settled
+from keyvalue._core.legacy import sanitization
 from keyvalue.errors import StoreRefusedError
 
 with needs("elasticsearch"):
     from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
-__all__ = ["FORBIDDEN", "GUARD", "MAPPING", "Found", "IndexNames", "ItemError", "Json", "Lines", "Result", "address", "decoded", "is_flat"]
+__all__ = [
+    "FORBIDDEN",
+    "GUARD",
+    "MAPPING",
+    "Hit",
+    "IndexLayout",
+    "ItemError",
+    "Json",
+    "Lines",
+    "Result",
+    "address",
+    "decoded",
+    "is_flat",
+    "version_in",
+]
 
 _PLAIN = 32_000  # bytes of JSON text in which no leaf can be too long, its path included
 _LEAF = 32_700  # bytes of a leaf that a flattened field takes, with its path
@@ -73,24 +89,24 @@ class _Body(io.BytesIO):
         return f"{len(self.getbuffer())} bytes"
 
 
-class Found(bytes):
-    """A document as `Entry` reads it, with what the server says of it.
+class Hit(NamedTuple):
+    """A document that the server found.
 
     Attributes:
         name: Its name.
-        version: Its sequence number and primary term.
+        stored: The document as `Entry` reads it, with the version `<sequence number>.<primary term>`.
         pair: The collection and the key that it names.
     """
 
     name: str
-    version: tuple[int, int]
+    stored: Stored
     pair: tuple[Any, Any]
 
     @classmethod
-    def of(cls, name: str, hit: dict[str, Any], with_value: bool) -> Found:
-        """Make one of what the server found."""
+    def of(cls, name: str, hit: dict[str, Any], with_value: bool) -> Hit:
+        """Read a hit of the server; without its value, the document has an empty one."""
         fields: dict[str, Any] | None = hit.get("_source")
-        document = UNREADABLE
+        document: bytes | None = None
         if fields is not None:
             value: Any = fields.get("value") if with_value else {}
             if with_value and type(value) is dict:
@@ -98,13 +114,12 @@ class Found(bytes):
                 value = held["json"] if type(held.get("json")) is str else held.get("flattened")
             document = _packed({**fields, "value": value})
         pair = (fields or {}).get("collection"), (fields or {}).get("key")
-        return cls.at(name, (hit["_seq_no"], hit["_primary_term"]), document, pair)
+        return cls(name, Stored(document, version_in(hit)), pair)
 
-    @classmethod
-    def at(cls, name: str, version: tuple[int, int], document: bytes = UNREADABLE, pair: tuple[Any, Any] = (None, None)) -> Found:
-        found = cls(document)
-        found.name, found.version, found.pair = name, version, pair
-        return found
+
+def version_in(answer: Mapping[str, Any]) -> str:
+    """Return the version of a document in an answer about it."""
+    return f"{answer.get('_seq_no', 0)}.{answer.get('_primary_term', 0)}"
 
 
 class ItemError(Exception):
@@ -117,7 +132,7 @@ class Result(NamedTuple):
     status: int
     type: str = ""
     reason: str = ""
-    version: tuple[int, int] = (0, 0)
+    version: str = ""
 
     @property
     def lacks_index(self) -> bool:
@@ -137,7 +152,7 @@ def _packed(fields: dict[str, Any]) -> bytes:
         return json.dumps(fields).encode()
 
 
-class IndexNames(Names):
+class IndexLayout(KeyLayout):
     """The names `<index>/<id>` of documents."""
 
     def __init__(
@@ -151,7 +166,7 @@ class IndexNames(Names):
         )
         self._keeps_ids = self._keys is None or (isinstance(keys, sanitization.AlwaysHashStrategy) and keys.hash_length == 64)
 
-    def single(self, collection: str, keys: Sequence[str]) -> list[str] | None:
+    def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
         index = self._index(collection)
         if index is None or index != self._home(collection):
             return None
@@ -160,29 +175,29 @@ class IndexNames(Names):
             return None
         return [f"{index}/{name}" for name in ids]
 
-    def places(self, collection: str, key: str) -> Sequence[Place]:
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
         index, home, name = self._index(collection), self._home(collection), self._id(key)
-        own = Place(f"{home}/{name if self._keeps_ids and name is not None else digest(key)}")
+        own = Slot(f"{home}/{name if self._keeps_ids and name is not None else digest(key)}")
         if index is None or name is None:
             return (own,)
         plain = f"{index}/{name}"
         if plain == own.name:
             return (own,)
         # What a strategy names is where an entry is put first; what only lower case moved is where py-key-value-aio put it.
-        return (Place(plain, shared=True), own) if self._collections or index == home else (own, Place(plain, shared=True, strict=True))
+        return (Slot(plain, "shared"), own) if self._collections or index == home else (own, Slot(plain, "strict"))
 
     def prefixes(self, collection: str) -> Sequence[str]:
         index, home = self._index(collection), self._home(collection)
         return [f"{home}/"] if index in (None, home) else [f"{index}/", f"{home}/"]
 
-    def is_old(self, found: Found) -> bool:
+    def is_old(self, hit: Hit) -> bool:
         """Return whether a document lies where py-key-value-aio mixed pairs up, and its own would not be put today."""
-        collection, key = found.pair
+        collection, key = hit.pair
         if type(collection) is not str or type(key) is not str or not collection or not key or self._collections:
             return False
-        if found.name.startswith(f"{self._prefix}-{collection}/"):
+        if hit.name.startswith(f"{self._prefix}-{collection}/"):
             return False
-        return any(place.strict and place.name == found.name for place in self.places(collection, key))
+        return Slot(hit.name, "strict") in self.slots(collection, key)
 
     def mixes(self, index: str) -> bool:
         """Return whether py-key-value-aio puts more than one collection in an index that is one's home."""

@@ -8,16 +8,16 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime, timezone
 
 import orjson
 
 from keyvalue._core import files
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.files import Directory
-from keyvalue._core.flat import UNREADABLE, take_page
+from keyvalue._core.listing import take_page
 from keyvalue.errors import PathSecurityError
 
 __all__ = ["DRAFTS", "INFO", "SUFFIX", "Tree"]
@@ -52,17 +52,20 @@ class Tree:
         self._owners: dict[str, str] = {}
         self._remove_old(self._directory(DRAFTS), _DRAFT)
 
-    def read(self, name: str, *, listing: bool = False) -> bytes | None:
-        """Return the document under a name; one that does not name its pair is made to, as far as its place tells.
+    def read(self, name: str, *, listing: bool = False) -> Stored | None:
+        """Return what lies under a name; a document that does not name its pair is made to, as far as its place tells.
+
+        The version is that of the file itself.
 
         Raises:
             PathSecurityError: A link is in the way.
         """
         directory, _, file = name.rpartition("/")
         path = self._directory(directory)
-        document = _content(os.path.join(path, files.encode_name(file)))
-        if document is None or document.startswith(_OURS) or not document.startswith(b"{"):
-            return document
+        stored = _content(os.path.join(path, files.encode_name(file)))
+        document = stored and stored.document
+        if stored is None or document is None or document.startswith(_OURS) or not document.startswith(b"{"):
+            return stored
         names: dict[str, str] = {}
         owner = self._owner(directory)
         if owner is not None or listing:
@@ -71,10 +74,10 @@ class Tree:
         if true_file is not None:
             names["key"] = true_file.removesuffix(SUFFIX)
         # Names that the document itself holds come later, and so count.
-        return orjson.dumps(names)[:-1] + b"," + document[1:] if names else document
+        return Stored(orjson.dumps(names)[:-1] + b"," + document[1:], stored.version) if names else stored
 
-    def page(self, names: Sequence[str]) -> list[tuple[str, bytes | None]]:
-        """Return a page of the first of some names, with their documents."""
+    def page(self, names: Sequence[str]) -> list[tuple[str, Stored | None]]:
+        """Return a page of the first of some names, with what lies there."""
         return take_page((name, self.read(name, listing=True)) for name in names)
 
     def files(self, directory: str) -> Iterator[str]:
@@ -90,40 +93,58 @@ class Tree:
         for directory in self._directories():
             yield from self.files(directory)
 
-    def change(
-        self, changes: Sequence[tuple[str, bytes | None, Entry | None]], lock: AbstractContextManager[object], *, compare: bool = True
-    ) -> list[bool]:
-        """Store an entry under each name, or remove what is there.
+    def write(self, rows: Sequence[tuple[str, Entry]]) -> None:
+        """Store an entry under each name. They are on the disk then."""
+        with self._drafts(rows) as drafts:
+            for (name, _), draft in zip(rows, drafts, strict=True):
+                self._place(draft, name)
+        self._sync(name for name, _ in rows)
+
+    def compare_and_set(self, changes: Sequence[CompareAndSet], lock: AbstractContextManager[object]) -> list[bool]:
+        """Make the changes whose names have the expected versions, and return which were made. They are on the disk then.
 
         Args:
-            changes: The name, the document that must be there now if it is to be compared, and the entry if there is one.
-            lock: Held while documents are compared and put in their places.
-            compare: Whether to change only what is as expected.
-
-        Returns:
-            Which changes were made. They are on the disk.
+            changes: The changes.
+            lock: Held while versions are compared and files put in their places.
         """
+        with self._drafts([(change.name, change.entry) for change in changes]) as drafts, lock:
+            made = [self._change(change, draft) for change, draft in zip(changes, drafts, strict=True)]
+        self._sync(change.name for change, was_made in zip(changes, made, strict=True) if was_made)
+        return made
+
+    def _change(self, change: CompareAndSet, draft: str) -> bool:
+        stored = self.read(change.name)
+        if change.version != (stored and stored.version):
+            return False
+        if change.entry is not None:
+            return self._place(draft, change.name, is_new=change.version is None)
+        try:
+            os.unlink(self._path(change.name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    @contextmanager
+    def _drafts(self, rows: Sequence[tuple[str, Entry | None]]) -> Generator[Sequence[str], None, None]:
+        """Write the documents of entries, and yield the paths; an empty one where there is no entry. Drafts not used are removed."""
         drafts: list[str] = []
         try:
-            for name, _, entry in changes:
+            for name, entry in rows:
                 if entry is None:
                     drafts.append("")
                     continue
                 self._make_directory(name.rpartition("/")[0], entry.collection)
                 drafts.append(self._new_draft())
                 self._write(drafts[-1], entry.document())
-            with lock:
-                made = [
-                    (not compare or self._is_still(name, expected)) and self._place(draft, name, new=compare and expected is None)
-                    for (name, expected, _), draft in zip(changes, drafts, strict=True)
-                ]
-            for directory in {name.rpartition("/")[0] for (name, _, _), is_made in zip(changes, made, strict=True) if is_made}:
-                _sync(self._directory(directory))
-            return made
+            yield drafts
         finally:
             for draft in filter(None, drafts):
                 with suppress(FileNotFoundError):
                     os.unlink(draft)
+
+    def _sync(self, names: Iterable[str]) -> None:
+        for directory in {name.rpartition("/")[0] for name in names}:
+            _sync(self._directory(directory))
 
     def refusal(self, error: Exception) -> str | None:
         """Return what the file system refused, if it is behind an error."""
@@ -135,8 +156,9 @@ class Tree:
         for directory in self._directories():
             self._remove_old(self._directory(directory), _THEIR_DRAFT)
 
-    def _is_still(self, name: str, expected: bytes | None) -> bool:
-        return self.read(name) == expected or (expected is not None and self.read(name, listing=True) == expected)
+    def _path(self, name: str) -> str:
+        directory, _, file = name.rpartition("/")
+        return os.path.join(self._directory(directory), files.encode_name(file))
 
     def _directory(self, directory: str) -> str:
         path = self._data.path
@@ -162,7 +184,7 @@ class Tree:
         owner = self._owners.get(directory)
         if owner is None:
             with suppress(ValueError, TypeError, KeyError):
-                owner = orjson.loads(_content(self._info(directory)) or b"")["collection"]
+                owner = orjson.loads((_content(self._info(directory)) or Stored(b"")).document or b"")["collection"]
             if not isinstance(owner, str):
                 return None
             self._owners[directory] = owner
@@ -208,17 +230,10 @@ class Tree:
             file.flush()
             os.fsync(file.fileno())
 
-    def _place(self, draft: str, name: str, *, new: bool) -> bool:
-        """Put a draft in its place, or with none, remove what is there; a place that was seen to be empty must still be."""
-        directory, _, file = name.rpartition("/")
-        path = os.path.join(self._directory(directory), files.encode_name(file))
-        if not draft:
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                return False
-            return True
-        if new:
+    def _place(self, draft: str, name: str, *, is_new: bool = False) -> bool:
+        """Put a draft in its place; one that was seen to be empty must still be."""
+        path = self._path(name)
+        if is_new:
             try:
                 os.link(draft, path)
             except FileExistsError:
@@ -241,15 +256,15 @@ class Tree:
                             os.unlink(entry.path)
 
 
-def _content(path: str) -> bytes | None:
-    """Return the bytes of a file, or None if there is no such file."""
+def _content(path: str) -> Stored | None:
+    """Return what a file holds, or None if there is no such file."""
     try:
         with open(path, "rb", opener=lambda path, _: os.open(path, _READ)) as file:
-            return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else UNREADABLE
+            return Stored(file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:
-        return UNREADABLE
+        return Stored(None)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return None

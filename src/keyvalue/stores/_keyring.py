@@ -16,8 +16,7 @@ from keyring.backends import SecretService, Windows, chainer, fail, kwallet, lib
 from keyring.errors import InitError, KeyringError, NoKeyringError, PasswordDeleteError, PasswordSetError
 
 from keyvalue._core import fork
-from keyvalue._core.entry import Entry
-from keyvalue._core.flat import UNREADABLE
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue.errors import ValueTooLargeError
 
 __all__ = ["HiddenError", "Manner", "Ring", "UndecodableError", "UnwritableError"]
@@ -198,7 +197,7 @@ class Ring:
         for kept in self._kept:
             kept.close()
 
-    def get(self, name: str) -> bytes | None:
+    def get(self, name: str) -> Stored | None:
         """Return the password of a user."""
         with _turns.of(self._backends):
             for backend in self._backends:
@@ -238,9 +237,9 @@ class Ring:
                     return
         raise UnwritableError("the keyring is for reading only")
 
-    def remove(self, name: str) -> bytes | None:
+    def pop(self, name: str) -> Stored | None:
         """Remove the password of a user and return it."""
-        removed: bytes | None = None
+        removed: Stored | None = None
         with _turns.of(self._backends):
             # The first is what is read. It goes last, so that nothing has changed if another is for reading only.
             for backend in reversed(self._backends):
@@ -249,13 +248,15 @@ class Ring:
                     removed = found[1]
         return removed
 
-    def exchange(self, name: str, expected: bytes | None, entry: Entry | None) -> bool:
-        """Store an entry, or remove what is there, if that is still what is expected."""
+    def compare_and_set(self, change: CompareAndSet) -> bool:
+        """Make a change if what is there has the expected version, and return whether it was made."""
+        name, version, entry = change
         with _turns.of(self._backends):
-            if self.get(name) != expected:
+            stored = self.get(name)
+            if version != (stored and stored.version):
                 return False
             if entry is None:
-                self.remove(name)
+                self.pop(name)
                 return True
             for backend in self._backends:
                 found = self._find(backend, name) if isinstance(backend, Windows.WinVaultKeyring) else None
@@ -274,25 +275,25 @@ class Ring:
                     raise ValueTooLargeError(size, limit, entry.collection, entry.key)
         return text
 
-    def _find(self, backend: KeyringBackend, name: str) -> tuple[str, bytes] | None:
+    def _find(self, backend: KeyringBackend, name: str) -> tuple[str, Stored] | None:
         """Return the name and the password of the user that a backend takes a name for."""
         try:
             if not isinstance(backend, Windows.WinVaultKeyring):
                 text = self._call(lambda: backend.get_password(self._service, name))
-                return None if text is None else (name, text.encode())
+                return None if text is None else (name, Stored(text.encode()))
             found: Any = self._call(lambda: backend.get_credential(self._service, name))
             user = getattr(found, "username", None)
             if user and user != name:  # a row of another spelling, of which Windows may keep an older copy as well: the one that counts
                 found = self._call(lambda: backend.get_credential(self._service, user))
         except UndecodableError:
-            return name, UNREADABLE
+            return name, Stored(None)
         if found is None:
             # Windows heeds case only in the user who was stored last (None), who may be another, and undecodable.
             with suppress(UndecodableError):
                 found = self._call(lambda: backend.get_credential(self._service, None))
             if found is None or (found.username or "").casefold() != name.casefold():
                 return None
-        return found.username or name, found.password.encode()
+        return found.username or name, Stored(found.password.encode())
 
     def _delete(self, backend: KeyringBackend, name: str) -> bool:
         try:

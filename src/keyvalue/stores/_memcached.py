@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar, cast
 
-from keyvalue._core import runtime
+from keyvalue._core.entry import Stored
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import UNREADABLE
+from keyvalue._core.pending import Reply
 from keyvalue._core.sockets import BoundedSocket, stranger
 
 with needs("memcached"):
@@ -80,11 +81,11 @@ class AsyncMemcached:
         self._connection: _Replies | None = None
         self._connecting: asyncio.Task[None] | None = None
 
-    def get(self, names: Sequence[bytes]) -> Awaitable[dict[bytes, bytes]]:
+    def get(self, names: Sequence[bytes]) -> Awaitable[dict[bytes, Stored]]:
         """Return what lies under names."""
         return self._call(b"get %b\r\n" % b" ".join(names), 0)
 
-    def gets(self, names: Sequence[bytes]) -> Awaitable[dict[bytes, tuple[bytes, bytes]]]:
+    def gets(self, names: Sequence[bytes]) -> Awaitable[dict[bytes, tuple[Stored, bytes]]]:
         """Return what lies under names, each with a token for `cas`."""
         return self._call(b"gets %b\r\n" % b" ".join(names), 0)
 
@@ -149,7 +150,7 @@ def address_of(client: aiomcache.FlagClient[Any]) -> tuple[str, int, Mapping[str
     return pool._host, pool._port, {name: value for name, value in pool.conn_args.items() if name != "limit"}
 
 
-class _Reply(runtime.Reply):
+class _Reply(Reply):
     """What a call waits for.
 
     Attributes:
@@ -236,7 +237,7 @@ class _Replies(asyncio.Protocol):
                 if len(text) < stop + 2:
                     self._needed = stop + 2 - done
                     break
-                value = bytes(text[after:stop])
+                value = Stored(bytes(text[after:stop]))
                 reply.values[name] = (value, token[0]) if token else value
                 done = stop + 2
                 continue
@@ -303,34 +304,34 @@ class Memcached:
         given: A client to use instead.
     """
 
-    def __init__(self, make: Callable[[], pymemcache.Client] | None = None, given: Any = None) -> None:
+    def __init__(self, make: Callable[[], Connection] | None = None, given: Any = None) -> None:
         self._make = make
         self._given = given
-        self._idle: deque[pymemcache.Client] = deque()
+        self._idle: deque[Connection] = deque()
 
-    def get(self, names: Sequence[bytes]) -> dict[bytes, bytes]:
+    def get(self, names: Sequence[bytes]) -> dict[bytes, Stored]:
         """Return what lies under names."""
-        return {name: _bytes(value) for name, value in self._call(lambda client: client.get_many(names)).items()}
+        return {name: _stored(value) for name, value in self._call(lambda client: client.get_many(names)).items()}
 
-    def gets(self, names: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+    def gets(self, names: Sequence[bytes]) -> dict[bytes, tuple[Stored, bytes]]:
         """Return what lies under names, each with a token for `cas`."""
-        return {name: (_bytes(value), token) for name, (value, token) in self._call(lambda client: client.gets_many(names)).items()}
+        return {name: (_stored(value), token) for name, (value, token) in self._call(lambda client: client.gets_many(names)).items()}
 
     def set(self, documents: Mapping[bytes, bytes], exptime: int) -> None:
         """Store documents under their names."""
-        if self._call(lambda client: client.set_many(documents, exptime, noreply=False)):
+        if self._call(lambda client: client.set_many(documents, exptime, noreply=False), is_write=True):
             raise MemcacheServerError("not stored")
 
     def delete(self, names: Sequence[bytes]) -> Sequence[bool]:
         """Remove names, and return which were there; of several, all count."""
         if len(names) == 1:
-            return [self._call(lambda client: client.delete(names[0], noreply=False))]
-        self._call(lambda client: client.delete_many(names, noreply=False))
+            return [self._call(lambda client: client.delete(names[0], noreply=False), is_write=True)]
+        self._call(lambda client: client.delete_many(names, noreply=False), is_write=True)
         return [True] * len(names)
 
     def cas(self, swaps: Sequence[Swap]) -> Sequence[bool]:
         """Make the swaps that can still be made, and return which were."""
-        return [bool(self._call(lambda client, swap=swap: _swapped(client, swap))) for swap in swaps]
+        return [bool(self._call(lambda client, swap=swap: _swapped(client, swap), is_write=True)) for swap in swaps]
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
@@ -339,7 +340,7 @@ class Memcached:
 
     __del__ = close
 
-    def _call(self, function: Callable[[Any], T]) -> T:
+    def _call(self, function: Callable[[Any], T], *, is_write: bool = False) -> T:
         if self._given is not None:
             try:
                 return function(self._given)
@@ -349,6 +350,10 @@ class Memcached:
                 raise
         try:
             connection = self._idle.pop()
+            if is_write and connection.has_ended():  # a write on it would be lost, and must not be sent again
+                connection.close()
+                self.close()
+                raise IndexError
         except IndexError:
             assert self._make is not None
             connection = self._make()
@@ -373,10 +378,22 @@ class Connection(pymemcache.Client):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = cast("socket.socket", BoundedSocket(sock))
 
+    def has_ended(self) -> bool:
+        """Return whether the server has closed the connection, or sent what nothing asked for."""
+        return self.sock is not None and _is_readable(self.sock)
+
     def _raise_errors(self, line: bytes, name: bytes) -> None:
         if line.startswith(b"ERROR"):  # of which pymemcache keeps nothing
             raise _unexpected(line)
         super()._raise_errors(line, name)
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    if not hasattr(select, "poll"):  # Windows, where select() has no limit on the numbers of sockets
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _swapped(client: Any, swap: Swap) -> bool:
@@ -387,6 +404,6 @@ def _swapped(client: Any, swap: Swap) -> bool:
     return client.cas(swap.name, swap.document, swap.token, swap.exptime)
 
 
-def _bytes(value: object) -> bytes:
+def _stored(value: object) -> Stored:
     # A given client may decode what others have stored.
-    return value if isinstance(value, bytes) else UNREADABLE
+    return Stored(value if isinstance(value, bytes) else None)

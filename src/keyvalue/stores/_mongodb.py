@@ -14,8 +14,8 @@ import orjson
 from keyvalue._core import clock, codec
 from keyvalue._core.entry import Entry, unreadable
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import digest_of
-from keyvalue._core.store import Row
+from keyvalue._core.layout import digest_of
+from keyvalue._core.listing import ListedEntry
 from keyvalue.errors import ValueTooLargeError
 
 with needs("mongodb"):
@@ -237,11 +237,11 @@ def _entry_of(fields: Fields, collection: str, key: str) -> Entry:
     raise unreadable(collection, key, reason)
 
 
-def row_of(raw: RawBSONDocument) -> Row | None:
+def row_of(raw: RawBSONDocument) -> ListedEntry | None:
     """Read what a listing needs of a document; one that is damaged is none."""
     fields = _decoded(raw)
     try:
-        return Row(fields["collection"], fields["key"], _deadline(fields))
+        return ListedEntry(fields["collection"], fields["key"], _deadline(fields))
     except ValueError:
         return None
 

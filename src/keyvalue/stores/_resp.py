@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from abc import abstractmethod
 from binascii import crc_hqx
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from math import ceil
 from types import CoroutineType
-from typing import Any
+from typing import Any, Literal
 
 from keyvalue._core import clock, runtime
-from keyvalue._core.entry import Entry
-from keyvalue._core.flat import PAGE_SIZE, Change, EnumerableFlatStore, too_large
+from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
+from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
 from keyvalue._core.sockets import stranger
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
+from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreConnectionError, StoreRefusedError
 
-__all__ = ["ANSWERS", "NOT_RESP", "PAGE", "Command", "RespStore", "judge"]
+__all__ = ["ANSWERS", "NOT_RESP", "PAGE", "Command", "Effect", "RespStore", "answer_rules", "judge"]
 
 Command = tuple["str | bytes", ...]
+Effect = Literal["read", "put", "once"]
+"""What commands do: "read" may be sent again if a connection was lost, "put" only if they surely were not sent; "once" must not be sent
+again by the client either."""
 
 PAGE = 500
 """How many keys a step of a scan looks at, about."""
@@ -110,18 +115,42 @@ def answer_of(word: str, text: str) -> tuple[type[KeyValueStoreError], str] | No
     return found or ANSWERS.get(word)
 
 
+def answer_rules(types: tuple[type[Exception], ...], parse: Callable[[Exception], tuple[str, str]]) -> list[ErrorRule[Any]]:
+    """Return the rules for what a server answers.
+
+    Args:
+        types: The classes of the client's errors that may stand for an answer.
+        parse: Returns the answer: its first word, "ERR" if the client drops it, and the others; two empty strings if there is none.
+    """
+
+    def find(error: Exception) -> tuple[str, type[KeyValueStoreError] | None, str]:
+        word, text = parse(error)
+        kind, advice = answer_of(word, text) or (StoreRefusedError, "the server refused the command")
+        return word, kind if word else None, advice
+
+    def advise(error: Exception) -> str:
+        word, _, advice = find(error)
+        return f"the server answers {word}: {advice}"
+
+    def means(kind: type[KeyValueStoreError]) -> Callable[[Exception], bool]:
+        return lambda error: find(error)[1] is kind
+
+    return [ErrorRule(types, kind, advise, when=means(kind)) for kind in (StoreRefusedError, StoreConnectionError)]
+
+
 _LIMIT = "the server's proto-max-bulk-len is the limit"
 _USUAL_LIMIT = 2**29  # bytes of a string; a server's `proto-max-bulk-len` may say otherwise
 _ANY_TAKES = 2**19  # bytes of a value that any server takes: no `proto-max-bulk-len` is below 1 MiB
 _UNKNOWN_SIZE = PAGE_SIZE // 16  # what a value is taken for that the server tells no size of, so that few are read at a time
 _PAUSES = 0.0, 0.1, 0.3  # seconds before a server is asked for its limit, after it may have ended the connection
 
-# Compares what lies under a name, then sets or removes it. Arguments: whether a document must be there, that document, those of SET if any.
-_EXCHANGE = """
+# Compares what lies under a name, then sets or removes it. Arguments: the version that must be there, "" for none; those of SET if any.
+_COMPARE_AND_SET = """
 local there = redis.pcall('GET', KEYS[1])
-if type(there) ~= 'string' then there = false end
-if ARGV[1] == '0' and there or ARGV[1] == '1' and there ~= ARGV[2] then return 0 end
-if #ARGV > 2 then redis.call('SET', KEYS[1], unpack(ARGV, 3)) else redis.call('DEL', KEYS[1]) end
+local version = ''
+if type(there) == 'string' then version = redis.sha1hex(there) .. '.' .. #there end
+if version ~= ARGV[1] then return 0 end
+if #ARGV > 1 then redis.call('SET', KEYS[1], unpack(ARGV, 2)) else redis.call('DEL', KEYS[1]) end
 return 1
 """
 
@@ -147,18 +176,33 @@ return found
 """
 
 
+class _StoredString(Stored):
+    """What lies under a key, with a version that a script on the server can compute: the SHA-1 in hexadecimal, a dot and the length."""
+
+    __slots__ = ()
+
+    @property
+    def version(self) -> str:
+        document = self.document or b""
+        return f"{hashlib.sha1(document, usedforsecurity=False).hexdigest()}.{len(document)}"
+
+
+def _stored(document: bytes | None) -> Stored | None:
+    return None if document is None else _StoredString(document)
+
+
 class RespStore(EnumerableFlatStore):
     """Keeps entries as strings in a database that speaks the protocol of Redis; a subclass sends the commands."""
 
     _is_cluster: bool
 
     @abstractmethod
-    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True, raises: bool = True) -> Sequence[Any]:
+    async def _send(self, commands: Sequence[Command], *, effect: Effect = "read", raises: bool = True) -> Sequence[Any]:
         """Send commands together and return their replies.
 
         Args:
             commands: One or more; each is about the keys of one slot.
-            repeatable: Whether they may be sent again if a connection turns out to be dead.
+            effect: What they do.
             raises: Whether the first reply that is an error is raised; otherwise it is among the replies.
 
         Returns:
@@ -194,55 +238,56 @@ class RespStore(EnumerableFlatStore):
             them = "it" if len(besides) == 1 else "them"
             raise ValueError(f"{type(self).__name__}: {' and '.join(besides)} beside {what}, which has its own; leave {them} out")
 
-    async def _change(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
-        """Send commands that write. If the server turns out to be no primary any more, the next call looks for the new one."""
-        try:
-            return await self._send_explained(commands, repeatable=repeatable)
-        except StoreConnectionError as error:
-            if self._error_code(error.__cause__) == "READONLY" and not self._is_cluster:  # whose client asks which node is the primary
-                with suppress(StoreConnectionError):
-                    await self._leave()
-            raise
+    async def _change(self, commands: Sequence[Command], effect: Effect) -> list[Any]:
+        """Send commands that write, and return their replies; for one that failed, the error to raise.
 
-    async def _send_explained(self, commands: Sequence[Command], *, repeatable: bool = True) -> Sequence[Any]:
+        If the server turns out to be a replica, the next call looks for the primary.
+        """
+        replies = [self._outcome(reply) for reply in await self._send_explained(commands, effect, raises=len(commands) == 1)]
+        failed = (reply.__cause__ for reply in replies if isinstance(reply, StoreConnectionError))
+        if any(self._error_code(error) == "READONLY" for error in failed):
+            await self._find_primary()
+        return replies
+
+    async def _find_primary(self) -> None:
+        if not self._is_cluster:  # whose client asks which node is the primary
+            with suppress(StoreConnectionError):
+                await self._leave()
+
+    async def _send_explained(self, commands: Sequence[Command], effect: Effect = "read", *, raises: bool = True) -> Sequence[Any]:
         """Send commands. If they are refused, what the server is may explain it."""
         try:
-            return await self._send(commands, repeatable=repeatable)
+            return await self._send(commands, effect=effect, raises=raises)
         except StoreRefusedError as error:
             raise await self._refused(error) from error.__cause__
+        except StoreConnectionError as error:
+            if effect != "read" and self._error_code(error.__cause__) == "READONLY":
+                await self._find_primary()
+            raise
 
     @abstractmethod
     def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
         """Yield the keys that match a pattern, in pages of any size."""
 
     @abstractmethod
-    def _answered(self, error: BaseException | None) -> tuple[str, str]:
-        """Return the server's answer that a client's error stands for: its first word, "ERR" if the client drops it, and the others.
-
-        Both are "" if it stands for none.
-        """
-
     def _error_code(self, error: BaseException | None) -> str:
-        return self._answered(error)[0]
+        """Return the first word of the server's answer that a client's error stands for; "" if it stands for none."""
 
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        word, text = self._answered(error)
-        if not word or self._closed:
-            return super()._mapped(error)
-        return self._answer_error(word, text, error)
-
-    def _answer_error(self, word: str, text: str, error: Exception) -> KeyValueStoreError:
-        kind, advice = answer_of(word, text) or (StoreRefusedError, "the server refused the command")
-        return self._problem(kind, f"the server answers {word}: {advice}", error)
+    def _outcome(self, reply: Any) -> Any:
+        """Return a reply, or the error to raise for it."""
+        if not isinstance(reply, Exception):
+            return reply
+        error = self._translate_error(reply)
+        if error is None:
+            raise reply
+        error.__cause__ = reply
+        return error
 
     def _checked(self, replies: Sequence[Any]) -> Sequence[Any]:
-        """Raise the first reply that is an error."""
+        """Return replies, or raise the first that is an error."""
         for reply in replies:
             if isinstance(reply, Exception):
-                mapped = self._mapped(reply)
-                if mapped is None:
-                    raise reply
-                raise mapped from reply
+                raise self._outcome(reply)
         return replies
 
     def _groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
@@ -258,14 +303,11 @@ class RespStore(EnumerableFlatStore):
             if self._error_code(error.__cause__) not in ("NOPERM", "MISCONF"):
                 raise
 
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        if len(names) > 1:
-            return await self._peek(names)
-        return await self._send_explained([("GET", names[0].encode())])
-
-    async def _peek(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
+        if len(names) == 1 and not lenient:
+            return (_stored((await self._send_explained([("GET", names[0].encode())]))[0]),)
         # MGET, unlike GET, takes a key of another type for missing.
-        return await self._found([name.encode() for name in names])
+        return list(map(_stored, await self._found([name.encode() for name in names])))
 
     async def _found(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         groups = self._groups(keys)
@@ -277,33 +319,37 @@ class RespStore(EnumerableFlatStore):
         }
         return [found[index] for index in range(len(keys))]
 
-    def _put(self, collection: str, entries: Sequence[Entry]) -> CoroutineType[Any, Any, None]:
+    def _put(self, collection: str, entries: Sequence[Entry]) -> CoroutineType[Any, Any, Sequence[KeyValueError | None] | None]:
         for entry in entries:
             if len(entry.json) > _ANY_TAKES:
                 return self._put_large(collection, entries)
         return super()._put(collection, entries)
 
-    async def _put_large(self, collection: str, entries: Sequence[Entry]) -> None:
+    async def _put_large(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
         """Put entries of which one may be larger than the server takes. It does not always say so when it ends the connection."""
         if any(len(entry.json) > _USUAL_LIMIT for entry in entries):
-            error = too_large(entries, await self._limit() or _USUAL_LIMIT, _LIMIT)
+            error = find_too_large(entries, await self._limit() or _USUAL_LIMIT, _LIMIT)
             if error is not None:
                 raise error
         try:
-            await super()._put(collection, entries)
+            outcomes = await super()._put(collection, entries) or ()
+            refused = next((outcome for outcome in outcomes if isinstance(outcome, KeyValueStoreError)), None)
+            if refused is not None:
+                raise refused
         except (StoreConnectionError, StoreRefusedError) as refused:
             is_told = "invalid bulk length" in str(refused.__cause__)
-            if not is_told and not (isinstance(refused, StoreConnectionError) and self._is_broken(refused.__cause__)):
+            if not is_told and not self._is_broken(refused):
                 raise
             limit = await self._limit()
-            error = too_large(entries, limit, _LIMIT) if is_told or limit is not None else None
+            error = find_too_large(entries, limit, _LIMIT) if is_told or limit is not None else None
             if error is None:
                 raise
             raise error from refused.__cause__
+        return None
 
-    def _is_broken(self, error: BaseException | None) -> bool:
-        """Return whether a client's error may mean that a connection broke, rather than that none could be made."""
-        return self._is_lost(error)
+    def _is_broken(self, error: KeyValueStoreError) -> bool:
+        """Return whether an error may mean that a connection broke, rather than that none could be made."""
+        return isinstance(error, StoreConnectionError) and not error.unsent and self._is_stale_connection(error.__cause__)
 
     async def _limit(self) -> int | None:
         """Return how many bytes of a string the server takes, if it tells."""
@@ -312,7 +358,7 @@ class RespStore(EnumerableFlatStore):
             try:
                 reply = await self._ask("CONFIG", "GET", "proto-max-bulk-len")
             except StoreConnectionError as error:
-                if self._is_broken(error.__cause__):
+                if self._is_broken(error):
                     continue
                 return None
             except StoreRefusedError:  # the user may lack the right to ask
@@ -334,27 +380,38 @@ class RespStore(EnumerableFlatStore):
     async def _leave(self) -> None:
         """Have the client close the connections that it keeps and no call uses, so that it makes new ones."""
 
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
-        if len(entries) > 1 and all(entry.expires_at is None for _, entry in entries):
-            pairs = [(name.encode(), entry.document()) for name, entry in entries]
+    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> Sequence[KeyValueError | None] | None:
+        if len(rows) > 1 and all(entry.expires_at is None for _, entry in rows):
+            pairs = [(name.encode(), entry.document()) for name, entry in rows]
             groups = self._groups([key for key, _ in pairs])
-            await self._change([("MSET", *(part for index in group for part in pairs[index])) for group in groups])
-            return
-        now = clock.now()
-        await self._change([("SET", name.encode(), *_arguments(entry, now)) for name, entry in entries])
+            replies = await self._change([("MSET", *(part for index in group for part in pairs[index])) for group in groups], "put")
+            outcomes = {index: reply for group, reply in zip(groups, replies, strict=True) for index in group}
+            replies = [outcomes[index] for index in range(len(rows))]
+        else:
+            now = clock.now()
+            commands = [("SET", name.encode(), *_arguments(entry, now)) for name, entry in rows]
+            if len(commands) == 1:
+                await self._send_explained(commands, "put")
+                return None
+            replies = await self._change(commands, "put")
+        return [reply if isinstance(reply, KeyValueError) else None for reply in replies]
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._change([("GETDEL", name.encode()) for name in names], repeatable=False)
+    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
+        replies = await self._change([("GETDEL", name.encode()) for name in names], "once")
+        return [reply if isinstance(reply, KeyValueError) else _stored(reply) for reply in replies]
 
-    async def _exchange(self, changes: Sequence[Change]) -> Sequence[object]:
+    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
         now = clock.now()
         commands = [
-            ("EVAL", _EXCHANGE, "1", name.encode(), *(("0", "") if expected is None else ("1", expected)), *_arguments(entry, now))
-            for name, expected, entry in changes
+            ("EVAL", _COMPARE_AND_SET, "1", name.encode(), version or "", *_arguments(entry, now)) for name, version, entry in changes
         ]
-        return await self._change(commands, repeatable=False)
+        replies = await self._change(commands, "once")
+        for reply in replies:
+            if isinstance(reply, KeyValueError):
+                raise reply
+        return [bool(reply) for reply in replies]
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         refused: set[str] = set()
         async with aclosing(self._scanned(re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*")) as pages:
             async for scanned in pages:
@@ -369,7 +426,7 @@ class RespStore(EnumerableFlatStore):
                     some, others = [key for key, _ in others[:count]], others[count:]
                     yield _named(some, await self._found(some))
 
-    async def _found_in_part(self, keys: Sequence[bytes], refused: set[str]) -> tuple[list[tuple[str, bytes]], list[tuple[bytes, int]]]:
+    async def _found_in_part(self, keys: Sequence[bytes], refused: set[str]) -> tuple[list[tuple[str, Stored]], list[tuple[bytes, int]]]:
         """Read what lies under some of many keys, `PAGE_SIZE` bytes at most; return the other keys and the sizes of what lies there.
 
         Args:
@@ -404,9 +461,9 @@ class RespStore(EnumerableFlatStore):
         return list(groups.values())
 
 
-def _named(keys: Sequence[bytes], found: Sequence[object]) -> list[tuple[str, bytes]]:
-    """Return the names and documents of keys under which there is one."""
-    return [(key.decode(), document) for key, document in zip(keys, found, strict=True) if isinstance(document, bytes)]
+def _named(keys: Sequence[bytes], found: Sequence[object]) -> list[tuple[str, Stored]]:
+    """Return the names of keys under which there is a document, with that."""
+    return [(key.decode(), _StoredString(document)) for key, document in zip(keys, found, strict=True) if isinstance(document, bytes)]
 
 
 def _arguments(entry: Entry | None, now: float) -> Command:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
-from weakref import WeakValueDictionary
 
 import orjson
 
-from keyvalue._core import fork
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import Entry, Stored
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import UNREADABLE, CompoundNames, Place, digest, is_settled
-from keyvalue.errors import DeserializationError
+from keyvalue._core.layout import CompoundLayout, Slot, digest, is_settled
+from keyvalue._core.legacy.slots import named_entry
 
 with needs("vault"):
     import requests
-    from hvac.exceptions import InvalidRequest, UnsupportedOperation, VaultError
-    from urllib3.exceptions import ProtocolError, ReadTimeoutError
+    from hvac.exceptions import Forbidden, InvalidRequest, UnsupportedOperation, VaultError
+    from urllib3.exceptions import ReadTimeoutError
 
-__all__ = ["TOO_LARGE", "Found", "PlainRequestError", "Secrets", "StrangerError", "UnsendableError", "VaultNames", "is_path"]
+__all__ = ["TOO_LARGE", "PlainRequestError", "Secret", "Secrets", "StrangerError", "UnsendableError", "VaultLayout", "is_path"]
 
 _LONGEST_NAME = 150  # bytes; a file's name of 255 bytes holds 157 in the form that Vault encrypts them to
 _LONGEST_OLD_NAME = 4096  # bytes; the server takes 0.08 s to look up such a name, and four times as long for each twice as long
@@ -44,7 +41,10 @@ _KNOWN = re.compile(
 TOO_LARGE = re.compile(f"{_TOO_LARGE}|HTTP status 413")
 """What the message of an error has if a secret is larger than the server takes."""
 
-_HOME = re.compile("~[0-9a-f]{64}/~[0-9a-f]{64}")
+_KEPT_VERSIONS = 100  # that lose their values; the engine keeps 10 unless it is configured otherwise
+_END = b',"expires_at":"1970-01-01T00:00:00+00:00","value":{}}'
+
+_OWN = re.compile("~[0-9a-f]{64}/~[0-9a-f]{64}")
 
 
 class UnsendableError(ValueError):
@@ -59,16 +59,21 @@ class PlainRequestError(Exception):
     """A request without TLS, to a server that speaks it."""
 
 
-class Found(NamedTuple):
+class Secret(NamedTuple):
     """What lies under a name.
 
     Attributes:
-        document: The document; None if there is no secret, or its latest version is deleted.
-        version: The version of the secret, deleted or not; 0 if there is none.
+        stored: The document, with the version of the secret in digits; None if there is no secret, or its latest version is deleted.
+        version: The version, deleted or not; 0 if there is none.
     """
 
-    document: bytes | None
+    stored: Stored | None
     version: int
+
+    @property
+    def live(self) -> Stored | None:
+        """The document, unless it is what `bury` writes, which counts as nothing."""
+        return None if self.stored is None or _is_buried(self.stored) else self.stored
 
 
 class _Answer(NamedTuple):
@@ -89,17 +94,6 @@ class Secrets:
     def __init__(self, client: Any, mount_point: str) -> None:
         self.client = client
         self._mount = quote(mount_point)
-        self._after_fork()
-        fork.register_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
-
-    def turn(self, name: str) -> threading.Lock:
-        """Return the lock of a name, which keeps other calls from writing between a look and what is done about it."""
-        with self._lock:
-            return self._turns.setdefault(name, threading.Lock())
 
     def check(self) -> None:
         """See that an engine of version 2 is mounted here: one of version 1, or further up, takes requests for some about other secrets."""
@@ -109,22 +103,23 @@ class Secrets:
         if _ROUTED in told and not _METADATA.search(told):
             raise UnsupportedOperation("an engine of another type or version, or mounted further up")
 
-    def find(self, name: str, *, tolerant: bool = False) -> Found:
+    def find(self, name: str, *, lenient: bool = False) -> Secret:
         """Return what lies under a name.
 
         Args:
             name: The name.
-            tolerant: Whether nothing lies under what can't be a name; otherwise that is an error.
+            lenient: Whether nothing lies under what can't be a name; otherwise that is an error.
         """
-        answer = self._send("get", self._path("data", name), tolerated=_NO_SUCH_PATH if tolerant else ())
+        answer = self._send("get", self._path("data", name), tolerated=_NO_SUCH_PATH if lenient else ())
         secret = _mapping(answer.content.get("data"))
         metadata = _mapping(secret.get("metadata"))
         if answer.status != 200:
-            return Found(None, metadata.get("version", 0))
+            return Secret(None, metadata.get("version", 0))
         if "version" not in metadata:
             raise UnsupportedOperation("a secret has no version")
         value = _mapping(secret.get("data")).get("value")
-        return Found(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else UNREADABLE, metadata["version"])
+        document = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else None
+        return Secret(Stored(document, str(metadata["version"])), metadata["version"])
 
     def put(self, name: str, document: bytes, version: int | None = None) -> bool:
         """Store a document, and return whether that was done.
@@ -146,7 +141,22 @@ class Secrets:
             raise UnsupportedOperation("a write made no version")
         return True
 
-    def delete(self, name: str) -> None:
+    def bury(self, name: str, found: Secret) -> bool:
+        """Write an expired document over what was found under a name, unless that has changed, and return whether it was done.
+
+        The earlier versions lose their values. The secret itself stays: without it, versions would start again, and an old one would
+        be taken for a new one.
+        """
+        if found.stored is None or _is_buried(found.stored):
+            return True
+        if not self.put(name, _epitaph(found.stored), found.version):
+            return False
+        versions = list(range(max(1, found.version - _KEPT_VERSIONS + 1), found.version + 1))
+        with suppress(Forbidden):  # who may write and delete need not be allowed to do this
+            self._send("post", self._path("destroy", name), orjson.dumps({"versions": versions}))
+        return True
+
+    def remove(self, name: str) -> None:
         """Remove a secret, with all versions."""
         if self._send("delete", self._path("metadata", name)).status != 204:
             raise UnsupportedOperation("a removal was answered by something else")  # as by a proxy that redirects
@@ -173,14 +183,7 @@ class Secrets:
 
     def _send(self, method: str, path: str, content: bytes | None = None, *, tolerated: Collection[int] = ()) -> _Answer:
         """Send a request, and return the answer if it says that it was done or that there is no such secret, or is tolerated."""
-        try:
-            status, answer = self._sent(method, path, content)
-        except requests.ConnectionError as error:
-            # A connection in the pool can be dead without anybody having noticed. One request is sent again, not all of a call: a delete
-            # would look again for what it has deleted.
-            if not error.args or not isinstance(error.args[0], ProtocolError):
-                raise
-            status, answer = self._sent(method, path, content)
+        status, answer = self._sent(method, path, content)
         errors = answer.get("errors")
         # And not what a proxy says, or what an engine says of paths that it has no use for.
         is_missing = status == 404 and (errors == [] or isinstance(answer.get("data"), Mapping))
@@ -221,22 +224,33 @@ class Secrets:
         raise problem
 
 
-class VaultNames(CompoundNames):
+def _epitaph(stored: Stored) -> bytes:
+    """Return a document of the same pair, if that can be read, that has long expired."""
+    entry = named_entry(stored) or Entry("", "")
+    names = {} if not entry.key else {"collection": entry.collection, "key": entry.key}
+    return orjson.dumps({"version": 1, **names})[:-1] + _END
+
+
+def _is_buried(stored: Stored) -> bool:
+    return stored.document is not None and stored.document.endswith(_END)
+
+
+class VaultLayout(CompoundLayout):
     """The names `<collection>::<key>`; `<digest of the collection>/<digest of the key>` for what can't be a path."""
 
-    def places(self, collection: str, key: str) -> Sequence[Place]:
-        """Return the places of a pair."""
-        found: list[Place] = []
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
+        """Return the slots of a pair."""
+        found: list[Slot] = []
         old: str | None = None
-        for name, is_shared, is_strict in super().places(collection, key):
-            if not is_strict and _fits(name):
-                found.append(Place(name, is_shared))
+        for name, kind in super().slots(collection, key):
+            if kind != "strict" and _fits(name):
+                found.append(Slot(name, kind))
                 continue
             if "::" in name:
                 old = _old(collection, name)
-            if not is_shared:
-                found.append(Place(f"{digest(collection)}/{digest(key)}"))
-        return found if old is None else [*found, Place(old, shared=True, strict=True)]
+            if kind == "own":
+                found.append(Slot(f"{digest(collection)}/{digest(key)}"))
+        return found if old is None else [*found, Slot(old, "strict")]
 
     def prefixes(self, collection: str) -> Sequence[str]:
         """Return what the names of a collection start with."""
@@ -245,24 +259,21 @@ class VaultNames(CompoundNames):
         found = [f"{digest(collection)}/", *([escaped] if is_path(f"{escaped}k") else [])]
         return found if old is None else [*found, old[:-1]]
 
-    def single(self, collection: str, keys: Sequence[str]) -> list[str] | None:
+    def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
         """Return the names of pairs that all have one place, or None if some have more."""
-        names = super().single(collection, keys)
+        names = super().direct_names(collection, keys)
         return names if names is not None and all(map(_fits, names)) else None
 
     def may_be(self, name: str) -> bool:
         """Return whether a name has the form of one of a pair."""
-        return "::" in name or "~:" in name or _HOME.fullmatch(name) is not None
+        return "::" in name or "~:" in name or _OWN.fullmatch(name) is not None
 
-    def is_anothers(self, name: str, document: bytes) -> bool:
+    def is_anothers(self, name: str, stored: Stored) -> bool:
         """Return whether a document under a name that is one pair's alone says to be of another: py-key-value-aio mixes some up."""
-        try:
-            entry = Entry.from_document(document, "", "")
-        except DeserializationError:
+        entry = named_entry(stored)
+        if entry is None:
             return False
-        if not (entry.collection and entry.key):
-            return False
-        return all(place.strict or place.name != name for place in self.places(entry.collection, entry.key))
+        return all(slot.kind == "strict" or slot.name != name for slot in self.slots(entry.collection, entry.key))
 
 
 def _fits(name: str) -> bool:

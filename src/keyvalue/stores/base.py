@@ -2,9 +2,11 @@
 
 from keyvalue._core import clock
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
-from keyvalue._core.flat import UNREADABLE, Change, CompoundNames, EnumerableFlatStore, FlatStore, Names, Place, digest, take_page
-from keyvalue._core.sanitization import (
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.flat import FlatStore
+from keyvalue._core.layout import CompoundLayout, KeyLayout, Slot, digest
+from keyvalue._core.legacy.sanitization import (
     AlwaysHashStrategy,
     HashExcessLengthStrategy,
     HashFragmentMode,
@@ -12,29 +14,30 @@ from keyvalue._core.sanitization import (
     PassthroughStrategy,
     SanitizationStrategy,
 )
-from keyvalue._core.store import BaseStore, EnumerableStore, ErrorTable, Row, Stability
+from keyvalue._core.listing import EnumerableFlatStore, EnumerableStore, ListedEntry, take_page
+from keyvalue._core.store import BaseStore, Stability
 
 __all__ = [
-    "UNREADABLE",
     "AlwaysHashStrategy",
     "BaseStore",
-    "Change",
     "Client",
-    "CompoundNames",
+    "CompareAndSet",
+    "CompoundLayout",
     "Entry",
     "EnumerableFlatStore",
     "EnumerableStore",
-    "ErrorTable",
+    "ErrorRule",
     "FlatStore",
     "HashExcessLengthStrategy",
     "HashFragmentMode",
     "HybridSanitizationStrategy",
-    "Names",
+    "KeyLayout",
+    "ListedEntry",
     "PassthroughStrategy",
-    "Place",
-    "Row",
     "SanitizationStrategy",
+    "Slot",
     "Stability",
+    "Stored",
     "clock",
     "digest",
     "take_page",

@@ -14,17 +14,19 @@ from typing import Any, ClassVar, TypeVar
 
 from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Change, EnumerableFlatStore, Names, Place, digest
-from keyvalue._core.store import ErrorTable, Stability
+from keyvalue._core.layout import KeyLayout, Slot, digest
+from keyvalue._core.listing import EnumerableFlatStore
+from keyvalue._core.store import Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("disk"):
     import diskcache
     from pathvalidate import sanitize_filename
 
-    from keyvalue.stores._diskcache import CacheDirectory, Row, SharedCache, open_cache, settings_of, transient_reason
+    from keyvalue.stores._diskcache import CacheDirectory, CacheRow, SharedCache, open_cache, settings_of, transient_reason
 
 __all__ = ["DiskStore", "MultiDiskStore"]
 
@@ -33,16 +35,17 @@ T = TypeVar("T")
 _MINIMUM_SIZE = 2**20
 _DIGEST = re.compile(r"~[0-9a-f]{64}")
 _ERRORS = (
-    (diskcache.Timeout, StoreConnectionError, "the database is locked by another process"),
-    (sqlite3.Error, StoreRefusedError, "SQLite refused; the database may be damaged"),
-    (OSError, StoreRefusedError, "the file system refused"),
+    ErrorRule(diskcache.Timeout, StoreConnectionError, "the database is locked by another process"),
+    ErrorRule(sqlite3.OperationalError, StoreConnectionError, transient_reason, when=transient_reason),
+    ErrorRule(sqlite3.Error, StoreRefusedError, "SQLite refused; the database may be damaged"),
+    ErrorRule(OSError, StoreRefusedError, "the file system refused"),
 )
 
 
 class DiskStore(EnumerableFlatStore):
     """Keeps entries in a directory, shared by any number of processes on one machine.
 
-    Format: diskcache's. The row `<collection>::<key>` (see `keyvalue._core.flat` for names that this would mix) holds the JSON document
+    Format: diskcache's. The row `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) holds the JSON document
     of `keyvalue._core.entry` as text; those of 32 KiB and more lie in side files. The row's `expire_time` is the entry's. Nothing is
     ever unpickled: a row that is not text is reported as unreadable.
 
@@ -77,7 +80,7 @@ class DiskStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ClassVar[ErrorTable] = _ERRORS
+    errors = _ERRORS
 
     @arguments.checked
     def __init__(
@@ -107,28 +110,27 @@ class DiskStore(EnumerableFlatStore):
             make=lambda: open_cache(place, **settings),
         )
 
-    def _transient_reason(self, error: Exception) -> str | None:
-        return transient_reason(error)
+    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
+        return self._use(lambda cache: cache.read_all(names))
 
-    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        return self._use(lambda cache: cache.documents(names))
-
-    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
-        def store(cache: SharedCache) -> None:
-            if len(entries) == 1:
-                cache.set(*_row(*entries[0]))
+    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
+        def write(cache: SharedCache) -> None:
+            if len(rows) == 1:
+                cache.set(*_row(*rows[0]))
             else:
-                cache.set_many([_row(name, entry) for name, entry in entries])
+                cache.set_many([_row(name, entry) for name, entry in rows])
 
-        return self._use(store)
+        return self._use(write)
 
-    def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        return self._use(lambda cache: cache.remove(names))
+    def _pop(self, names: Sequence[str]) -> Awaitable[Sequence[Stored | None]]:
+        return self._use(lambda cache: cache.pop_all(names))
 
-    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
-        return self._use(lambda cache: cache.exchange([(name, expected, entry and _row(name, entry)) for name, expected, entry in changes]))
+    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
+        return self._use(
+            lambda cache: cache.compare_and_set([(name, version, entry and _row(name, entry)) for name, version, entry in changes])
+        )
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         last = None
         while True:
             rows, last = await self._use(lambda cache, last=last: cache.page(prefix, last))
@@ -173,7 +175,7 @@ class MultiDiskStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ClassVar[ErrorTable] = _ERRORS
+    errors = _ERRORS
 
     @arguments.checked
     def __init__(
@@ -198,7 +200,7 @@ class MultiDiskStore(EnumerableFlatStore):
             if max_size:
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
             self.__class__ = _FactoryStore  # pyright: ignore[reportAttributeAccessIssue] # nobody derives from it
-        self.names: Names = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
+        self.layout = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
         if base_directory is not None:
             base = arguments.directory(base_directory, auto_create, file_mode)
         else:
@@ -212,53 +214,50 @@ class MultiDiskStore(EnumerableFlatStore):
             make=lambda: CacheDirectory(base, disk_cache_factory, **settings),
         )
 
-    def _transient_reason(self, error: Exception) -> str | None:
-        return transient_reason(error)
-
-    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        def read(caches: CacheDirectory) -> Sequence[bytes | None]:
-            found: dict[str, bytes | None] = {}
+    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
+        def read(caches: CacheDirectory) -> Sequence[Stored | None]:
+            found: dict[str, Stored | None] = {}
             for directory, some in _by_directory(names, lambda name: name):
                 cache = caches.cache(directory, create=False)
                 if cache is not None:
-                    found |= zip(some, cache.documents([_key(name) for name in some]), strict=True)
+                    found |= zip(some, cache.read_all([_key(name) for name in some]), strict=True)
             return [found.get(name) for name in names]
 
         return self._use(read)
 
-    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
-        def store(caches: CacheDirectory) -> None:
-            for directory, some in _by_directory(entries, lambda entry: entry[0]):
+    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
+        def write(caches: CacheDirectory) -> None:
+            for directory, some in _by_directory(rows, lambda row: row[0]):
                 cache = caches.cache(directory, create=True)
                 assert cache is not None
                 cache.set_many([_row(_key(name), entry) for name, entry in some])
 
-        return self._use(store)
+        return self._use(write)
 
-    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
+    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
         def exchange(caches: CacheDirectory) -> Sequence[bool]:
             made: dict[str, bool] = {}
             for directory, some in _by_directory(changes, lambda change: change.name):
                 cache = caches.cache(directory, create=True)
                 assert cache is not None
-                rows = [(_key(name), expected, entry and _row(_key(name), entry)) for name, expected, entry in some]
-                made |= zip([change.name for change in some], cache.exchange(rows), strict=True)
+                rows = [(_key(name), version, entry and _row(_key(name), entry)) for name, version, entry in some]
+                made |= zip([change.name for change in some], cache.compare_and_set(rows), strict=True)
             return [made[change.name] for change in changes]
 
         return self._use(exchange)
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         directories = [_directory(prefix)] if prefix else await self._use(lambda caches: caches.names())
         for directory in directories:
             last = None
             while True:
 
-                def page(caches: CacheDirectory, directory: str = directory, last: Any = last) -> tuple[list[tuple[str, bytes]], Any]:
+                def page(caches: CacheDirectory, directory: str = directory, last: Any = last) -> tuple[list[tuple[str, Stored]], Any]:
                     cache = caches.cache(directory, create=False)
                     return ([], None) if cache is None else cache.page("", last)
 
                 rows, last = await self._use(page)
-                yield [(_name(directory, key), document) for key, document in rows]
+                yield [(_name(directory, key), stored) for key, stored in rows]
                 if last is None:
                     break
 
@@ -281,35 +280,35 @@ class _FactoryStore(MultiDiskStore):
 _FactoryStore.__name__ = _FactoryStore.__qualname__ = MultiDiskStore.__name__  # for messages
 
 
-class _FactoryNames(Names):
-    def places(self, collection: str, key: str) -> Sequence[Place]:
-        return (Place(_name(collection, key)),)
+class _FactoryNames(KeyLayout):
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
+        return (Slot(_name(collection, key)),)
 
     def prefixes(self, collection: str) -> Sequence[str]:
         return (_name(collection, ""),)
 
-    def single(self, collection: str, keys: Sequence[str]) -> list[str]:
+    def direct_names(self, collection: str, keys: Sequence[str]) -> list[str]:
         return [_name(collection, key) for key in keys]
 
 
-class _DirectoryNames(Names):
-    def places(self, collection: str, key: str) -> Sequence[Place]:
-        return [Place(prefix + key, shared, strict) for prefix, shared, strict in _directories(collection)]
+class _DirectoryNames(KeyLayout):
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
+        return [Slot(prefix + key, kind) for prefix, kind in _directories(collection)]
 
     def prefixes(self, collection: str) -> Sequence[str]:
-        return [prefix for prefix, _, _ in _directories(collection)]
+        return [prefix for prefix, _ in _directories(collection)]
 
 
 @lru_cache(1024)  # pathvalidate takes its time
-def _directories(collection: str) -> Sequence[Place]:
-    """Return what the names of a collection's places start with."""
-    home = Place(_name(digest(collection), ""))
+def _directories(collection: str) -> Sequence[Slot]:
+    """Return what the names of a collection's slots start with."""
+    own = Slot(_name(digest(collection), ""))
     directory = sanitize_filename(collection, fs_encoding="utf-8")
     if directory in ("", ".", ".."):
-        return (home,)
+        return (own,)
     if directory == collection and not _DIGEST.fullmatch(collection):
-        return Place(_name(directory, ""), shared=True), home
-    return home, Place(_name(directory, ""), shared=True, strict=True)
+        return Slot(_name(directory, ""), "shared"), own
+    return own, Slot(_name(directory, ""), "strict")
 
 
 # A name is the directory's length, `/`, the directory and the key.
@@ -352,6 +351,6 @@ def _settings(max_size: int | None) -> dict[str, Any]:
     return {"size_limit": max_size, "eviction_policy": "least-recently-stored"} if max_size else {"eviction_policy": "none"}
 
 
-def _row(name: str, entry: Entry) -> Row:
+def _row(name: str, entry: Entry) -> CacheRow:
     # A millisecond more than what is left, lest SQLite's clock cut it short.
     return name, entry.document().decode(), None if entry.expires_at is None else entry.expires_at - clock.now() + 0.001

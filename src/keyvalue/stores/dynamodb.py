@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, Names
+from keyvalue._core.flat import outcome_of
+from keyvalue._core.listing import EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
-from keyvalue._core.store import ErrorTable, Stability
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue._core.store import Stability
+from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._dynamodb import (
     NO_CREDENTIALS,
-    KeyNames,
     LimitedSession,
+    TableLayout,
     batches,
     close,
     condition_for,
-    document_of,
     host_of,
     is_table,
     item_of,
@@ -31,6 +32,8 @@ from keyvalue.stores._dynamodb import (
     made,
     made_async,
     name_of,
+    needs_document,
+    stored_in,
 )
 from keyvalue.stores._http import peer_of
 
@@ -84,11 +87,28 @@ _CREDENTIALS = {
 }
 
 
+def _code_of(error: BaseException | None) -> str | None:
+    """Return the server's name for an error, or None if the server did not raise it."""
+    return error.response.get("Error", {}).get("Code", "") if isinstance(error, exceptions.ClientError) else None
+
+
+def _status_of(error: exceptions.ClientError) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def _rule(error: type[KeyValueStoreError], advice: str, when: Callable[[exceptions.ClientError], object]) -> ErrorRule[Any]:
+    """Return a rule for what the server says: botocore has one exception for all that."""
+    return ErrorRule(exceptions.ClientError, error, lambda told: f"{advice} ({told.operation_name}: {_code_of(told)})", when)
+
+
+_UNREACHABLE = "could not reach the server; are region_name and endpoint_url right?"
+
+
 class DynamoDBStore(EnumerableFlatStore):
     """Keeps entries in a table of DynamoDB, shared with whatever else lies there.
 
     Format: an item has `collection` (string, the partition key), `key` (string, the sort key), `value` (string, the JSON document of
-    `keyvalue._core.entry`) and, if the entry expires, `ttl` (number, the epoch second at or after that moment), which is the table's time
+    `keyvalue._core.entry`), `token` (string, random, new with each write) and, if the entry expires, `ttl` (number, the epoch second at or after that moment), which is the table's time
     to live. A collection of more than 2048 bytes, or a key of more than 1024, is replaced by `~` and its SHA-256 in hexadecimal, and so is
     one that looks like that; the document has the names as they were given.
 
@@ -126,17 +146,40 @@ class DynamoDBStore(EnumerableFlatStore):
         "write http:// in endpoint_url",
         "name the file with its certificate by the variable AWS_CA_BUNDLE",
     )
-    errors: ClassVar[ErrorTable] = (
-        (exceptions.NoCredentialsError, StoreRefusedError, NO_CREDENTIALS),
-        (exceptions.ConnectTimeoutError, StoreConnectionError, "the server did not answer in time"),
-        (exceptions.ReadTimeoutError, StoreConnectionError, "the server did not answer in time"),
-        (exceptions.HTTPClientError, StoreConnectionError, "could not reach the server; are region_name and endpoint_url right?"),
-        (exceptions.ConnectionError, StoreConnectionError, "could not reach the server; are region_name and endpoint_url right?"),
-        (exceptions.CredentialRetrievalError, StoreConnectionError, "could not obtain the credentials"),
-        (botocore.parsers.ResponseParserError, StoreConnectionError, "the answer is not one of DynamoDB; is endpoint_url right?"),
-        (exceptions.BotoCoreError, StoreRefusedError, "the client refused the request; check region_name, endpoint_url and credentials"),
-        (aiohttp.ClientError, StoreConnectionError, "could not reach the server"),
-        (OSError, StoreConnectionError, "could not reach the server"),
+    errors = (
+        _rule(
+            StoreConnectionError,
+            "the server is busy; try again later, or raise the capacity of the table",
+            lambda error: _code_of(error) in _BUSY,
+        ),
+        _rule(
+            StoreRefusedError,
+            "the server refused the credentials; check aws_access_key_id, aws_secret_access_key, aws_session_token and rights",
+            lambda error: _code_of(error) in _CREDENTIALS,
+        ),
+        _rule(
+            StoreRefusedError,
+            "the table does not exist; create it, or pass auto_create=True",
+            lambda error: _code_of(error) == _MISSING,
+        ),
+        _rule(
+            StoreConnectionError,
+            "the server failed",
+            lambda error: _status_of(error) >= 500 or _status_of(error) in (408, 429) or _code_of(error) in _FAILED,
+        ),
+        _rule(StoreRefusedError, "the server refused the request", lambda error: True),
+        ErrorRule(exceptions.NoCredentialsError, StoreRefusedError, NO_CREDENTIALS),
+        ErrorRule(exceptions.ConnectTimeoutError, StoreConnectionError, "the server did not answer in time"),
+        ErrorRule(exceptions.ReadTimeoutError, StoreConnectionError, "the server did not answer in time"),
+        ErrorRule(exceptions.EndpointConnectionError, StoreConnectionError, _UNREACHABLE, unsent=True),
+        ErrorRule((exceptions.HTTPClientError, exceptions.ConnectionError), StoreConnectionError, _UNREACHABLE),
+        ErrorRule(exceptions.CredentialRetrievalError, StoreConnectionError, "could not obtain the credentials"),
+        ErrorRule(botocore.parsers.ResponseParserError, StoreConnectionError, "the answer is not one of DynamoDB; is endpoint_url right?"),
+        ErrorRule(
+            exceptions.BotoCoreError, StoreRefusedError, "the client refused the request; check region_name, endpoint_url and credentials"
+        ),
+        ErrorRule(aiohttp.ClientError, StoreConnectionError, "could not reach the server"),
+        ErrorRule(OSError, StoreConnectionError, "could not reach the server"),
     )
 
     @arguments.checked
@@ -157,7 +200,7 @@ class DynamoDBStore(EnumerableFlatStore):
         timeout: float = 5.0,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        self.names: Names = KeyNames()
+        self.layout = TableLayout()
         self._table = table_name
         self._table_config = table_config or {}
         self._auto_create = auto_create
@@ -226,7 +269,7 @@ class DynamoDBStore(EnumerableFlatStore):
         try:
             await self._prepare()
         except StoreRefusedError as error:
-            if _code(error) != _DENIED:
+            if _code_of(error.__cause__) != _DENIED:
                 raise
             # Who may use a table need not be allowed to look at what it is like.
 
@@ -258,7 +301,7 @@ class DynamoDBStore(EnumerableFlatStore):
         try:
             answer = await self._request("describe_table", TableName=self._table)
         except StoreRefusedError as error:
-            if _code(error) == _MISSING:
+            if _code_of(error.__cause__) == _MISSING:
                 return None
             raise
         if "Table" not in answer:
@@ -275,9 +318,9 @@ class DynamoDBStore(EnumerableFlatStore):
         try:
             return (await self._request("create_table", **parameters))["TableDescription"]
         except StoreRefusedError as error:
-            if _code(error) == _IN_USE:  # somebody else is creating it, or deleting it
+            if _code_of(error.__cause__) == _IN_USE:  # somebody else is creating it, or deleting it
                 return None
-            if _code(error) == _DENIED:
+            if _code_of(error.__cause__) == _DENIED:
                 raise StoreSetupError(
                     f"DynamoDBStore: the table {self._table} does not exist, and these credentials may not create it; have it created"
                 ) from error
@@ -291,81 +334,62 @@ class DynamoDBStore(EnumerableFlatStore):
         may_create = self._auto_create and (operation.endswith("_item") or operation in ("query", "scan"))
         while True:
             try:
-                return await self._use(lambda client: getattr(client, operation)(**parameters))
+                return await self._use(lambda client: getattr(client, operation)(**parameters), repeatable=repeatable)
             except KeyValueStoreError as error:
-                code = _code(error)
-                may_help = isinstance(error, StoreConnectionError) and repeatable
+                code = _code_of(error.__cause__)
                 if code == _MISSING and may_create:  # it was deleted since
                     await self._prepare()
                     may_create = False
-                elif code in _BUSY or (may_help and code is not None):
+                elif code in _BUSY or (repeatable and code is not None and isinstance(error, StoreConnectionError)):
                     pause = next(pauses, None)
                     if pause is None:
                         raise
                     await _wait(pause)
-                elif may_help and not _timed_out(error):  # a connection in the pool can be dead without anybody having noticed
-                    repeatable = False
                 else:
                     raise
 
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        # botocore has one exception for all that the server says.
-        if self._closed or not isinstance(error, exceptions.ClientError):
-            return super()._mapped(error)
-        code = error.response.get("Error", {}).get("Code", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        kind: type[KeyValueStoreError] = StoreRefusedError
-        advice = "the server refused the request"
-        if code in _BUSY:
-            kind, advice = StoreConnectionError, "the server is busy; try again later, or raise the capacity of the table"
-        elif code in _CREDENTIALS:
-            advice = "the server refused the credentials; check aws_access_key_id, aws_secret_access_key, aws_session_token and rights"
-        elif code == _MISSING:
-            advice = "the table does not exist; create it, or pass auto_create=True"
-        elif status >= 500 or status in (408, 429) or code in _FAILED:
-            kind, advice = StoreConnectionError, "the server failed"
-        return self._problem(kind, f"{advice} ({error.operation_name}: {code})", error)
+    def _is_stale_connection(self, error: BaseException | None) -> bool:
+        return _code_of(error) is None and not isinstance(error, exceptions.ConnectTimeoutError | exceptions.ReadTimeoutError)
 
     # Items
 
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
         if len(names) == 1:
-            key = key_of(names[0])
-            found = await self._request("get_item", TableName=self._table, Key=key, ConsistentRead=self._consistent)
-            return (document_of(found.get("Item")),)
+            answer = await self._request("get_item", TableName=self._table, Key=key_of(names[0]), ConsistentRead=self._consistent)
+            return (stored_in(answer["Item"]) if "Item" in answer else None,)
         pages = [names[start : start + _READ_AT_ONCE] for start in range(0, len(names), _READ_AT_ONCE)]
-        documents: dict[str, bytes | None] = {}
-        for page in await self._each(self._read_batch, pages, _REQUESTS_AT_ONCE):
-            documents |= page
-        return [documents.get(name) for name in names]
+        found: dict[str, Stored] = {}
+        for page in await runtime.map_concurrent(self._read_batch, pages, limit=_REQUESTS_AT_ONCE):
+            found |= page
+        return [found.get(name) for name in names]
 
-    async def _read_batch(self, names: Sequence[str]) -> Mapping[str, bytes | None]:
-        documents: dict[str, bytes | None] = {}
+    async def _read_batch(self, names: Sequence[str]) -> Mapping[str, Stored]:
+        found: dict[str, Stored] = {}
         wanted = {self._table: {"Keys": [key_of(name) for name in names], "ConsistentRead": self._consistent}}
         pauses = iter(self._pauses)
         while wanted:
             answer = await self._request("batch_get_item", RequestItems=wanted)
             items = [item for items in answer.get("Responses", {}).values() for item in items]
-            documents |= {name_of(item): document_of(item) for item in items}
+            found |= {name_of(item): stored_in(item) for item in items}
             wanted = answer.get("UnprocessedKeys")
             if wanted:
                 pauses = iter(self._pauses) if items else pauses
                 await self._pause(pauses)
-        return documents
+        return found
 
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
-        items = [item_of(name, entry) for name, entry in entries]
+    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> None:
+        items = [item_of(name, entry) for name, entry in rows]
         if len(items) == 1:
-            await self._request("put_item", TableName=self._table, Item=items[0][0])
+            await self._request("put_item", repeatable=False, TableName=self._table, Item=items[0][0])
         else:
-            await self._each(self._write_batch, batches(items), _REQUESTS_AT_ONCE)
+            await runtime.map_concurrent(self._write_batch, batches(items), limit=_REQUESTS_AT_ONCE)
 
     async def _write_batch(self, items: Sequence[Mapping[str, Any]]) -> None:
         wanted = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
         left = len(items)
         pauses = iter(self._pauses)
         while wanted:
-            answer = await self._request("batch_write_item", RequestItems=wanted)
+            answer = await self._request("batch_write_item", repeatable=False, RequestItems=wanted)
             wanted = answer.get("UnprocessedItems")
             if wanted:
                 before, left = left, sum(map(len, wanted.values()))
@@ -379,35 +403,38 @@ class DynamoDBStore(EnumerableFlatStore):
             raise StoreConnectionError("DynamoDBStore: the server is busy; try again later, or raise the capacity of the table")
         await _wait(pause)
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        async def remove(name: str) -> bytes | None:
-            request = self._request("delete_item", repeatable=False, TableName=self._table, Key=key_of(name), ReturnValues="ALL_OLD")
-            return document_of((await request).get("Attributes"))
+    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
+        return await runtime.map_concurrent(lambda name: outcome_of(self._pop_item(name)), names, limit=_REQUESTS_AT_ONCE)
 
-        return await self._each(remove, names, _REQUESTS_AT_ONCE)
+    async def _pop_item(self, name: str) -> Stored | None:
+        request = self._request("delete_item", repeatable=False, TableName=self._table, Key=key_of(name), ReturnValues="ALL_OLD")
+        item = (await request).get("Attributes")
+        return None if item is None else stored_in(item)
 
-    async def _exchange(self, changes: Sequence[Change]) -> Sequence[bool]:
-        writes: list[tuple[str, dict[str, Any]]] = []
-        for name, expected, entry in changes:
-            parameters = {"TableName": self._table, **condition_for(expected)}
-            if entry is None:
-                writes.append(("delete_item", {"Key": key_of(name), **parameters}))
-            else:
-                writes.append(("put_item", {"Item": item_of(name, entry)[0], **parameters}))
-        return await self._each(self._write_if, writes, _REQUESTS_AT_ONCE)
+    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
+        return await runtime.map_concurrent(self._change, changes, limit=_REQUESTS_AT_ONCE)
 
-    async def _write_if(self, write: tuple[str, Mapping[str, Any]]) -> bool:
-        """Make a conditional write and return whether the condition was met."""
-        operation, parameters = write
+    async def _change(self, change: CompareAndSet) -> bool:
+        name, version, entry = change
+        document: bytes | None = None
+        if needs_document(version):
+            (stored,) = await self._read([name])
+            if stored is None or stored.version != version:
+                return False
+            document = stored.document
+        parameters: dict[str, Any] = {"TableName": self._table, **condition_for(version, document)}
         try:
-            await self._request(operation, repeatable=False, **parameters)
+            if entry is None:
+                await self._request("delete_item", repeatable=False, Key=key_of(name), **parameters)
+            else:
+                await self._request("put_item", repeatable=False, Item=item_of(name, entry)[0], **parameters)
         except StoreRefusedError as error:
-            if _code(error) == _UNMET:
+            if _code_of(error.__cause__) == _UNMET:
                 return False
             raise
         return True
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         parameters: dict[str, Any] = {"TableName": self._table, "ConsistentRead": self._consistent}
         if prefix:
             parameters |= {
@@ -417,7 +444,7 @@ class DynamoDBStore(EnumerableFlatStore):
             }
         while True:
             page = await self._request("query" if prefix else "scan", **parameters)
-            yield [(name_of(item), document_of(item) or UNREADABLE) for item in page["Items"]]
+            yield [(name_of(item), stored_in(item)) for item in page["Items"]]
             if not page.get("LastEvaluatedKey"):
                 return
             parameters["ExclusiveStartKey"] = page["LastEvaluatedKey"]
@@ -430,13 +457,3 @@ async def _wait(pause: float) -> None:
 def _capacity(client: Any) -> int:
     """Return how many connections a client keeps."""
     return client.meta.config.max_pool_connections
-
-
-def _code(error: KeyValueStoreError) -> str | None:
-    """Return the server's name for an error, if the server said it."""
-    cause = error.__cause__
-    return cause.response.get("Error", {}).get("Code", "") if isinstance(cause, exceptions.ClientError) else None
-
-
-def _timed_out(error: KeyValueStoreError) -> bool:
-    return isinstance(error.__cause__, exceptions.ConnectTimeoutError | exceptions.ReadTimeoutError)

@@ -6,18 +6,20 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import quote
 
 import orjson
 
-from keyvalue._core import arguments, codec, runtime, sanitization
+from keyvalue._core import arguments, codec, runtime
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Change, EnumerableFlatStore, Names
+from keyvalue._core.legacy import sanitization
+from keyvalue._core.listing import EnumerableFlatStore
 from keyvalue._core.sockets import Peer, TlsOptions, judge_http
-from keyvalue._core.store import ErrorTable, Stability
+from keyvalue._core.store import Stability
 from keyvalue.errors import (
     KeyValueError,
     KeyValueStoreError,
@@ -30,8 +32,8 @@ from keyvalue.stores._elasticsearch import (
     FORBIDDEN,
     GUARD,
     MAPPING,
-    Found,
-    IndexNames,
+    Hit,
+    IndexLayout,
     ItemError,
     Json,
     Lines,
@@ -39,6 +41,7 @@ from keyvalue.stores._elasticsearch import (
     address,
     decoded,
     is_flat,
+    version_in,
 )
 from keyvalue.stores._http import limit_connections
 
@@ -102,6 +105,25 @@ class ElasticsearchV1CollectionSanitizationStrategy(sanitization.HybridSanitizat
         )
 
 
+def _type_of(error: ApiError) -> str:
+    """Return what the server calls an error, or its status; not its reason, which may quote the value."""
+    body: Any = error.body
+    with suppress(KeyError, TypeError):
+        return str(body["error"]["type"])
+    return f"HTTP status {error.status_code}{': a redirect; give the URL that it leads to' if 300 <= error.status_code < 400 else ''}"
+
+
+def _advice_on(text: str) -> str:
+    return next((advice for kind, advice in _ADVICE.items() if kind in text), "")
+
+
+def _is_unsent(error: elastic_transport.ConnectionError) -> bool:
+    return re.search("Failed to establish a new connection|Cannot connect to host|NameResolutionError", str(error)) is not None
+
+
+_UNREACHABLE = "could not reach the server; is it running, and is the URL right?"
+
+
 class ElasticsearchStore(EnumerableFlatStore):
     r"""Keeps entries in Elasticsearch (8 or later, serverless too), in one index a collection.
 
@@ -142,13 +164,34 @@ class ElasticsearchStore(EnumerableFlatStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "write https:// in the URL", "write http:// in the URL", "pass an elasticsearch_client with its certificate as ca_certs"
     )
-    errors: ClassVar[ErrorTable] = (
-        (elastic_transport.ConnectionTimeout, StoreConnectionError, "the server did not answer in time"),
-        (elastic_transport.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and is the URL right?"),
-        (AuthenticationException, StoreRefusedError, "the server refused the credentials; check user and password or api_key"),
-        (AuthorizationException, StoreRefusedError, "the server refused the request; check the user's rights"),
-        (UnsupportedProductError, StoreRefusedError, "the server is not Elasticsearch"),
-        (elastic_transport.TransportError, StoreRefusedError, "the server's answer can't be understood"),
+    errors = (
+        ErrorRule(
+            ApiError,
+            StoreConnectionError,
+            lambda error: f"{_BUSY} ({error.status_code})",
+            when=lambda error: error.status_code in _UNAVAILABLE,
+        ),
+        ErrorRule(
+            ApiError,
+            StoreSetupError,
+            "a template of the server makes data streams of such names, not indices; choose another index_prefix",
+            when=lambda error: "data streams only" in str(error.body),
+        ),
+        ErrorRule(ApiError, StoreRefusedError, lambda error: _advice_on(str(error.body)), when=lambda error: _advice_on(str(error.body))),
+        ErrorRule(
+            ApiError,
+            StoreRefusedError,
+            "the client is newer than the server; install the version of `elasticsearch` that the server has",
+            when=lambda error: re.search("media_type_header|compatible-with", str(error.body)),
+        ),
+        ErrorRule(AuthenticationException, StoreRefusedError, "the server refused the credentials; check user and password or api_key"),
+        ErrorRule(AuthorizationException, StoreRefusedError, "the server refused the request; check the user's rights"),
+        ErrorRule(UnsupportedProductError, StoreRefusedError, "the server is not Elasticsearch"),
+        ErrorRule(ApiError, StoreRefusedError, lambda error: f"the server refused the request ({_type_of(error)})"),
+        ErrorRule(elastic_transport.ConnectionTimeout, StoreConnectionError, "the server did not answer in time"),
+        ErrorRule(elastic_transport.ConnectionError, StoreConnectionError, _UNREACHABLE, when=_is_unsent, unsent=True),
+        ErrorRule(elastic_transport.ConnectionError, StoreConnectionError, _UNREACHABLE),
+        ErrorRule(elastic_transport.TransportError, StoreRefusedError, "the server's answer can't be understood"),
     )
 
     @arguments.checked
@@ -176,8 +219,8 @@ class ElasticsearchStore(EnumerableFlatStore):
                 "No index can be named with this index_prefix: it must not start with - _ or +, nor hold any of "
                 '\\ / * ? " < > | , # : or a space, and has at most 189 bytes'
             )
-        self._names = IndexNames(prefix, key_sanitization_strategy, collection_sanitization_strategy)
-        self.names: Names = self._names
+        self._layout = IndexLayout(prefix, key_sanitization_strategy, collection_sanitization_strategy)
+        self.layout = self._layout
         self._prefix = prefix
         self._auto_create = auto_create
         self._there: set[str] = set()
@@ -231,17 +274,17 @@ class ElasticsearchStore(EnumerableFlatStore):
             interruptible=False,  # urllib3 can keep the lock of its pool
         )
 
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._found(names)
+    async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
+        return [hit and hit.stored for hit in await self._find(names)]
 
-    async def _found(self, names: Sequence[str], *, with_values: bool = True) -> list[Found | None]:
+    async def _find(self, names: Sequence[str], *, with_values: bool = True) -> list[Hit | None]:
         """Return the documents under names; in an index that is not there, there are none."""
         parameters = None if with_values else {"_source_excludes": "value"}
-        found: list[Found | None] = []
+        found: list[Hit | None] = []
         for start in range(0, len(names), _PAGE):
             page = names[start : start + _PAGE]
 
-            def read(answer: Any, page: Sequence[str] = page) -> list[Found | None]:
+            def read(answer: Any, page: Sequence[str] = page) -> list[Hit | None]:
                 for hit in answer["docs"]:
                     problem = hit.get("error", {"type": ""})
                     kind: str = problem["type"]
@@ -249,31 +292,44 @@ class ElasticsearchStore(EnumerableFlatStore):
                         passes = _PASSING.search(kind) or _PASSING_BLOCK.search(problem.get("reason", ""))
                         raise self._failure(kind, 503 if passes else 400, "a document")
                 pairs = zip(page, answer["docs"], strict=True)
-                return [Found.of(name, hit, with_values) if hit.get("found") else None for name, hit in pairs]
+                return [Hit.of(name, hit, with_values) if hit.get("found") else None for name, hit in pairs]
 
             wanted = orjson.dumps({"docs": [address(name) for name in page]})
             found += await self._send_to_shards("/_mget", wanted, read, parameters)
         return found
 
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
-        await self._write_all([Change(name, None, entry) for name, entry in entries], compare=False)
+    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> Sequence[KeyValueError | None]:
+        results = await self._write_all([CompareAndSet(name, None, entry) for name, entry in rows], compare=False)
+        return [result if isinstance(result, KeyValueError) else None for result in results]
 
-    async def _exchange(self, changes: Sequence[Change]) -> Sequence[tuple[int, int] | None]:
-        return await self._write_all(changes, compare=True)
+    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
+        return [version is not None for version in await self._exchange(changes)]
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    async def _exchange(self, changes: Sequence[CompareAndSet]) -> list[str | None]:
+        """Make changes, and return the new versions of those that were made."""
+        results = await self._write_all(changes, compare=True)
+        for result in results:
+            if isinstance(result, KeyValueError):
+                raise result
+        return cast("list[str | None]", results)
+
+    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | None]:
         # What py-key-value-aio put where another pair's document belongs is not that pair's.
-        removed: dict[str, bytes | None] = dict.fromkeys(names)
+        removed: dict[str, Stored | None] = dict.fromkeys(names)
         left = list(names)
         while left:
-            found = [found for found in await self._found(left, with_values=False) if found is not None and not self._names.is_old(found)]
-            made = await self._exchange([Change(document.name, document, None) for document in found]) if found else ()
-            left = [document.name for document, was_made in zip(found, made, strict=True) if not was_made]
-            removed |= {document.name: document for document in found if document.name not in left}
+            found = [hit for hit in await self._find(left, with_values=False) if hit is not None and not self._layout.is_old(hit)]
+            made = await self._exchange([CompareAndSet(hit.name, hit.stored.version, None) for hit in found]) if found else ()
+            left = [hit.name for hit, version in zip(found, made, strict=True) if version is None]
+            removed |= {hit.name: hit.stored for hit in found if hit.name not in left}
         return list(removed.values())
 
-    async def _write_all(self, changes: Sequence[Change], *, compare: bool) -> list[tuple[int, int] | None]:
-        """Make changes, in as many requests as it takes; return the new versions of those that were made."""
+    async def _write_all(self, changes: Sequence[CompareAndSet], *, compare: bool) -> list[str | KeyValueError | None]:
+        """Make changes, in as many requests as it takes.
+
+        Returns:
+            For each change the new version; None if the version that it expects was not there; or the error that kept it from being made.
+        """
         sizes = [0 if entry is None else len(entry.json) for _, _, entry in changes]
         for (_, _, entry), size in zip(changes, sizes, strict=True):
             if entry is not None and size > _LARGEST:
@@ -286,7 +342,7 @@ class ElasticsearchStore(EnumerableFlatStore):
             size if entry is None else size + len(entry.collection.encode()) + len(entry.key.encode())
             for (_, _, entry), size in zip(changes, sizes, strict=True)
         ]
-        made: list[tuple[int, int] | None] = []
+        made: list[str | KeyValueError | None] = []
         start = size = 0
         for end in range(1, len(changes) + 1):
             size += sizes[end - 1]
@@ -295,7 +351,7 @@ class ElasticsearchStore(EnumerableFlatStore):
                 start, size = end, 0
         return made
 
-    async def _write_some(self, changes: Sequence[Change], size: int, compare: bool) -> list[tuple[int, int] | None]:
+    async def _write_some(self, changes: Sequence[CompareAndSet], size: int, compare: bool) -> list[str | KeyValueError | None]:
         try:
             results = await self._bulk(changes, size, compare)
         except StoreRefusedError as error:
@@ -304,7 +360,9 @@ class ElasticsearchStore(EnumerableFlatStore):
             entry = changes[0].entry
             if len(changes) == 1 and entry is not None:
                 limit = "http.max_content_length of the server, or of a gateway before it, is the limit"
-                raise ValueTooLargeError(len(entry.json), None, entry.collection, entry.key, limit=limit) from error.__cause__
+                refused = ValueTooLargeError(len(entry.json), None, entry.collection, entry.key, limit=limit)
+                refused.__cause__ = error.__cause__
+                return [refused]
             if len(changes) == 1:
                 raise
             # The server, or a gateway before it, takes less at a time. It has done nothing of what it refused.
@@ -316,42 +374,41 @@ class ElasticsearchStore(EnumerableFlatStore):
                 await self._map(index, is_missing)
             for number, result in zip(unmapped, await self._bulk([changes[number] for number in unmapped], size, compare), strict=True):
                 results[number] = result
-        answers = (409, 404) if compare else ()
-        failed = [result for result in results if result.status >= 300 and result.status not in answers]
-        if failed:
-            raise self._failure(failed[0].type, failed[0].status, f"{len(failed)} of {len(changes)} documents")
-        return [result.version if result.status < 300 else None for result in results]
+        return [self._outcome(result, compare) for result in results]
 
-    async def _bulk(self, changes: Sequence[Change], size: int, compare: bool) -> list[Result]:
+    def _outcome(self, result: Result, compare: bool) -> str | KeyValueError | None:
+        if result.status < 300:
+            return result.version
+        return None if compare and result.status in (409, 404) else self._failure(result.type, result.status, "a document")
+
+    async def _bulk(self, changes: Sequence[CompareAndSet], size: int, compare: bool) -> list[Result]:
         def lines() -> bytes:
             return b"".join([self._lines(change, compare) for change in changes])
 
-        body = await runtime.aside(lines) if size > codec.LARGE else lines()
+        body = await runtime.run_in_worker(lines) if size > codec.LARGE else lines()
         wanted = ("status", "error.type", "error.reason", "_seq_no", "_primary_term")
         parameters = {"filter_path": ",".join(f"items.*.{field}" for field in wanted)}
 
         def read(answer: Any) -> list[Result]:
             results = [next(iter(item.values())) for item in answer["items"]]
-            return [
-                Result(result["status"], **result.get("error", {}), version=(result.get("_seq_no", 0), result.get("_primary_term", 0)))
-                for result in results
-            ]
+            return [Result(result["status"], **result.get("error", {}), version=version_in(result)) for result in results]
 
-        return await self._send("POST", "/_bulk", body, read, parameters, repeatable=not compare)
+        return await self._send("POST", "/_bulk", body, read, parameters, repeatable=False)
 
-    def _lines(self, change: Change, compare: bool) -> bytes:
+    def _lines(self, change: CompareAndSet, compare: bool) -> bytes:
         """Return the lines of a bulk request that make a change."""
-        name, expected, entry = change
+        name, version, entry = change
         about: dict[str, Any] = address(name)
-        if compare and isinstance(expected, Found):
-            about |= {"if_seq_no": expected.version[0], "if_primary_term": expected.version[1]}
+        if version is not None:
+            sequence_number, _, primary_term = version.partition(".")
+            about |= {"if_seq_no": int(sequence_number), "if_primary_term": int(primary_term)}
         if entry is None:
             return orjson.dumps({"delete": about}) + b"\n"
         flat = is_flat(entry.json) and (self._is_exact or not codec.may_hold_long_number(entry.json))
         about["dynamic_templates"] = {"key": GUARD} if flat else {"key": GUARD, "value.json": GUARD}
         value = b'{"flattened":%b}' % entry.json if flat else b'{"json":%b}' % orjson.dumps(entry.json.decode())
         document = Entry(entry.collection, entry.key, None, value, entry.created_at, entry.expires_at).document()
-        return b"%b\n%b\n" % (orjson.dumps({"create" if compare and expected is None else "index": about}), document)
+        return b"%b\n%b\n" % (orjson.dumps({"create" if compare and version is None else "index": about}), document)
 
     async def _create(self, index: str) -> None:
         """See that an index is there, and fit for writing."""
@@ -370,7 +427,7 @@ class ElasticsearchStore(EnumerableFlatStore):
                     raise
         elif not await self._is_there(path):
             raise StoreSetupError(f"The index {index!r} does not exist; create it, or leave out auto_create=False")
-        if not is_new and self._names.mixes(index):
+        if not is_new and self._layout.mixes(index):
             moving = self._moving.setdefault(index, runtime.Once())
             with suppress(StoreRefusedError):  # who may write may not be allowed to search
                 await moving.run(lambda: self._take_in(index))
@@ -398,7 +455,7 @@ class ElasticsearchStore(EnumerableFlatStore):
         search = {"query": {"bool": others}, "size": _PAGE, "_source": {"excludes": ["value"]}}
         async with aclosing(self._search(index, search)) as pages:
             async for page in pages:
-                names = [found.name for found in page if self._names.is_old(found)]
+                names = [hit.name for hit in page if self._layout.is_old(hit)]
                 if names:
                     with runtime.shielded():
                         await self._move(names)
@@ -410,38 +467,38 @@ class ElasticsearchStore(EnumerableFlatStore):
         made it sees that the old place is empty, and removes it. A copy that was there already is left alone, and so is the old place: two
         that move the same entry must not both undo it.
         """
-        copies: list[Change] = []
-        olds: list[Found] = []
-        for found in await self._found(names):
-            if found is None or not self._names.is_old(found):
+        copies: list[CompareAndSet] = []
+        olds: list[Hit] = []
+        for hit in await self._find(names):
+            if hit is None or not self._layout.is_old(hit):
                 continue
             with suppress(KeyValueError):  # what can't be read stays
-                old = Entry.from_document(found, *found.pair)
-                entry = Entry(*found.pair, None, old.json, None, old.expires_at)
-                copies.append(Change(self._names.places(*found.pair)[0].name, None, entry))
-                olds.append(found)
-        if not copies:
-            return
-        versions = await self._exchange(copies)
+                old = hit.stored.any_entry(*hit.pair)
+                entry = Entry(*hit.pair, None, old.json, None, old.expires_at)
+                copies.append(CompareAndSet(self._layout.slots(*hit.pair)[0].name, None, entry))
+                olds.append(hit)
+        versions = await self._exchange(copies) if copies else []
         made = [
-            (Found.at(copy.name, version), old) for copy, version, old in zip(copies, versions, olds, strict=True) if version is not None
+            (CompareAndSet(copy.name, version, None), old)
+            for copy, version, old in zip(copies, versions, olds, strict=True)
+            if version is not None
         ]
         if not made:
             return
-        removed = await self._exchange([Change(old.name, old, None) for _, old in made])
-        kept = [(copy, old) for (copy, old), was_removed in zip(made, removed, strict=True) if was_removed is None]
-        now = await self._found([old.name for _, old in kept], with_values=False)
-        undone = [Change(copy.name, copy, None) for (copy, _), old in zip(kept, now, strict=True) if old is None or self._names.is_old(old)]
+        removed = await self._exchange([CompareAndSet(old.name, old.stored.version, None) for _, old in made])
+        kept = [(undo, old) for (undo, old), version in zip(made, removed, strict=True) if version is None]
+        now = await self._find([old.name for _, old in kept], with_values=False)
+        undone = [undo for (undo, _), old in zip(kept, now, strict=True) if old is None or self._layout.is_old(old)]
         if undone:
             await self._exchange(undone)
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         search = {"size": _LISTED, "_source": {"excludes": ["value"]}}
         async with aclosing(self._search(prefix[:-1] or f"{self._prefix}-*", search)) as pages:
             async for page in pages:
-                yield [(found.name, found) for found in page]
+                yield [(hit.name, hit.stored) for hit in page]
 
-    async def _search(self, indices: str, what: dict[str, Any]) -> AsyncGenerator[Sequence[Found], None]:
+    async def _search(self, indices: str, what: dict[str, Any]) -> AsyncGenerator[Sequence[Hit], None]:
         path = quote(indices, safe="")
         try:
             await self._send("POST", f"/{path}/_refresh", read=self._whole, parameters=_ALL)
@@ -453,9 +510,9 @@ class ElasticsearchStore(EnumerableFlatStore):
         search: dict[str, Any] = {**what, "sort": ["_shard_doc"], "seq_no_primary_term": True, "track_total_hits": False}
         search["pit"] = {"id": opened["id"], "keep_alive": _KEPT}
 
-        def read(answer: Any) -> tuple[str, list[Found], Any]:
+        def read(answer: Any) -> tuple[str, list[Hit], Any]:
             hits = self._whole(answer)["hits"]["hits"]
-            found = [Found.of(f"{hit['_index']}/{hit['_id']}", hit, "_source" not in what) for hit in hits]
+            found = [Hit.of(f"{hit['_index']}/{hit['_id']}", hit, "_source" not in what) for hit in hits]
             last = hits[-1]["sort"] if len(hits) == what["size"] else None
             return answer.get("pit_id", search["pit"]["id"]), found, last
 
@@ -513,42 +570,24 @@ class ElasticsearchStore(EnumerableFlatStore):
         def send(client: Any) -> Any:
             return client.perform_request(method, path, params=parameters, headers=headers, body=body)
 
-        answer = (await (self._use_again if repeatable else self._use)(send)).body
+        answer = (await self._use(send, repeatable=repeatable)).body
         try:
-            return await runtime.aside(lambda: read(decoded(answer))) if type(answer) is bytes else read(answer)
+            return await runtime.run_in_worker(lambda: read(decoded(answer))) if type(answer) is bytes else read(answer)
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-            problem = self._problem(StoreRefusedError, "the answer is not one of Elasticsearch; does a proxy give it?", error)
+            problem = self._error(StoreRefusedError, "the answer is not one of Elasticsearch; does a proxy give it?", error)
         raise problem  # without the cause, which may quote the answer
 
-    def _is_lost(self, error: BaseException | None) -> bool:
+    def _is_stale_connection(self, error: BaseException | None) -> bool:
         return isinstance(error, elastic_transport.ConnectionError)
-
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        if not isinstance(error, ApiError) or self._closed:
-            return super()._mapped(error)
-        said = str(error.body)
-        if error.status_code in _UNAVAILABLE:
-            return self._problem(StoreConnectionError, f"{_BUSY} ({error.status_code})", error)
-        if "data streams only" in said:
-            advice = "a template of the server makes data streams of such names, not indices; choose another index_prefix"
-            return self._problem(StoreSetupError, advice, error)
-        if advice := _advice_on(said):
-            return self._problem(StoreRefusedError, advice, error)
-        if re.search("media_type_header|compatible-with", said):
-            advice = "the client is newer than the server; install the version of `elasticsearch` that the server has"
-            return self._problem(StoreRefusedError, advice, error)
-        if not isinstance(error, AuthenticationException | AuthorizationException | UnsupportedProductError):
-            return self._problem(StoreRefusedError, f"the server refused the request ({_type_of(error)})", error)
-        return super()._mapped(error)
 
     def _failure(self, kind: str, status: int, what: str) -> KeyValueStoreError:
         """Make the error to raise for what the server says of a part of a request. Its reason is left out: it may quote the value."""
         error = ItemError(kind)
         if status in _UNAVAILABLE:
-            raised: KeyValueStoreError = self._problem(StoreConnectionError, f"{_BUSY}, for {what} ({kind})", error)
+            raised: KeyValueStoreError = self._error(StoreConnectionError, f"{_BUSY}, for {what} ({kind})", error)
         else:
             advice = _advice_on(kind)
-            raised = self._problem(StoreRefusedError, f"the server refused {what} ({kind}){advice and f': {advice}'}", error)
+            raised = self._error(StoreRefusedError, f"the server refused {what} ({kind}){advice and f': {advice}'}", error)
         raised.__cause__ = error
         return raised
 
@@ -559,18 +598,6 @@ def _node(url: str) -> elastic_transport.NodeConfig | None:
     except ValueError:  # its message would quote the password
         return None
     return node if node.scheme in ("http", "https") else None
-
-
-def _type_of(error: ApiError) -> str:
-    """Return what the server calls an error, or its status; not its reason, which may quote the value."""
-    body: Any = error.body
-    with suppress(KeyError, TypeError):
-        return str(body["error"]["type"])
-    return f"HTTP status {error.status_code}{': a redirect; give the URL that it leads to' if 300 <= error.status_code < 400 else ''}"
-
-
-def _advice_on(text: str) -> str:
-    return next((advice for kind, advice in _ADVICE.items() if kind in text), "")
 
 
 def _capacity(client: Any) -> int:

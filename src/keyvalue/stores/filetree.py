@@ -6,15 +6,17 @@ import os
 import re
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import ClassVar
 
-from keyvalue._core import arguments, sanitization
+from keyvalue._core import arguments
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
-from keyvalue._core.flat import Change, EnumerableFlatStore, Names, Place, digest, digest_of
-from keyvalue._core.store import ErrorTable, Stability
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
+from keyvalue._core.legacy import sanitization
+from keyvalue._core.listing import EnumerableFlatStore
+from keyvalue._core.store import Stability
 from keyvalue.errors import StoreRefusedError
 from keyvalue.stores._filetree import DRAFTS, INFO, SUFFIX, Tree
 
@@ -98,7 +100,7 @@ class FileTreeStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ClassVar[ErrorTable] = ((OSError, StoreRefusedError, "the file system refused"),)
+    errors = (ErrorRule(OSError, StoreRefusedError, "the file system refused"),)
 
     @arguments.checked
     def __init__(
@@ -114,7 +116,7 @@ class FileTreeStore(EnumerableFlatStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         places = [arguments.directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)]
-        self.names: Names = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
+        self.layout = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
         self._lock = threading.RLock()
         self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None, explain=Tree.refusal)
 
@@ -122,21 +124,20 @@ class FileTreeStore(EnumerableFlatStore):
         super()._after_fork()
         self._lock = threading.RLock()
 
-    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
+    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
         return self._use(lambda tree: [tree.read(name) for name in names])
 
-    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[object]:
-        changes = [(name, None, entry) for name, entry in entries]
-        return self._use(lambda tree: tree.change(changes, nullcontext(), compare=False))
+    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
+        return self._use(lambda tree: tree.write(rows))
 
-    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
-        return self._use(lambda tree: tree.change(changes, self._lock))
+    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
+        return self._use(lambda tree: tree.compare_and_set(changes, self._lock))
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         names = await self._use(lambda tree: list(tree.files(prefix[:-1]) if prefix else tree.walk()))
         while names:
             page = await self._use(lambda tree, names=names: tree.page(names))
-            yield [(name, document) for name, document in page if document is not None]
+            yield [(name, stored) for name, stored in page if stored is not None]
             names = names[len(page) :]
 
     async def _cull(self, now: float) -> None:
@@ -144,24 +145,23 @@ class FileTreeStore(EnumerableFlatStore):
         await self._use(lambda tree: tree.clean())
 
 
-class _TreeNames(Names):
+class _TreeNames(KeyLayout):
     """The paths of files below the data directory, with `/` between their parts."""
 
     def __init__(self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None) -> None:
         self._keys = sanitization.namer(keys, "key_sanitization_strategy")
         self._collections = sanitization.namer(collections, "collection_sanitization_strategy")
 
-    def places(self, collection: str, key: str) -> Sequence[Place]:
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
         directory = self._directory(collection)
         name = self._keys(key) if self._keys else key
-        home = digest_of(collection, key)
-        found = [Place(f"{directory}/{name}.json", shared=True)] if _fits(name, SUFFIX) else []
-        found.append(Place(f"{directory}/{home}.json"))
+        found = [Slot(f"{directory}/{name}.json", "shared")] if _fits(name, SUFFIX) else []
+        found.append(Slot(f"{directory}/{digest_of(collection, key)}.json"))
         # Files of py-key-value-aio whose key is lost are listed, and so also found, under their own name.
         if name != key and _fits(key, SUFFIX):
-            found.append(Place(f"{directory}/{key}.json", shared=True))
+            found.append(Slot(f"{directory}/{key}.json", "shared"))
         if self._is_nested(collection) and _fits(key, SUFFIX):
-            found.append(Place(f"{collection}/{key}.json", shared=True))
+            found.append(Slot(f"{collection}/{key}.json", "shared"))
         return found
 
     def prefixes(self, collection: str) -> Sequence[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from keyvalue._core import arguments, files, sanitization
+from keyvalue._core import arguments, files
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Change, FittingNames, FlatStore, Names
-from keyvalue._core.store import ErrorTable, Stability
-from keyvalue.errors import InvalidKeyError, KeyValueStoreError, StoreConnectionError, StoreRefusedError
+from keyvalue._core.flat import FlatStore
+from keyvalue._core.legacy import sanitization
+from keyvalue._core.legacy.layouts import FittingLayout
+from keyvalue._core.store import Stability
+from keyvalue.errors import InvalidKeyError, KeyValueError, StoreConnectionError, StoreRefusedError
 
 with needs("keyring"):
     from keyring.backend import KeyringBackend
@@ -49,8 +52,13 @@ _BY_NAME = {
 """What errors mean that only come with the packages of some systems: by the name of the class, or the error's own name or number."""
 
 
+def _advice_by_name(error: Exception) -> str | None:
+    names = (type(error).__name__, getattr(error, "name", None), getattr(error, "winerror", None))
+    return next((_BY_NAME[name] for name in names if isinstance(name, str | int) and name in _BY_NAME), None)
+
+
 class KeyringV1KeySanitizationStrategy(sanitization.HybridSanitizationStrategy):
-    """Names keys by ASCII letters and digits, 256 characters at most; what was changed has 8 digits of a SHA-256 appended."""
+    """KeyLayout keys by ASCII letters and digits, 256 characters at most; what was changed has 8 digits of a SHA-256 appended."""
 
     def __init__(self) -> None:
         super().__init__(max_length=256, allowed_characters=sanitization.ALPHANUMERIC)
@@ -64,7 +72,7 @@ class KeyringStore(FlatStore):
     """Keeps entries in the keyring of the system: Secret Service, macOS Keychain, Windows Credential Manager, or another one of keyring's.
 
     Format: the password of the user `<collection>::<key>` of the service is the JSON document of `keyvalue._core.entry` (see
-    `keyvalue._core.flat` for names that this would mix). A name that a keyring can't hold (NUL; on Windows, more than 512 UTF-16 units) is
+    `keyvalue._core.layout` for names that this would mix). A name that a keyring can't hold (NUL; on Windows, more than 512 UTF-16 units) is
     replaced by `~` and the SHA-256 in hexadecimal of `<length of the collection>:<collection>:<key>`. With sanitization strategies, their
     names stand for collection and key; where another entry has that place, the pair goes to a name of the latter form. So it does where
     another entry's name differs from its own in case only, on Windows and in third parties' backends: some of those ignore case too.
@@ -93,18 +101,21 @@ class KeyringStore(FlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    errors: ClassVar[ErrorTable] = (
-        (KeyringLocked, StoreConnectionError, _LOCKED),
-        (NoKeyringError, StoreConnectionError, _MISSING),
-        (InitError, StoreConnectionError, "the keyring could not be opened; is its service running, and is the configured backend there?"),
-        (HiddenError, StoreRefusedError, _HIDDEN),
-        (UnwritableError, StoreRefusedError, "the keyring is for reading only; pass one that can be written to as backend="),
-        (UndecodableError, StoreRefusedError, _UNDECODABLE),
-        (KeyringError, StoreRefusedError, "the keyring refused"),
-        (PermissionError, StoreRefusedError, "this user may not use the keyring's files; change their permissions"),
-        (OSError, StoreConnectionError, _AWAY),
-        (NotImplementedError, StoreRefusedError, "the keyring's backend can't do that; it may be for reading only"),
-        (Exception, StoreRefusedError, "the keyring's backend failed"),  # third parties' raise anything
+    errors = (
+        ErrorRule(Exception, StoreConnectionError, _advice_by_name, _advice_by_name),
+        ErrorRule(KeyringLocked, StoreConnectionError, _LOCKED),
+        ErrorRule(NoKeyringError, StoreConnectionError, _MISSING),
+        ErrorRule(
+            InitError, StoreConnectionError, "the keyring could not be opened; is its service running, and is the configured backend there?"
+        ),
+        ErrorRule(HiddenError, StoreRefusedError, _HIDDEN),
+        ErrorRule(UnwritableError, StoreRefusedError, "the keyring is for reading only; pass one that can be written to as backend="),
+        ErrorRule(UndecodableError, StoreRefusedError, _UNDECODABLE),
+        ErrorRule(KeyringError, StoreRefusedError, "the keyring refused"),
+        ErrorRule(PermissionError, StoreRefusedError, "this user may not use the keyring's files; change their permissions"),
+        ErrorRule(OSError, StoreConnectionError, _AWAY),
+        ErrorRule(NotImplementedError, StoreRefusedError, "the keyring's backend can't do that; it may be for reading only"),
+        ErrorRule(Exception, StoreRefusedError, "the keyring's backend failed"),  # third parties' raise anything
     )
 
     @arguments.checked
@@ -135,35 +146,29 @@ class KeyringStore(FlatStore):
             explain=lambda _, error: files.refusal(error) if isinstance(error, PermissionError) else None,
         )
 
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        for name in (type(error).__name__, getattr(error, "name", None), getattr(error, "winerror", None)):
-            if isinstance(name, str | int) and name in _BY_NAME and not self._closed:
-                return self._problem(StoreConnectionError, _BY_NAME[name], error)
-        return super()._mapped(error)
-
     async def _open(self) -> None:
         await super()._open()
-        self.names: Names = _Names(*self._namers, await self._use(lambda ring: ring.open()))
+        self.layout = _Names(*self._namers, await self._use(lambda ring: ring.open()))
 
-    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
         await self._use(lambda ring: ring.check(entries))  # all, before one is written
-        await super()._put(collection, entries)
+        return await super()._put(collection, entries)
 
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
         return [await self._use(lambda ring, name=name: ring.get(name)) for name in names]
 
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
-        for name, entry in entries:
+    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> None:
+        for name, entry in rows:
             await self._use(lambda ring, name=name, entry=entry: ring.set(name, entry))
 
-    async def _exchange(self, changes: Sequence[Change]) -> Sequence[bool]:
-        return [await self._use(lambda ring, change=change: ring.exchange(*change)) for change in changes]
+    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
+        return [await self._use(lambda ring, change=change: ring.compare_and_set(change)) for change in changes]
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return [await self._use(lambda ring, name=name: ring.remove(name)) for name in names]
+    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | None]:
+        return [await self._use(lambda ring, name=name: ring.pop(name)) for name in names]
 
 
-class _Names(FittingNames):
+class _Names(FittingLayout):
     """The names `<collection>::<key>`, or those of what strategies make of the two; digests for what can't be one, or not alone."""
 
     def __init__(self, keys: Callable[[str], str] | None, collections: Callable[[str], str] | None, manner: Manner) -> None:
@@ -173,7 +178,7 @@ class _Names(FittingNames):
         is_sharing = manner.ignores_case or keys is not None or collections is not None
         super().__init__(is_plain=not is_sharing, is_sharing=is_sharing)
 
-    def _parts(self, collection: str, key: str) -> tuple[str, str]:
+    def _split(self, collection: str, key: str) -> tuple[str, str]:
         return self._collections(collection) if self._collections else collection, self._keys(key) if self._keys else key
 
     def _fits(self, name: str) -> bool:

@@ -8,14 +8,17 @@ from collections.abc import Generator, Mapping, Sequence
 from math import ceil
 from typing import Any, ClassVar, cast
 
-from keyvalue._core import arguments, clock, sanitization
+from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import Change, FittingNames, FlatStore, Names, too_large
+from keyvalue._core.flat import FlatStore
+from keyvalue._core.legacy import sanitization
+from keyvalue._core.legacy.layouts import FittingLayout
 from keyvalue._core.sockets import Peer, TlsOptions
-from keyvalue._core.store import ErrorTable, Stability
-from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue._core.store import Stability
+from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError, StoreSetupError
 
 with needs("memcached"):
     import aiomcache
@@ -36,6 +39,7 @@ with needs("memcached"):
 __all__ = ["MemcachedStore", "MemcachedV1KeySanitizationStrategy"]
 
 _CONNECTIONS = 100  # a server takes 1024 by default
+_UNREACHABLE = "could not reach the server; is it running, and are host and port right?"
 _FULL = "the server has as many connections as it takes"
 _STRANGE = "what listens on this port does not answer as Memcached does; are host and port right?"
 _LIMIT = "the server's -I is the limit, and max_value_size of the store, which must be 1 KiB less"
@@ -48,7 +52,7 @@ _LATEST = 2**31 - 1
 
 
 class MemcachedV1KeySanitizationStrategy(sanitization.HashExcessLengthStrategy):
-    """Names pairs by `H_` and the SHA-256 of `<collection>::<key>` where that has more than 240 characters."""
+    """KeyLayout pairs by `H_` and the SHA-256 of `<collection>::<key>` where that has more than 240 characters."""
 
     def __init__(self) -> None:
         super().__init__(max_length=240)
@@ -57,7 +61,7 @@ class MemcachedV1KeySanitizationStrategy(sanitization.HashExcessLengthStrategy):
 class MemcachedStore(FlatStore):
     """Keeps entries in Memcached (1.4 or later), which is a cache: it drops the entries longest not used when its memory is full.
 
-    Format: under `<collection>::<key>` (see `keyvalue._core.flat` for names that this would mix) lies the JSON document of
+    Format: under `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) lies the JSON document of
     `keyvalue._core.entry`, with flags 0. What Memcached can't take as a name (more than 250 bytes, white space, control characters)
     is replaced by `~` and the SHA-256 in hexadecimal of `<length of the collection>:<collection>:<key>`. With a sanitization strategy, its
     names stand for `<collection>::<key>`; where another entry has that place, the pair goes elsewhere, as a name that would be mixed does.
@@ -86,21 +90,22 @@ class MemcachedStore(FlatStore):
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
     tls: ClassVar[TlsOptions] = TlsOptions("pass a client of pymemcache with tls_context")
-    errors: ClassVar[ErrorTable] = (
-        (TimeoutError, StoreConnectionError, "the server did not answer in time"),
-        (OSError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
-        (MemcacheUnexpectedCloseError, StoreConnectionError, "the server closed the connection"),
-        (TooManyConnectionsError, StoreConnectionError, f"{_FULL}; start it with a larger -c, or use fewer"),
+    errors = (
+        ErrorRule(ConnectionRefusedError, StoreConnectionError, _UNREACHABLE, unsent=True),
+        ErrorRule(TimeoutError, StoreConnectionError, "the server did not answer in time"),
+        ErrorRule(OSError, StoreConnectionError, _UNREACHABLE),
+        ErrorRule(MemcacheUnexpectedCloseError, StoreConnectionError, "the server closed the connection"),
+        ErrorRule(TooManyConnectionsError, StoreConnectionError, f"{_FULL}; start it with a larger -c, or use fewer"),
         # A given client of pymemcache does not tell which it is.
-        (
+        ErrorRule(
             MemcacheUnknownCommandError,
             StoreConnectionError,
             f"{_FULL} (start it with a larger -c, or use fewer), or does not know the command",
         ),
-        (UnexpectedReplyError, StoreRefusedError, _STRANGE),
-        (MemcacheUnknownError, StoreRefusedError, _STRANGE),
-        (aiomcache.ClientException, StoreRefusedError, "the server refused the command"),
-        (pymemcache.MemcacheError, StoreRefusedError, "the server refused the command"),
+        ErrorRule(UnexpectedReplyError, StoreRefusedError, _STRANGE),
+        ErrorRule(MemcacheUnknownError, StoreRefusedError, _STRANGE),
+        ErrorRule(aiomcache.ClientException, StoreRefusedError, "the server refused the command"),
+        ErrorRule(pymemcache.MemcacheError, StoreRefusedError, "the server refused the command"),
     )
 
     @arguments.checked
@@ -119,7 +124,7 @@ class MemcachedStore(FlatStore):
         arguments.seconds(timeout, "timeout")
         if max_value_size <= 0:
             raise ValueError("max_value_size must be positive")
-        self.names: Names = _Names(key_sanitization_strategy)
+        self.layout = _Names(key_sanitization_strategy)
         self._max_value_size = max_value_size
         if client is not None and (host, port) != ("127.0.0.1", 11211):
             raise ValueError("Give MemcachedStore either a client or host and port")
@@ -159,55 +164,53 @@ class MemcachedStore(FlatStore):
                 f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not {arguments.article(client)}"
             )
 
-    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
-        error = too_large(entries, self._max_value_size, _LIMIT)
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
+        error = find_too_large(entries, self._max_value_size, _LIMIT)
         if error is not None:
             raise error
         try:
-            await super()._put(collection, entries)
+            return await super()._put(collection, entries)
         except StoreRefusedError as refused:
             # Of several, it does not always say which.
-            error = too_large(entries, None, _LIMIT) if "too large" in str(refused.__cause__) else None
+            error = find_too_large(entries, None, _LIMIT) if "too large" in str(refused.__cause__) else None
             if error is None:
                 raise
             raise error from refused.__cause__
 
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
         keys = [name.encode() for name in names]
-        if len(keys) == 1:
-            found = await self._use_again(lambda client: client.get(keys))
-            return (found.get(keys[0]),)
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, Stored] = {}
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
-            found |= await self._use_again(lambda client, batch=batch: client.get(batch))
+            found |= await self._use(lambda client, batch=batch: client.get(batch), repeatable=True)
         return [found.get(key) for key in keys]
 
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
-        exptime = _exptime(entries[0][1], clock.now())  # entries that are put together expire together
-        for batch in _batches(entries) if len(entries) > 1 else ({entries[0][0].encode(): entries[0][1].document()},):
-            await self._use_again(lambda client, batch=batch: client.set(batch, exptime))
+    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> None:
+        exptime = _exptime(rows[0][1], clock.now())  # entries that are put together expire together
+        for batch in _batches(rows) if len(rows) > 1 else ({rows[0][0].encode(): rows[0][1].document()},):
+            await self._use(lambda client, batch=batch: client.set(batch, exptime))
 
-    async def _exchange(self, changes: Sequence[Change]) -> Sequence[bool]:
+    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
         made: list[bool] = []
         for start in range(0, len(changes), _BATCH):
-            batch = [(name.encode(), expected, entry) for name, expected, entry in changes[start : start + _BATCH]]
-            found = await self._use_again(lambda client, keys=[key for key, _, _ in batch]: client.gets(keys))
+            batch = changes[start : start + _BATCH]
+            names = [change.name.encode() for change in batch]
+            found = await self._use(lambda client, names=names: client.gets(names), repeatable=True)
             now = clock.now()
             swaps: list[Swap] = []
-            is_there: list[bool] = []
-            for key, expected, entry in batch:
-                document, token = found.get(key, (None, None))
-                is_there.append(document == expected)
-                if is_there[-1]:
-                    swaps.append(Swap(key, token, entry and entry.document(), _exptime(entry, now)))
+            is_expected: list[bool] = []
+            for name, change in zip(names, batch, strict=True):
+                stored, token = found.get(name, (None, None))
+                is_expected.append(change.version == (stored and stored.version))
+                if is_expected[-1]:
+                    swaps.append(Swap(name, token, change.entry and change.entry.document(), _exptime(change.entry, now)))
             swapped = iter(await self._use(lambda client, swaps=swaps: client.cas(swaps)) if swaps else ())
-            made += [there and next(swapped) for there in is_there]
+            made += [was_expected and next(swapped) for was_expected in is_expected]
         return made
 
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
+    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | None]:
         removed = dict(zip(names, await self._read(names), strict=True))
-        there = [name for name, document in removed.items() if document is not None]
+        there = [name for name, stored in removed.items() if stored is not None]
         for start in range(0, len(there), _BATCH):
             batch = there[start : start + _BATCH]
             deleted = await self._use(lambda client, batch=batch: client.delete([name.encode() for name in batch]))
@@ -215,7 +218,7 @@ class MemcachedStore(FlatStore):
         return list(removed.values())
 
 
-class _Names(FittingNames):
+class _Names(FittingLayout):
     """The names `<collection>::<key>`, or what a strategy makes of them; digests for what Memcached can't take."""
 
     def __init__(self, strategy: sanitization.SanitizationStrategy | None) -> None:
@@ -224,7 +227,7 @@ class _Names(FittingNames):
         is_sharing = strategy is not None and not isinstance(strategy, sanitization.HashExcessLengthStrategy)
         super().__init__(is_plain=strategy is None, is_sharing=is_sharing)
 
-    def _given(self, name: str) -> str:
+    def _sanitize(self, name: str) -> str:
         return self._namer(name) if self._namer is not None and "::" in name else name
 
     def _fits(self, name: str) -> bool:

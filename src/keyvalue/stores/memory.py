@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from keyvalue._core import arguments, clock, codec
 from keyvalue._core.entry import Entry
+from keyvalue._core.listing import EnumerableStore, ListedEntry
 from keyvalue._core.misuse import IN_ONE_PROCESS
-from keyvalue._core.store import EnumerableStore, Row, Stability
+from keyvalue._core.store import Stability
 
 __all__ = ["MemoryStore"]
 
@@ -92,16 +93,18 @@ class MemoryStore(EnumerableStore):
             for entry in entries:
                 self._insert(entry)
 
-    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+    async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
         with self._lock:
             self._free(clock.now())
-            return sum(self._pop(collection, key) for key in keys)
+            return [self._pop(collection, key) for key in keys]
 
-    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
         with self._lock:
             self._free(clock.now())
             names = self._collections if collection is None else [collection]
-            rows = [Row(name, entry.key, entry.expires_at) for name in names for entry in self._collections.get(name, _EMPTY).values()]
+            rows = [
+                ListedEntry(name, entry.key, entry.expires_at) for name in names for entry in self._collections.get(name, _EMPTY).values()
+            ]
         yield rows
 
     async def _cull(self, now: float) -> None:

@@ -9,13 +9,16 @@ from functools import lru_cache, partial
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from keyvalue._core import arguments, clock, codec, runtime, sanitization
+from keyvalue._core import arguments, clock, codec, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import digest, digest_of
+from keyvalue._core.layout import digest, digest_of
+from keyvalue._core.legacy import sanitization
+from keyvalue._core.listing import EnumerableStore, ListedEntry
 from keyvalue._core.sockets import Peer, TlsOptions, stranger, tls_problem
-from keyvalue._core.store import EnumerableStore, ErrorTable, Row, Stability
+from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueStoreError, StoreClosedError, StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._mongodb import (
     HEAD,
@@ -155,23 +158,23 @@ class MongoDBStore(EnumerableStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "write ?tls=true in the URL", "leave out tls=true", "name the file with its certificate by tlsCAFile in the URL"
     )
-    errors: ClassVar[ErrorTable] = (
-        (
+    errors = (
+        ErrorRule(
             errors.ServerSelectionTimeoutError,
             StoreConnectionError,
             "could not reach the server; is it running, and are host and port right?",
         ),
-        (
+        ErrorRule(
             errors.WaitQueueTimeoutError,
             StoreConnectionError,
             "all connections of the client are taken; something else uses it too, so give it a larger maxPoolSize",
         ),
-        (errors.ConnectionFailure, StoreConnectionError, "the connection was lost"),
-        (errors.CursorNotFound, StoreConnectionError, "the server forgot how far the listing had come"),
-        (errors.OperationFailure, StoreRefusedError, "the server refused the command"),
-        (errors.ConfigurationError, StoreRefusedError, "the client can't work with these options"),
-        (errors.PyMongoError, StoreRefusedError, "the client refused"),
-        (BSONError, StoreRefusedError, "the client refused"),
+        ErrorRule(errors.ConnectionFailure, StoreConnectionError, "the connection was lost"),
+        ErrorRule(errors.CursorNotFound, StoreConnectionError, "the server forgot how far the listing had come"),
+        ErrorRule(errors.OperationFailure, StoreRefusedError, "the server refused the command"),
+        ErrorRule(errors.ConfigurationError, StoreRefusedError, "the client can't work with these options"),
+        ErrorRule(errors.PyMongoError, StoreRefusedError, "the client refused"),
+        ErrorRule(BSONError, StoreRefusedError, "the client refused"),
     )
 
     @arguments.checked
@@ -267,23 +270,21 @@ class MongoDBStore(EnumerableStore):
     @staticmethod
     async def _entries(found: Sequence[Any], collection: str, keys: Sequence[str]) -> dict[str, Entry]:
         is_large = sum(len(document.raw) for document in found) > codec.LARGE
-        return await runtime.aside(lambda: entries_of(found, collection, keys)) if is_large else entries_of(found, collection, keys)
+        return await runtime.run_in_worker(lambda: entries_of(found, collection, keys)) if is_large else entries_of(found, collection, keys)
 
     async def _find(self, name: str, query: Fields, most: int, fields: Fields | None = None) -> list[Any]:
         size = most + 1  # one more, so that the server need not be asked whether that was all
-        return await self._use_again(lambda database: database[name].find(query, fields, batch_size=size).to_list())
+        return await self._use(lambda database: database[name].find(query, fields, batch_size=size).to_list(), repeatable=True)
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         name = self._name(collection)
         is_large = sum(len(entry.json) for entry in entries) > codec.LARGE
-        made = await runtime.aside(lambda: documents(entries)) if is_large else documents(entries)
+        made = await runtime.run_in_worker(lambda: documents(entries)) if is_large else documents(entries)
         await self._check(name)
         theirs = await self._put_by_place(name, collection, made)
         late, is_sure = await self._put_by_key(name, theirs) if theirs else ((), True)
         for place, fields in late:
-            await self._use_again(
-                lambda database, place=place, fields=fields: database[name].replace_one({"_id": place}, fields, upsert=True)
-            )
+            await self._use(lambda database, place=place, fields=fields: database[name].replace_one({"_id": place}, fields, upsert=True))
         if not is_sure:
             await self._leave_one(collection, [fields["key"] for _, fields in theirs])
 
@@ -297,7 +298,7 @@ class MongoDBStore(EnumerableStore):
         """
         if len(made) == 1:
             place, fields = made[0]
-            result = await self._use_again(lambda database: database[name].replace_one({"_id": place}, fields))
+            result = await self._use(lambda database: database[name].replace_one({"_id": place}, fields))
             return () if result.matched_count else made
         keys = {(collection, fields["key"]) for _, fields in made}
         before = keys & self._unswept
@@ -307,7 +308,7 @@ class MongoDBStore(EnumerableStore):
         new = {made[index][1]["key"] for index in said.new} | {key for _, key in before}
         for batch in _batches(collection, sorted(new - late)):  # what is late has not been put yet
             query = foreign_in(collection, batch)
-            await self._use_again(lambda database, query=query: database[name].delete_many(query))
+            await self._use(lambda database, query=query: database[name].delete_many(query))
         self._unswept -= keys
         if len(self._unswept) > _KEPT:
             self._unswept.clear()
@@ -324,7 +325,7 @@ class MongoDBStore(EnumerableStore):
             said = await self._write_many(name, [UpdateMany(*update, upsert=True) for update in updates])
             return [made[index] for index in said.late], not said.late and said.found <= len(made)
         try:
-            result = await self._use_again(lambda database: database[name].update_many(*updates[0], upsert=True))
+            result = await self._use(lambda database: database[name].update_many(*updates[0], upsert=True))
         except StoreRefusedError as error:
             if not isinstance(error.__cause__, errors.DuplicateKeyError):
                 raise
@@ -341,7 +342,7 @@ class MongoDBStore(EnumerableStore):
 
         late: Sequence[int] = ()
         try:
-            result = await self._use_again(write)
+            result = await self._use(write)
             new, matched = list(result.upserted_ids), result.matched_count
         except StoreRefusedError as error:
             cause = error.__cause__
@@ -361,9 +362,9 @@ class MongoDBStore(EnumerableStore):
             places = surplus(await self._find(name, pairs_in(collection, batch), len(batch), {"key": 1}), collection)
             if places:
                 query = {**pairs_in(collection, batch), "_id": {"$in": places}}
-                await self._use_again(lambda database, query=query: database[name].delete_many(query))
+                await self._use(lambda database, query=query: database[name].delete_many(query))
 
-    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+    async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
         name = self._name(collection)
         gone = expired(clock.now())
         count = 0
@@ -374,9 +375,9 @@ class MongoDBStore(EnumerableStore):
             if deleted < len(batch):
                 await self._use(lambda database, theirs=theirs: database[name].delete_many({**theirs, "$or": gone}))
             count += deleted
-        return count
+        return [True] * count + [False] * (len(keys) - count)
 
-    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
         for name in await self._names() if collection is None else [self._name(collection)]:
             cursor: Any = None
 
@@ -397,7 +398,7 @@ class MongoDBStore(EnumerableStore):
 
     async def _names(self) -> list[str]:
         """Return the names of the collections that there are in MongoDB."""
-        names: list[str] = await self._use_again(lambda database: database.database.list_collection_names(filter={"type": "collection"}))
+        names: list[str] = await self._use(lambda database: database.database.list_collection_names(filter={"type": "collection"}))
         return [name for name in names if not name.startswith("system.")]
 
     async def _check(self, name: str) -> None:
@@ -424,7 +425,7 @@ class MongoDBStore(EnumerableStore):
         # If they conflict with somebody's own index, that one serves, and the others are made alone.
         for indexes in (_INDEXES, *([index] for index in _INDEXES)):
             try:
-                await self._use_again(lambda database, indexes=indexes: database[name].create_indexes(indexes))
+                await self._use(lambda database, indexes=indexes: database[name].create_indexes(indexes))
             except StoreRefusedError as error:
                 if getattr(error.__cause__, "code", None) not in _CONFLICTS:
                     raise
@@ -433,36 +434,36 @@ class MongoDBStore(EnumerableStore):
                     return
 
     async def _require(self, name: str) -> None:
-        if name not in await self._use_again(lambda database: database.database.list_collection_names(filter={"name": name})):
+        if name not in await self._use(lambda database: database.database.list_collection_names(filter={"name": name})):
             raise StoreSetupError(f"The collection {name!r} does not exist in MongoDB; create it, or leave out auto_create=False")
 
-    def _is_lost(self, error: BaseException | None) -> bool:
+    def _is_stale_connection(self, error: BaseException | None) -> bool:
         return isinstance(error, errors.AutoReconnect) and not error.timeout
 
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+    def _translate_error(self, error: Exception) -> KeyValueStoreError | None:
         if isinstance(error, errors.OperationFailure):
             index = _forget_values(error)
             if index is not None and not self._closed:
                 advice = f"another document has the same value, and the index {index!r}, which is not the store's, allows no two; drop it"
-                return self._problem(StoreRefusedError, advice, error)
+                return self._error(StoreRefusedError, advice, error)
             if _INVALID in _codes(error) and not self._closed:
                 advice = f"the server refused the command: the validator of the collection does not allow the value (code {_INVALID})"
-                return self._problem(StoreRefusedError, advice, error)
-        mapped = super()._mapped(error)
+                return self._error(StoreRefusedError, advice, error)
+        mapped = super()._translate_error(error)
         if isinstance(mapped, StoreClosedError):
             return mapped
         if isinstance(error, errors.PyMongoError) and error.timeout and isinstance(mapped, StoreRefusedError):
-            mapped = self._problem(StoreConnectionError, "the server did not finish in time", error)
+            mapped = self._error(StoreConnectionError, "the server did not finish in time", error)
         elif _passes(error):
-            mapped = self._problem(StoreConnectionError, "the server can't do it now; try again later", error)
+            mapped = self._error(StoreConnectionError, "the server can't do it now; try again later", error)
         elif (
             _is_unauthorized(error)
             or getattr(error, "code", None) == _UNAUTHENTICATED
             or (type(error) is errors.ServerSelectionTimeoutError and _DENIAL in str(error))
         ):
-            mapped = self._problem(StoreRefusedError, "the server refused; check username, password and rights", error)
+            mapped = self._error(StoreRefusedError, "the server refused; check username, password and rights", error)
         elif isinstance(error, errors.ConfigurationError) and type(error.__cause__).__module__.startswith("dns."):
-            mapped = self._problem(StoreConnectionError, "could not look up the server; is the name right?", error)
+            mapped = self._error(StoreConnectionError, "could not look up the server; is the name right?", error)
         if isinstance(mapped, StoreConnectionError):
             self._checked.clear()  # it may be another server that answers next
         return mapped

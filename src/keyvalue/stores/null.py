@@ -27,5 +27,5 @@ class NullStore(BaseStore):
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         pass
 
-    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
-        return 0
+    async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
+        return [False] * len(keys)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
@@ -18,11 +19,13 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
+from keyvalue._core.error_rules import ErrorRule, unwrapping_rules
 from keyvalue._core.extras import needs
+from keyvalue._core.pending import RoundTrip
 from keyvalue._core.sockets import BoundedSocket, Peer, TlsOptions
-from keyvalue._core.store import ErrorTable, Stability
+from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
-from keyvalue.stores._resp import NOT_RESP, PAGE, Command, RespStore, judge
+from keyvalue.stores._resp import NOT_RESP, PAGE, Command, Effect, RespStore, answer_rules, judge
 
 with needs("redis"):
     import redis
@@ -74,10 +77,106 @@ _EXAMPLE = "redis://user:password@localhost:6379/0"
 _AT_A_TIME = 2**15  # bytes that asyncio takes without waiting; its default is twice as much
 
 
+def _chain(error: BaseException | None) -> Generator[Any, None, None]:
+    """Yield an error and those behind it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the name of the module that raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+
+
+def _answer_in(error: BaseException | None) -> tuple[str, str]:
+    """Return the server's answer that an error stands for; see `answer_rules`."""
+    text = str(error)
+    if isinstance(error, redis.ConnectionError) and "max number of clients" in text:
+        return "ERR", text
+    if isinstance(error, redis.AuthenticationError):
+        return "NOAUTH" if re.search("HELLO must|Authentication required", text) else "WRONGPASS", text
+    if not isinstance(error, redis.ResponseError | BusyLoadingError):
+        return "", ""
+    if known := _WORDS.get(type(error)):
+        return known, text
+    word, _, rest = text.partition(" ")
+    return (word, rest) if word.isupper() and word.isalpha() and len(word) > 2 else ("ERR", text)  # which redis-py drops
+
+
+def _is_unsent(error: redis.ConnectionError) -> bool:
+    # By the message: asyncio wraps what the addresses of a host answer in an error that is no ConnectionRefusedError.
+    return any(" connecting to " in str(each) for each in _chain(error))
+
+
+def _is_lost_on_asyncio(error: AttributeError) -> bool:
+    """Return whether this is what asyncio and redis-py raise when a command is written to a connection that has ended meanwhile."""
+    return _raised_in(error).startswith(("asyncio.", "redis.asyncio.connection"))
+
+
+_UNREACHABLE = "could not reach the server; is it running, and are host and port right?"
+_ANSWER_ERRORS = (
+    *answer_rules((redis.ConnectionError, redis.ResponseError), _answer_in),
+    ErrorRule(redis.InvalidResponse, StoreConnectionError, NOT_RESP),
+    ErrorRule(AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
+    ErrorRule(
+        MaxConnectionsError,
+        StoreConnectionError,
+        "all connections of the client are taken; something else uses it too, so give it a larger max_connections",
+        unsent=True,
+    ),
+)
+_CLIENT_ERRORS = (
+    *_ANSWER_ERRORS,
+    ErrorRule(redis.ConnectionError, StoreConnectionError, _UNREACHABLE, when=_is_unsent, unsent=True),
+    ErrorRule(redis.ConnectionError, StoreConnectionError, _UNREACHABLE),
+    ErrorRule(redis.TimeoutError, StoreConnectionError, "the server did not answer in time"),
+    ErrorRule(redis.RedisError, StoreRefusedError, "the server refused the command"),
+    ErrorRule(OSError, StoreConnectionError, "could not reach the server"),
+    ErrorRule(AttributeError, StoreConnectionError, "the connection was lost", when=_is_lost_on_asyncio),
+)
+_ERRORS = (
+    # What a cluster's client has met with is behind what it raises, which is no RedisError.
+    *unwrapping_rules(
+        RedisClusterException,
+        lambda error: next((each for each in _chain(error) if isinstance(each, redis.RedisError | OSError)), None),
+        _CLIENT_ERRORS,
+    ),
+    ErrorRule(RedisClusterException, StoreConnectionError, "could not reach the cluster; is it running, and are host and port right?"),
+    *_CLIENT_ERRORS,
+)
+
+
+def _advice_at_socket(error: Exception) -> str:
+    behind = next((each for each in _chain(error) if isinstance(each, OSError)), None)
+    return next((advice for kind, advice in _AT_SOCKET.items() if isinstance(behind, kind)), _NOT_AT_SOCKET)
+
+
+_ERRORS_AT_SOCKET = (
+    # Not those that are more than this, nor what the server answers, which the asynchronous client wraps.
+    *unwrapping_rules(
+        redis.ConnectionError,
+        lambda error: next((each for each in _chain(error) if isinstance(each, redis.AuthenticationError)), None),
+        _ANSWER_ERRORS,
+    ),
+    ErrorRule(
+        redis.ConnectionError,
+        StoreConnectionError,
+        _advice_at_socket,
+        when=lambda error: type(error) is redis.ConnectionError and not _answer_in(error)[0],
+        unsent=True,
+    ),
+    *_ERRORS,
+)
+
+
 class RedisStore(RespStore):
     """Keeps entries in a Redis database (6.2 or later), shared with whatever else lies there.
 
-    Format: the key `<collection>::<key>` (see `keyvalue._core.flat` for names that this would mix) is a string that holds the JSON
+    Format: the key `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) is a string that holds the JSON
     document of `keyvalue._core.entry`, with the time to live in milliseconds as its expiry.
 
     Listing and destroying scan the whole database and read every value under a matching name; what this library did not write is left
@@ -119,19 +218,7 @@ class RedisStore(RespStore):
         "leave out ssl, ssl_… options (they turn TLS on beside a redis:// URL too) and rediss://",
         "pass the file with its certificate as ssl_ca_certs",
     )
-    errors: ClassVar[ErrorTable] = (
-        (redis.InvalidResponse, StoreConnectionError, NOT_RESP),
-        (AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
-        (
-            MaxConnectionsError,
-            StoreConnectionError,
-            "all connections of the client are taken; something else uses it too, so give it a larger max_connections",
-        ),
-        (redis.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and are host and port right?"),
-        (redis.TimeoutError, StoreConnectionError, "the server did not answer in time"),
-        (redis.RedisError, StoreRefusedError, "the server refused the command"),
-        (OSError, StoreConnectionError, "could not reach the server"),
-    )
+    errors = _ERRORS
 
     @arguments.checked
     def __init__(
@@ -165,7 +252,6 @@ class RedisStore(RespStore):
         self._has_pools = client is None and not cluster
         self._files: Mapping[str, str] = {}
         self._file_password = ""
-        self._is_at_socket = False
         if client is not None:
             self._refuse_besides("a client", host, port, db, username, password, ssl=ssl)
             # By type: the methods of the two are the same functions, so calling one to see would block the loop.
@@ -231,8 +317,9 @@ class RedisStore(RespStore):
         self._file_password = said.get("ssl_password") or ""
         if "ssl_keyfile" in self._files and "ssl_certfile" not in self._files:
             raise ValueError("RedisStore: ssl_keyfile is given without ssl_certfile, the file with the certificate that the key belongs to")
-        self._is_at_socket = "path" in said
-        if not self._is_at_socket:
+        if "path" in said:
+            self.errors = _ERRORS_AT_SOCKET
+        else:
             where = said.get("host", "localhost"), said.get("port", 6379)
             peer = Peer(*where, is_secure, judge, self.tls, answers=(redis.ResponseError, BusyLoadingError), timeouts=(redis.TimeoutError,))
         # What a URL says counts more.
@@ -242,7 +329,7 @@ class RedisStore(RespStore):
         self._client = Client(
             "RedisStore",
             make=lambda: make(**options, retry=Retry(NoBackoff(), 0), **bounding),
-            make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 0)),
+            make_async=lambda: make_async(**options, retry=AsyncRetry(NoBackoff(), 0), **_without_notices(kind_async)),
             close=lambda client: client.aclose() if isinstance(client, kind_async) else client.close(),
             capacity=_capacity,
             repair=_repair,
@@ -253,61 +340,26 @@ class RedisStore(RespStore):
         try:
             await super()._open()
         except (StoreConnectionError, StoreSetupError, RedisClusterException) as error:
-            if self._files and (fault := await runtime.aside(lambda: _fault_of(self._files, self._file_password))):
+            if self._files and (fault := await runtime.run_in_worker(lambda: _fault_of(self._files, self._file_password))):
                 raise StoreSetupError(f"RedisStore: TLS: {fault}") from error
             if isinstance(error, StoreConnectionError):
                 raise
             cause = error.__cause__ if isinstance(error, StoreSetupError) else error  # a cluster's client connects when it is made
-            mapped = self._mapped(cause) if isinstance(cause, Exception) else None
-            if mapped is None or not isinstance(cause, Exception):
+            translated = self._translate_error(cause) if isinstance(cause, Exception) else None
+            if translated is None or not isinstance(cause, Exception):
                 raise
-            if isinstance(mapped, StoreConnectionError) and self._client is not None:
-                mapped = await self._client.explained(mapped, cause)
-            raise mapped from cause
+            if isinstance(translated, StoreConnectionError) and self._client is not None:
+                translated = await self._client.explained(translated, cause)
+            raise translated from cause
 
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        # What a cluster's client has met with is behind what it raises, which is no RedisError.
-        if isinstance(error, RedisClusterException) and not self._closed:
-            for behind in _chain(error):
-                if isinstance(behind, redis.RedisError | OSError):
-                    return super()._mapped(behind)
-            return self._problem(StoreConnectionError, "could not reach the cluster; is it running, and are host and port right?", error)
-        # Not those that are more than this, nor what the server answers, which the asynchronous client wraps.
-        if type(error) is redis.ConnectionError and self._is_at_socket and not self._closed:
-            for behind in _chain(error):
-                if isinstance(behind, redis.AuthenticationError):
-                    return super()._mapped(behind)
-            if not self._answered(error)[0]:
-                behind = next((each for each in _chain(error) if isinstance(each, OSError)), None)
-                advice = next((advice for kind, advice in _AT_SOCKET.items() if isinstance(behind, kind)), _NOT_AT_SOCKET)
-                return self._problem(StoreConnectionError, advice, error)
-        # What asyncio and redis-py raise when a command is written to a connection that has ended meanwhile.
-        if (
-            isinstance(error, AttributeError)
-            and not self._closed
-            and _raised_in(error).startswith(("asyncio.", "redis.asyncio.connection"))
-        ):
-            return self._problem(StoreConnectionError, "the connection was lost", error)
-        return super()._mapped(error)
-
-    def _answered(self, error: BaseException | None) -> tuple[str, str]:
-        text = str(error)
-        if isinstance(error, redis.ConnectionError) and "max number of clients" in text:
-            return "ERR", text
-        if isinstance(error, redis.AuthenticationError):
-            return "NOAUTH" if re.search("HELLO must|Authentication required", text) else "WRONGPASS", text
-        if not isinstance(error, redis.ResponseError | BusyLoadingError):
-            return "", ""
-        if known := _WORDS.get(type(error)):
-            return known, text
-        word, _, rest = text.partition(" ")
-        return (word, rest) if word.isupper() and word.isalpha() and len(word) > 2 else ("ERR", text)  # which redis-py drops
+    def _error_code(self, error: BaseException | None) -> str:
+        return _answer_in(error)[0]
 
     async def _ask(self, *command: str) -> Any:
         if not self._is_cluster:
             return await super()._ask(*command)
-        node = (await self._use_again(_primaries))[0]
-        return await self._use_again(lambda client: client.execute_command(*command, NEVER_DECODE=True, target_nodes=node))
+        node = (await self._use(_primaries, repeatable=True))[0]
+        return await self._use(lambda client: client.execute_command(*command, NEVER_DECODE=True, target_nodes=node), repeatable=True)
 
     async def _refused(self, error: StoreRefusedError) -> StoreRefusedError:
         cause = error.__cause__
@@ -320,18 +372,17 @@ class RedisStore(RespStore):
             return error
         if role[0] not in (b"sentinel", "sentinel"):
             return error
-        return self._problem(StoreRefusedError, "this is a Sentinel; give client=Sentinel(…).master_for(…)", cause)
+        return self._error(StoreRefusedError, "this is a Sentinel; give client=Sentinel(…).master_for(…)", cause)
 
     async def _leave(self) -> None:
         await self._use(_disconnect)
 
-    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True, raises: bool = True) -> Sequence[Any]:
-        use = self._use_again if repeatable else self._use
-        if self._is_cluster and not repeatable and len(commands) > 1:
+    async def _send(self, commands: Sequence[Command], *, effect: Effect = "read", raises: bool = True) -> Sequence[Any]:
+        if self._is_cluster and effect == "once" and len(commands) > 1:
             # A pipeline of a cluster's synchronous client sends again what has failed.
-            return await self._each(partial(self._send_alone, raises), commands, _AT_ONCE)
+            return await runtime.map_concurrent(partial(self._send_alone, raises), commands, limit=_AT_ONCE)
         if len(commands) == 1 and raises:
-            return (await use(lambda client: self._executed(client, commands[0])),)
+            return (await self._use(lambda client: self._executed(client, commands[0]), repeatable=effect == "read"),)
 
         def send(client: Any) -> Any:
             pipeline = client.pipeline(transaction=False)
@@ -340,12 +391,12 @@ class RedisStore(RespStore):
             # Raised by redis-py, an error would quote the command, value included.
             return pipeline.execute(raise_on_error=False)
 
-        replies = await use(send)
+        replies = await self._use(send, repeatable=effect == "read")
         return self._checked(replies) if raises else replies
 
     async def _send_alone(self, raises: bool, command: Command) -> Any:
         try:
-            return (await self._send([command], repeatable=False))[0]
+            return (await self._send([command], effect="once"))[0]
         except StoreRefusedError as error:
             if raises or error.__cause__ is None:
                 raise
@@ -355,20 +406,20 @@ class RedisStore(RespStore):
         if self._has_pools and isinstance(client, redis.asyncio.Redis) and sum(map(len, command)) < _AT_A_TIME:
             # `execute_command` would drop the connection if it were cancelled, and not tell when the command has had its effect.
             pool = client.connection_pool
-            return runtime.RoundTrip(lambda: _sent(pool, command), _received, pool.release)
+            return RoundTrip(lambda: _sent(pool, command), _received, pool.release)
         return client.execute_command(*command, NEVER_DECODE=True)
 
     def _groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
         return self._slots(keys)
 
     async def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
-        for node in await self._use_again(_primaries) if self._is_cluster else [None]:
+        for node in await self._use(_primaries, repeatable=True) if self._is_cluster else [None]:
             where = {} if node is None else {"target_nodes": node}
             cursor: Any = 0
             while True:
                 scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", PAGE)
-                cursor, keys = await self._use_again(
-                    lambda client, scan=scan, where=where: client.execute_command(*scan, NEVER_DECODE=True, **where)
+                cursor, keys = await self._use(
+                    lambda client, scan=scan, where=where: client.execute_command(*scan, NEVER_DECODE=True, **where), repeatable=True
                 )
                 if node is not None:
                     (cursor,) = cursor.values()  # by node
@@ -377,27 +428,8 @@ class RedisStore(RespStore):
                 if int(cursor) == 0:
                     break
 
-    def _is_lost(self, error: BaseException | None) -> bool:
+    def _is_stale_connection(self, error: BaseException | None) -> bool:
         return not isinstance(error, redis.TimeoutError | redis.ResponseError | BusyLoadingError)
-
-    def _is_broken(self, error: BaseException | None) -> bool:
-        # By the message: asyncio wraps what the addresses of a host answer in an error that is no ConnectionRefusedError.
-        return super()._is_broken(error) and not any(" connecting to " in str(each) for each in _chain(error))
-
-
-def _chain(error: BaseException | None) -> Generator[Any, None, None]:
-    """Yield an error and those behind it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _raised_in(error: BaseException) -> str:
-    """Return the name of the module that raised an error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
 
 
 def _bound(is_greeted: bool, connection: Any) -> None:
@@ -427,6 +459,15 @@ async def _received(connection: Any) -> Any:
     except Exception:
         await connection.disconnect(nowait=True)
         raise
+
+
+def _without_notices(kind: Any) -> Mapping[str, Any]:
+    """Return what has an asynchronous client notice a kept connection that has ended: with notices of maintenance on, it does not."""
+    if "maint_notifications_config" not in inspect.signature(kind.__init__).parameters:  # those of redis-py before 8
+        return {}
+    from redis.maint_notifications import MaintNotificationsConfig  # noqa: PLC0415 # likewise
+
+    return {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
 
 
 def _capacity(client: Any) -> int:

@@ -16,12 +16,13 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 
 from keyvalue._core import arguments, files, fork
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
 from keyvalue._core.files import Directory, WatchedFile
-from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, take_page
-from keyvalue._core.store import ErrorTable, Stability
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue._core.listing import EnumerableFlatStore, take_page
+from keyvalue._core.store import Stability
+from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError
 
 with needs("rocksdb"):
     from rocksdict import ColumnFamily, DbClosedError, Options, Rdict, WriteBatch
@@ -38,10 +39,39 @@ _started_in: list[int] = []
 """The process that started RocksDB's threads. In a child that it forks there are none, and closing a database waits for them for ever."""
 
 
+def _is_reported(error: Exception) -> bool:
+    """Return whether an error is one that RocksDB reports."""
+    return type(error).__module__ == "rocksdict" or type(error) is Exception
+
+
+def _is_stopped(error: Exception) -> bool:
+    """Return whether an error is one after which RocksDB writes no more."""
+    return type(error) is Exception and str(error).startswith("IO error")
+
+
+# rocksdict raises bare Exception for all that RocksDB reports.
+_SHORTAGE = ErrorRule(
+    Exception,
+    StoreConnectionError,
+    lambda error: files.transient_reason_in(str(error)),
+    when=lambda error: _is_reported(error) and files.transient_reason_in(str(error)),
+)
+_STOPPED = ErrorRule(
+    Exception,
+    StoreRefusedError,
+    lambda error: f"RocksDB refused: {error}; then close the given database, and open it and a store anew",
+    when=_is_stopped,
+)
+_ERRORS = (
+    ErrorRule(OSError, StoreRefusedError, "the file system refused"),
+    ErrorRule(Exception, StoreRefusedError, lambda error: f"RocksDB refused: {error}", when=_is_reported),
+)
+
+
 class RocksDBStore(EnumerableFlatStore):
     """Keeps entries in a RocksDB database, which one process at a time can open.
 
-    Format: rocksdict's, with string keys and bytes values. The key `<collection>::<key>` (see `keyvalue._core.flat` for names that this
+    Format: rocksdict's, with string keys and bytes values. The key `<collection>::<key>` (see `keyvalue._core.layout` for names that this
     would mix) holds the JSON document of `keyvalue._core.entry` in UTF-8. Nothing is ever unpickled: a value that is a pickle is reported
     as unreadable.
 
@@ -72,7 +102,7 @@ class RocksDBStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ClassVar[ErrorTable] = ((OSError, StoreRefusedError, "the file system refused"),)
+    errors = (_SHORTAGE, *_ERRORS)
 
     @arguments.checked
     def __init__(
@@ -98,7 +128,7 @@ class RocksDBStore(EnumerableFlatStore):
             arguments.refuse_file_mode(file_mode, "db")
             self._lock_file = _lock_file(_path_of(db))
             make = partial(self._another, db)
-        self._is_given = db is not None
+            self.errors = (_SHORTAGE, _STOPPED, *_ERRORS)
         self._client = Client("RocksDBStore", make=make, at_fork="refuse", explain=lambda _, error: files.refusal(error))
         self._family: ColumnFamily | None = None
         self._lock = threading.RLock()  # RocksDB has no compare-and-delete
@@ -106,15 +136,6 @@ class RocksDBStore(EnumerableFlatStore):
     def _after_fork(self) -> None:
         super()._after_fork()
         self._lock = threading.RLock()
-
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        # rocksdict raises bare Exception for all that RocksDB reports.
-        if type(error).__module__ == "rocksdict" or type(error) is Exception:
-            if reason := files.transient_reason_in(str(error)):
-                return super()._mapped(error) or self._problem(StoreConnectionError, reason, error)
-            remedy = "; then close the given database, and open it and a store anew" if self._is_given and _is_stopped(error) else ""
-            return super()._mapped(error) or self._problem(StoreRefusedError, f"RocksDB refused: {error}{remedy}", error)
-        return super()._mapped(error)
 
     def _another(self, db: Rdict) -> _Database:
         """Return another object for the column family of a given one: what is set on it leaves the caller's alone."""
@@ -154,8 +175,8 @@ class RocksDBStore(EnumerableFlatStore):
                 "put it back, or close the store and open a new one"
             )
 
-    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        return self._use(lambda database: database.documents(names))
+    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
+        return self._use(lambda database: database.read(names))
 
     def _change(self, change: Callable[[Rdict], T]) -> Awaitable[T]:
         def call(database: _Database) -> T:
@@ -165,41 +186,38 @@ class RocksDBStore(EnumerableFlatStore):
 
         return self._use(call)
 
-    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
-        def store(db: Rdict) -> None:
-            if len(rows) == 1:
-                db.put(*rows[0])
+    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
+        def write(db: Rdict) -> None:
+            if len(documents) == 1:
+                db.put(*documents[0])
             else:
-                self._write_batch(db, rows)
+                self._write_batch(db, documents)
 
-        rows = [(name, entry.document()) for name, entry in entries]
-        return self._change(store)
+        documents = [(name, entry.document()) for name, entry in rows]
+        return self._change(write)
 
-    def _remove(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        def remove(db: Rdict) -> Sequence[bytes | None]:
-            found = _documents(db, names)
-            self._write_batch(db, ((name, None) for name, document in zip(names, found, strict=True) if document is not None))
+    def _pop(self, names: Sequence[str]) -> Awaitable[Sequence[Stored | None]]:
+        def pop(db: Rdict) -> Sequence[Stored | None]:
+            found = _read(db, names)
+            self._write_batch(db, ((name, None) for name, stored in zip(names, found, strict=True) if stored is not None))
             return found
 
-        return self._change(remove)
+        return self._change(pop)
 
-    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
-        def exchange(db: Rdict) -> Sequence[bool]:
-            found = _documents(db, [change.name for change in changes])
-            made = [change.expected == document for change, document in zip(changes, found, strict=True)]
-            chosen = [change for change, is_made in zip(changes, made, strict=True) if is_made]
+    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
+        def compare_and_set(db: Rdict) -> Sequence[bool]:
+            found = _read(db, [change.name for change in changes])
+            made = [change.version == (stored and stored.version) for change, stored in zip(changes, found, strict=True)]
+            chosen = [change for change, was_made in zip(changes, made, strict=True) if was_made]
             self._write_batch(db, [(name, entry and entry.document()) for name, _, entry in chosen])
             return made
 
-        return self._change(exchange)
+        return self._change(compare_and_set)
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         last: str | None = None
-        while True:
-            page: list[tuple[str, bytes | None]] = await self._use(lambda database, last=last: database.page(prefix, last))
-            if not page:
-                return
-            yield [(name, document or UNREADABLE) for name, document in page]
+        while page := await self._use(lambda database, last=last: database.page(prefix, last)):
+            yield page
             last = page[-1][0]
 
 
@@ -220,14 +238,14 @@ class _Database:
         self._is_open = True  # or to be closed and opened anew before it is used again
         self._db = db
 
-    def documents(self, names: Sequence[str]) -> list[bytes | None]:
-        """Return the documents under some names."""
+    def read(self, names: Sequence[str]) -> list[Stored | None]:
+        """Return what lies under some names."""
         try:
-            return _documents(self._db if self._is_open else self._opened(), names)
+            return _read(self._db if self._is_open else self._opened(), names)
         except _GONE:
-            return _documents(self._opened(), names)
+            return _read(self._opened(), names)
 
-    def page(self, prefix: str, last: str | None) -> list[tuple[str, bytes | None]]:
+    def page(self, prefix: str, last: str | None) -> list[tuple[str, Stored]]:
         """Return a page of the rows after a name. The iterator must not outlive the call: it would keep the database open."""
         return self._use(lambda db: take_page(_rows(db, prefix, last)))
 
@@ -283,11 +301,6 @@ class _Database:
     def close(self) -> None:
         with suppress(StoreRefusedError) if self._is_stopped else nullcontext():  # it raises its last error again, or is closed
             _close(self._lock_file, self._db)
-
-
-def _is_stopped(error: Exception) -> bool:
-    """Return whether an error is one after which RocksDB writes no more."""
-    return type(error) is Exception and str(error).startswith("IO error")
 
 
 class _PickledError(Exception):
@@ -381,18 +394,18 @@ def _without_pickle(db: Rdict) -> Rdict:
     return db
 
 
-def _documents(db: Rdict, names: Sequence[str]) -> list[bytes | None]:
+def _read(db: Rdict, names: Sequence[str]) -> list[Stored | None]:
     try:
         if len(names) == 1:
-            return [_document(db.get(names[0]))]
-        return list(map(_document, db.get(list(names)) or ()))
+            return [_stored(db.get(names[0]))]
+        return list(map(_stored, db.get(list(names)) or ()))
     except _PickledError:
         if len(names) == 1:
-            return [UNREADABLE]
-        return [document for name in names for document in _documents(db, [name])]
+            return [Stored(None)]
+        return [stored for name in names for stored in _read(db, [name])]
 
 
-def _rows(db: Rdict, prefix: str, last: str | None) -> Iterator[tuple[str, bytes | None]]:
+def _rows(db: Rdict, prefix: str, last: str | None) -> Iterator[tuple[str, Stored]]:
     """Yield the rows after a name."""
     iterator = db.iter()
     iterator.seek(prefix if last is None else last)
@@ -402,15 +415,15 @@ def _rows(db: Rdict, prefix: str, last: str | None) -> Iterator[tuple[str, bytes
             break
         if name != last:
             try:
-                value = iterator.value()
+                stored = _stored(iterator.value())
             except _PickledError:
-                value = UNREADABLE
-            yield name, _document(value)
+                stored = None
+            yield name, stored or Stored(None)
         iterator.next()
     iterator.status()  # raises what ended it, unless that was the end
 
 
-def _document(value: Any) -> bytes | None:
-    if value is None or type(value) is bytes:
-        return value
-    return value.encode() if isinstance(value, str) else UNREADABLE
+def _stored(value: Any) -> Stored | None:
+    if value is None:
+        return None
+    return Stored(value if type(value) is bytes else value.encode() if isinstance(value, str) else None)

@@ -9,8 +9,9 @@ from typing import ClassVar
 
 from keyvalue._core import arguments, clock
 from keyvalue._core.entry import Entry
+from keyvalue._core.listing import EnumerableStore, ListedEntry
 from keyvalue._core.misuse import IN_ONE_PROCESS
-from keyvalue._core.store import EnumerableStore, Row, Stability
+from keyvalue._core.store import Stability
 
 __all__ = ["SimpleStore"]
 
@@ -63,16 +64,16 @@ class SimpleStore(EnumerableStore):
                     del self._entries[next(iter(self._entries))]
                 self._entries[place] = entry
 
-    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
+    async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
         now = clock.now()
         with self._lock:
             removed = [self._entries.pop((collection, key), None) for key in keys]
-        return sum(entry is not None and entry.is_live(now) for entry in removed)
+        return [entry is not None and entry.is_live(now) for entry in removed]
 
-    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
         with self._lock:
             entries = list(self._entries.values())
-        yield [Row(entry.collection, entry.key, entry.expires_at) for entry in entries if collection in (None, entry.collection)]
+        yield [ListedEntry(entry.collection, entry.key, entry.expires_at) for entry in entries if collection in (None, entry.collection)]
 
     async def _cull(self, now: float) -> None:
         with self._lock:

@@ -6,17 +6,19 @@ import math
 import re
 import threading
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
 from keyvalue._core.sockets import Peer, TlsOptions
-from keyvalue._core.store import ErrorTable, Stability
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
-from keyvalue.stores._resp import ANSWERS, PAGE, Command, RespStore, judge
+from keyvalue._core.store import Stability
+from keyvalue.errors import StoreConnectionError, StoreRefusedError
+from keyvalue.stores._resp import ANSWERS, PAGE, Command, Effect, RespStore, answer_rules, judge
 
 with needs("valkey"):
     import glide
@@ -44,7 +46,7 @@ _UNREACHABLE = re.compile(
     "IoError|BrokenPipe|receiver was dropped|connect failed|Connection in recovery|initial connections|"
     "AllConnectionsUnavailable|ConnectionNotFoundForRoute|Fatal(Send|Receive)Error"
 )
-_ELSEWHERE = re.compile("Moved:|Ask:|MOVED|ASK")  # of a cluster: its client follows that until it meets a node that is gone
+_ELSEWHERE = "Moved:|Ask:|MOVED|ASK"  # of a cluster: its client follows that until it meets a node that is gone
 
 _lock = threading.Lock()
 _reader: Any = None
@@ -64,10 +66,59 @@ def _reads_replies_here() -> bool:
         return _reader is loop
 
 
+def _answer_in(error: BaseException | None) -> tuple[str, str]:
+    """Return the server's answer that an error stands for; see `answer_rules`."""
+    found = _ANSWER.search(str(error)[:300]) if isinstance(error, glide.RequestError) else None
+    return ("", "") if found is None else (_WORDS.get(found[1], "ERR" if found[1] == "ResponseError" else found[1]), found[2])
+
+
+def _says(pattern: str) -> Callable[[Exception], object]:
+    return lambda error: re.search(pattern, str(error)[:200])
+
+
+_NOT_REACHED = ErrorRule(
+    glide.RequestError,
+    StoreConnectionError,
+    "could not reach the server; is it running, and are host, port and db right?",
+    when=lambda error: _UNREACHABLE.search(str(error)[:200]) and _answer_in(error)[0] not in ANSWERS,
+)
+_ELSEWHERE_ALONE = ErrorRule(
+    glide.RequestError, StoreRefusedError, f"the server answers MOVED: {ANSWERS['MOVED'][1]}", when=_says(_ELSEWHERE)
+)
+_IN_USE = ErrorRule(
+    glide.RequestError,
+    StoreConnectionError,
+    "the client has too much to do; something else uses it too, so give it a larger inflight_requests_limit",
+    when=_says("maximum inflight"),
+    unsent=True,
+)
+_ERRORS = (
+    ErrorRule(
+        glide.RequestError,
+        StoreConnectionError,
+        "there is no primary at this address, only a read-only replica; connect to the primary, or to a name that leads there",
+        when=_says("No primary node found"),
+    ),
+    ErrorRule(
+        glide.RequestError,
+        StoreRefusedError,
+        "the server is not a node of a cluster; leave out cluster=True",
+        when=_says("No topology views found- ResponseError"),
+    ),
+    replace(_NOT_REACHED, when=_says(_ELSEWHERE)),
+    _NOT_REACHED,
+    *answer_rules((glide.RequestError,), _answer_in),
+    ErrorRule(glide.TimeoutError, StoreConnectionError, "the server did not answer in time"),
+    ErrorRule(glide.ConnectionError, StoreConnectionError, "the connection was lost"),
+    ErrorRule(glide.ClosingError, StoreConnectionError, "the client is closed or could not reach the server; are host and port right?"),
+    ErrorRule(glide.GlideError, StoreRefusedError, "the server refused the command"),
+)
+
+
 class ValkeyStore(RespStore):
     """Keeps entries in a Valkey database, or one of Redis (6.2 or later), shared with whatever else lies there.
 
-    Format: that of `RedisStore`: the key `<collection>::<key>` (see `keyvalue._core.flat` for names that this would mix) is a string that
+    Format: that of `RedisStore`: the key `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) is a string that
     holds the JSON document of `keyvalue._core.entry`, with the time to live in milliseconds as its expiry.
 
     Listing and destroying scan the whole database and read every value under a matching name; what this library did not write is left
@@ -102,12 +153,7 @@ class ValkeyStore(RespStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "pass tls=True", "leave out tls=True", "pass its certificate in a `config` with TlsAdvancedConfiguration"
     )
-    errors: ClassVar[ErrorTable] = (
-        (glide.TimeoutError, StoreConnectionError, "the server did not answer in time"),
-        (glide.ConnectionError, StoreConnectionError, "the connection was lost"),
-        (glide.ClosingError, StoreConnectionError, "the client is closed or could not reach the server; are host and port right?"),
-        (glide.GlideError, StoreRefusedError, "the server refused the command"),
-    )
+    errors = _ERRORS
 
     @arguments.checked
     def __init__(
@@ -137,6 +183,7 @@ class ValkeyStore(RespStore):
             self._refuse_besides("a client or a config", host, port, db, username, password, tls=tls)
         if client is not None:
             self._is_cluster = isinstance(client, glide.GlideClusterClient | glide_sync.GlideClusterClient)
+            self.errors = _errors(self._is_cluster)
             self._host = _hosts(getattr(client, "config", None))
             if isinstance(client, glide.GlideClient | glide.GlideClusterClient):
                 self._client = Client("ValkeyStore", given_async=client, capacity=_capacity)
@@ -162,6 +209,7 @@ class ValkeyStore(RespStore):
         # What can go wrong with the connection goes wrong at the first call, the same on every runtime.
         lazy.lazy_connect = True
         self._is_cluster = isinstance(config, glide.GlideClusterClientConfiguration)
+        self.errors = _errors(self._is_cluster)
         self._host = _hosts(config)
         node: Any = lazy.addresses[0]
         kind: Any
@@ -177,22 +225,20 @@ class ValkeyStore(RespStore):
             peer=Peer(node.host, node.port, lazy.use_tls, judge, self.tls, verifies),
         )
 
-    async def _send(self, commands: Sequence[Command], *, repeatable: bool = True, raises: bool = True) -> Sequence[Any]:
-        use = self._use_again if repeatable else self._use
+    async def _send(self, commands: Sequence[Command], *, effect: Effect = "read", raises: bool = True) -> Sequence[Any]:
         if len(commands) == 1 and raises:
             command = list(commands[0])
-            return (await use(lambda client: client.custom_command(command)),)
+            return (await self._use(lambda client: client.custom_command(command), repeatable=effect == "read"),)
         batch: Any = glide.ClusterBatch(is_atomic=False) if self._is_cluster else glide.Batch(is_atomic=False)
         for command in commands:
             batch.custom_command(list(command))
-        replies = await use(lambda client: client.exec(batch, raise_on_error=False))
+        replies = await self._use(lambda client: client.exec(batch, raise_on_error=False), repeatable=effect == "read")
         return self._checked(replies) if raises else replies
 
-    def _answered(self, error: BaseException | None) -> tuple[str, str]:
-        found = _ANSWER.search(str(error)[:300]) if isinstance(error, glide.RequestError) else None
-        return ("", "") if found is None else (_WORDS.get(found[1], "ERR" if found[1] == "ResponseError" else found[1]), found[2])
+    def _error_code(self, error: BaseException | None) -> str:
+        return _answer_in(error)[0]
 
-    def _is_lost(self, error: BaseException | None) -> bool:
+    def _is_stale_connection(self, error: BaseException | None) -> bool:
         return not isinstance(error, glide.TimeoutError) and not self._error_code(error)
 
     async def _leave(self) -> None:
@@ -201,27 +247,6 @@ class ValkeyStore(RespStore):
         if now >= self._left_at + _LEAVING:
             self._left_at = now
             await self._use(lambda client: client.custom_command(["QUIT"]))  # glide connects again by itself
-
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        if isinstance(error, glide.RequestError) and not self._closed:
-            message = str(error)[:200]
-            if "maximum inflight" in message:
-                advice = "the client has too much to do; something else uses it too, so give it a larger inflight_requests_limit"
-                return self._problem(StoreConnectionError, advice, error)
-            is_elsewhere = _ELSEWHERE.search(message)
-            if is_elsewhere and not self._is_cluster:
-                return self._answer_error("MOVED", "", error)
-            if "No primary node found" in message:
-                advice = (
-                    "there is no primary at this address, only a read-only replica; connect to the primary, or to a name that leads there"
-                )
-                return self._problem(StoreConnectionError, advice, error)
-            if "No topology views found- ResponseError" in message:
-                return self._problem(StoreRefusedError, "the server is not a node of a cluster; leave out cluster=True", error)
-            if is_elsewhere or (_UNREACHABLE.search(message) and self._error_code(error) not in ANSWERS):
-                advice = "could not reach the server; is it running, and are host, port and db right?"
-                return self._problem(StoreConnectionError, advice, error)
-        return super()._mapped(error)
 
     async def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
         cursor: Any = None
@@ -238,6 +263,10 @@ class ValkeyStore(RespStore):
             return client.scan(cursor or "0", match=pattern, count=PAGE)
         package: Any = glide_sync if isinstance(client, glide_sync.GlideClusterClient) else glide
         return client.scan(cursor or package.ClusterScanCursor(), match=pattern, count=PAGE)
+
+
+def _errors(is_cluster: bool) -> Sequence[ErrorRule[Any]]:
+    return (_IN_USE, *_ERRORS) if is_cluster else (_IN_USE, _ELSEWHERE_ALONE, *_ERRORS)
 
 
 def _capacity(client: Any) -> int:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, ClassVar, TypeVar, cast
 
-from keyvalue._core import arguments
+from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import PAGE_SIZE, Change, EnumerableFlatStore, Names
+from keyvalue._core.flat import outcome_of
+from keyvalue._core.layout import Slot
+from keyvalue._core.legacy.slots import named_entry
+from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
-from keyvalue._core.store import ErrorTable, Stability
-from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
+from keyvalue._core.store import Stability
+from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores._http import limit_pools, peer_of
 
 with needs("vault"):
@@ -22,7 +26,7 @@ with needs("vault"):
     import hvac.exceptions
     import requests
     from requests.adapters import HTTPAdapter
-    from urllib3.exceptions import ProtocolError
+    from urllib3.exceptions import NewConnectionError, ProtocolError
     from urllib3.util import parse_url
 
     from keyvalue.stores._vault import (
@@ -31,11 +35,14 @@ with needs("vault"):
         Secrets,
         StrangerError,
         UnsendableError,
-        VaultNames,
+        VaultLayout,
         is_path,
     )
 
 __all__ = ["VaultStore"]
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 _URL = "http://localhost:8200"
 _CONNECTIONS = 40  # as many as there are worker threads
@@ -43,6 +50,13 @@ _GIVEN = 10  # connections that a session of requests keeps if nobody says other
 _AT_ONCE = 10  # requests of one call
 _LIMIT = "max_request_size of the listener is the limit, and with raft max_entry_size of the storage"
 _LARGE = 2**24  # bytes; half of what a request may have by default
+
+
+_UNREACHABLE = "could not reach the server; is it running, and is the URL right?"
+
+
+def _is_unsent(error: requests.ConnectionError) -> bool:
+    return bool(error.args) and isinstance(getattr(error.args[0], "reason", None), NewConnectionError)
 
 
 class _Adapter(HTTPAdapter):
@@ -59,15 +73,14 @@ class _Adapter(HTTPAdapter):
 class VaultStore(EnumerableFlatStore):
     """Keeps entries in the KV secrets engine, version 2, of HashiCorp Vault or OpenBao, each as a secret.
 
-    Format: the secret `<collection>::<key>` (see `keyvalue._core.flat` for names that this would mix) has one field, `value`, a string: the
+    Format: the secret `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) has one field, `value`, a string: the
     JSON document of `keyvalue._core.entry`. What can't be a path is named `~<SHA-256 of the collection>/~<SHA-256 of the key>`, in
     hexadecimal: what has more than 150 bytes, `.` or `..` or nothing between two slashes, a slash at an end, or characters that can't be
     printed or are newer than Unicode 3.2.
 
-    The engine keeps earlier versions of a secret, 10 by default, so what was overwritten can still be read there. A delete removes all
-    versions. Of two stores that delete a key at the same moment, both may be told that it was there. Expired entries stay until
-    `cull`. The engine can't delete on a condition: what another store puts under an expired key in the very instant in which `cull`
-    removes that is lost.
+    The engine keeps earlier versions of a secret, 10 by default, so what was overwritten can still be read there. A delete, and `cull`
+    for an expired entry, write an empty expired document by check-and-set, and destroy the values of the last 100 versions, if the token
+    may `update` the path `destroy/`. The secret itself stays, so that its versions never start again; destroying removes it.
 
     hvac only blocks, so on asyncio and trio its calls run in worker threads, and in synchronous code directly. There is a request for each
     key; `get_many`, `put_many` and `delete_many` have ten under way at a time, in synchronous code one. Listing reads each entry that it
@@ -96,34 +109,39 @@ class VaultStore(EnumerableFlatStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "write https:// in the URL", "write http:// in the URL", "name the file with its certificate by VAULT_CACERT"
     )
-    errors: ClassVar[ErrorTable] = (
-        (requests.Timeout, StoreConnectionError, "the server did not answer in time"),
-        (requests.exceptions.SSLError, StoreConnectionError, "could not agree on TLS with the server; check the URL and the certificates"),
-        (requests.ConnectionError, StoreConnectionError, "could not reach the server; is it running, and is the URL right?"),
-        (requests.exceptions.ChunkedEncodingError, StoreConnectionError, "the server closed the connection"),
-        (hvac.exceptions.VaultDown, StoreConnectionError, "the server is sealed, a standby, or has too much to do"),
-        (hvac.exceptions.VaultNotInitialized, StoreConnectionError, "the server is not initialized"),
-        (hvac.exceptions.RateLimitExceeded, StoreConnectionError, "the server takes no more requests for now"),
-        (hvac.exceptions.BadGateway, StoreConnectionError, "a proxy could not reach the server"),
-        (hvac.exceptions.InternalServerError, StoreConnectionError, "the server failed"),
-        (hvac.exceptions.Forbidden, StoreRefusedError, "the server refused; check the token, its policies, namespace and mount_point"),
-        (hvac.exceptions.Unauthorized, StoreRefusedError, "the server refused the token"),
-        (hvac.exceptions.InvalidPath, StoreRefusedError, "the server has nothing at mount_point; check that, and the namespace"),
-        (
+    errors = (
+        ErrorRule(requests.Timeout, StoreConnectionError, "the server did not answer in time"),
+        ErrorRule(
+            requests.exceptions.SSLError, StoreConnectionError, "could not agree on TLS with the server; check the URL and the certificates"
+        ),
+        ErrorRule(requests.ConnectionError, StoreConnectionError, _UNREACHABLE, when=_is_unsent, unsent=True),
+        ErrorRule(requests.ConnectionError, StoreConnectionError, _UNREACHABLE),
+        ErrorRule(requests.exceptions.ChunkedEncodingError, StoreConnectionError, "the server closed the connection"),
+        ErrorRule(hvac.exceptions.VaultDown, StoreConnectionError, "the server is sealed, a standby, or has too much to do"),
+        ErrorRule(hvac.exceptions.VaultNotInitialized, StoreConnectionError, "the server is not initialized"),
+        ErrorRule(hvac.exceptions.RateLimitExceeded, StoreConnectionError, "the server takes no more requests for now"),
+        ErrorRule(hvac.exceptions.BadGateway, StoreConnectionError, "a proxy could not reach the server"),
+        ErrorRule(hvac.exceptions.InternalServerError, StoreConnectionError, "the server failed"),
+        ErrorRule(
+            hvac.exceptions.Forbidden, StoreRefusedError, "the server refused; check the token, its policies, namespace and mount_point"
+        ),
+        ErrorRule(hvac.exceptions.Unauthorized, StoreRefusedError, "the server refused the token"),
+        ErrorRule(hvac.exceptions.InvalidPath, StoreRefusedError, "the server has nothing at mount_point; check that, and the namespace"),
+        ErrorRule(
             hvac.exceptions.UnsupportedOperation,
             StoreRefusedError,
             "no KV secrets engine of version 2 is mounted at mount_point; pass the path of the mount alone; or does the URL redirect?",
         ),
-        (hvac.exceptions.VaultError, StoreRefusedError, "the server refused the request"),
-        (StrangerError, StoreRefusedError, "what answers is not Vault; is the URL right?"),
-        (PlainRequestError, StoreRefusedError, "the server speaks TLS on this port; write https:// in the URL"),
-        (
+        ErrorRule(hvac.exceptions.VaultError, StoreRefusedError, "the server refused the request"),
+        ErrorRule(StrangerError, StoreRefusedError, "what answers is not Vault; is the URL right?"),
+        ErrorRule(PlainRequestError, StoreRefusedError, "the server speaks TLS on this port; write https:// in the URL"),
+        ErrorRule(
             UnsendableError,
             StoreRefusedError,
             "the request can't be sent; is the URL right, or was the token read with a line break at its end?",
         ),
-        (requests.RequestException, StoreRefusedError, "the request can't be sent, or the answer not be understood"),
-        (OSError, StoreRefusedError, "the request can't be sent; are the files with the certificates there?"),
+        ErrorRule(requests.RequestException, StoreRefusedError, "the request can't be sent, or the answer not be understood"),
+        ErrorRule(OSError, StoreRefusedError, "the request can't be sent; are the files with the certificates there?"),
     )
 
     @arguments.checked
@@ -143,8 +161,8 @@ class VaultStore(EnumerableFlatStore):
         mount_point = mount_point.strip("/")
         if not is_path(mount_point):
             raise ValueError("The mount_point of VaultStore must be the path of a secrets engine, such as 'secret' or 'team/kv'")
-        self._names = VaultNames()
-        self.names: Names = self._names
+        self._layout = VaultLayout()
+        self.layout = self._layout
         if client is not None:
             if not isinstance(client, hvac.Client):
                 raise TypeError(f"The client must be an hvac.Client, not {arguments.article(client)}")
@@ -178,64 +196,83 @@ class VaultStore(EnumerableFlatStore):
 
     async def _open(self) -> None:
         await super()._open()
-        await self._use(Secrets.check)
+        await self._use(Secrets.check, repeatable=True)
 
-    async def _read(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._each(lambda name: self._use(lambda secrets: secrets.find(name).document), names, _AT_ONCE)
+    async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
+        return await self._each(names, lambda secrets, name: secrets.find(name, lenient=lenient).live, repeatable=True)
 
-    async def _peek(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._each(lambda name: self._use(lambda secrets: secrets.find(name, tolerant=True).document), names, _AT_ONCE)
+    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> Sequence[KeyValueError | None]:
+        return await runtime.map_concurrent(lambda row: outcome_of(self._use(lambda secrets: _write(secrets, *row))), rows, limit=_AT_ONCE)
 
-    async def _store(self, entries: Sequence[tuple[str, Entry]]) -> None:
-        def store(secrets: Secrets, name: str, entry: Entry) -> None:
-            with secrets.turn(name):
-                if not _put(secrets, name, entry):
-                    # Only what says which version it replaces is allowed.
-                    while not _put(secrets, name, entry, secrets.find(name).version):
-                        pass
+    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
+        return await self._each(changes, _compare_and_set)
 
-        await self._each(lambda row: self._use(lambda secrets: store(secrets, *row)), entries, _AT_ONCE)
-
-    async def _exchange(self, changes: Sequence[Change]) -> Sequence[bool]:
-        def exchange(secrets: Secrets, name: str, expected: bytes | None, entry: Entry | None) -> bool:
-            with secrets.turn(name):
-                document, version = secrets.find(name)
-                if document != expected:
-                    return False
-                if entry is not None:
-                    return _put(secrets, name, entry, version)
-                secrets.delete(name)
-                return True
-
-        return await self._each(lambda change: self._use(lambda secrets: exchange(secrets, *change)), changes, _AT_ONCE)
-
-    async def _remove(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        def remove(secrets: Secrets, name: str) -> bytes | None:
-            with secrets.turn(name):
-                document, _ = secrets.find(name)
-                if document is None or self._names.is_anothers(name, document):
+    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
+        def pop(secrets: Secrets, name: str) -> Stored | None:
+            while True:
+                found = secrets.find(name)
+                if found.live is None or self._layout.is_anothers(name, found.live):
                     return None
-                secrets.delete(name)
-                return document
+                if secrets.bury(name, found):
+                    return found.live
 
-        return await self._each(lambda name: self._use(lambda secrets: remove(secrets, name)), names, _AT_ONCE)
+        return await runtime.map_concurrent(lambda name: outcome_of(self._use(lambda secrets: pop(secrets, name))), names, limit=_AT_ONCE)
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+    async def _purge(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
+        def purge(secrets: Secrets, slot: Slot) -> None:
+            stored = secrets.find(slot.name, lenient=slot.kind == "strict").stored
+            if stored is None:
+                return
+            entry = named_entry(stored)
+            is_pairs = entry is not None and entry.collection == collection and entry.key in keys
+            if is_pairs or (slot.kind == "own" and not self._layout.is_anothers(slot.name, stored)):
+                secrets.remove(slot.name)
+
+        await self._each([slot for key in keys for slot in self._layout.slots(collection, key)], purge)
+        return [True] * len(keys)
+
+    def _is_stale_connection(self, error: BaseException | None) -> bool:
+        return isinstance(error, requests.ConnectionError) and bool(error.args) and isinstance(error.args[0], ProtocolError)
+
+    async def _each(self, items: Sequence[S], function: Callable[[Secrets, S], T], *, repeatable: bool = False) -> list[T]:
+        """Call a function of the client for each item, some at the same time."""
+        return await runtime.map_concurrent(
+            lambda item: self._use(lambda secrets: function(secrets, item), repeatable=repeatable), items, limit=_AT_ONCE
+        )
+
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         folders = [prefix[: prefix.rfind("/") + 1]]
         while folders:
             folder = folders.pop()
-            found = await self._use(lambda secrets, folder=folder: secrets.names_in(folder))
-            found = [folder + name for name in found if (folder + name).startswith(prefix)]
-            folders += [name for name in found if name.endswith("/")]
-            names = [name for name in found if not name.endswith("/") and self._names.may_be(name)]
+            listed = await self._use(lambda secrets, folder=folder: secrets.names_in(folder), repeatable=True)
+            listed = [folder + name for name in listed if (folder + name).startswith(prefix)]
+            folders += [name for name in listed if name.endswith("/")]
+            names = [name for name in listed if not name.endswith("/") and self._layout.may_be(name)]
             count = 1
             while names:
                 page, names = names[:count], names[count:]
-                documents = await self._read(page)
-                yield [(name, document) for name, document in zip(page, documents, strict=True) if document is not None]
+                found = await self._each(page, lambda secrets, name: secrets.find(name).stored, repeatable=True)
+                yield [(name, stored) for name, stored in zip(page, found, strict=True) if stored is not None]
                 # The server does not tell how large a secret is: they are taken to be about as large as the last ones.
-                size = sum(len(document or b"") for document in documents)
+                size = sum(stored.size for stored in found if stored is not None)
                 count = max(1, min(_AT_ONCE, PAGE_SIZE * count // max(size, 1)))
+
+
+def _write(secrets: Secrets, name: str, entry: Entry) -> None:
+    if not _put(secrets, name, entry):
+        # Only what says which version it replaces is allowed.
+        while not _put(secrets, name, entry, secrets.find(name).version):
+            pass
+
+
+def _compare_and_set(secrets: Secrets, change: CompareAndSet) -> bool:
+    name, version, entry = change
+    if entry is not None and version is not None:
+        return _put(secrets, name, entry, int(version))
+    found = secrets.find(name)
+    if version != (found.live and found.live.version):
+        return False
+    return secrets.bury(name, found) if entry is None else _put(secrets, name, entry, found.version)
 
 
 def _put(secrets: Secrets, name: str, entry: Entry, version: int | None = None) -> bool:

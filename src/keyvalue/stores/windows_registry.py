@@ -9,12 +9,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from itertools import groupby, repeat
 from typing import Any, ClassVar, Literal
 
-from keyvalue._core import arguments, runtime, sanitization
+from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
-from keyvalue._core.entry import Entry
-from keyvalue._core.flat import UNREADABLE, Change, EnumerableFlatStore, Names, Place, digest, digest_of, take_page
-from keyvalue._core.store import ErrorTable, Stability
-from keyvalue.errors import StoreRefusedError, ValueTooLargeError
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
+from keyvalue._core.legacy import sanitization
+from keyvalue._core.listing import EnumerableFlatStore, take_page
+from keyvalue._core.store import Stability
+from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError, ValueTooLargeError
 
 try:
     import winreg
@@ -51,6 +54,10 @@ _TRANSIENT = {
 
 _guard = threading.Lock()
 _locks: weakref.WeakValueDictionary[tuple[int, str], Any] = weakref.WeakValueDictionary()
+
+
+def _transient_reason(error: OSError) -> str | None:
+    return _TRANSIENT.get(getattr(error, "winerror", 0))
 
 
 class WindowsRegistryV1CollectionSanitizationStrategy(sanitization.HybridSanitizationStrategy):
@@ -94,9 +101,10 @@ class WindowsRegistryStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    errors: ClassVar[ErrorTable] = (
-        (PermissionError, StoreRefusedError, "this user may not do that; only administrators may write to HKEY_LOCAL_MACHINE"),
-        (OSError, StoreRefusedError, "the registry refused"),
+    errors = (
+        ErrorRule(OSError, StoreConnectionError, _transient_reason, when=_transient_reason),
+        ErrorRule(PermissionError, StoreRefusedError, "this user may not do that; only administrators may write to HKEY_LOCAL_MACHINE"),
+        ErrorRule(OSError, StoreRefusedError, "the registry refused"),
     )
 
     @arguments.checked
@@ -119,7 +127,7 @@ class WindowsRegistryStore(EnumerableFlatStore):
             raise ValueError(
                 rf"No registry_path can be {path[:300]!r}: give it without the hive, without \ at its ends, and at most 31 levels deep"
             )
-        self.names: Names = _RegistryNames(key_sanitization_strategy, collection_sanitization_strategy, _DEEPEST - len(parts))
+        self.layout = _RegistryNames(key_sanitization_strategy, collection_sanitization_strategy, _DEEPEST - len(parts))
         self._host = f"{hive}\\{path}"
         self._client = Client(
             "WindowsRegistryStore",
@@ -128,34 +136,31 @@ class WindowsRegistryStore(EnumerableFlatStore):
             explain=lambda _, error: _OWN if isinstance(error, PermissionError) and hive == "HKEY_CURRENT_USER" else None,
         )
 
-    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
         large = [entry for entry in entries if len(entry.json) > _LARGEST // 4]
         if large:  # their exact size is only known by writing them
-            await runtime.aside(lambda: _check_sizes(large))
-        await super()._put(collection, entries)
+            await runtime.run_in_worker(lambda: _check_sizes(large))
+        return await super()._put(collection, entries)
 
-    def _read(self, names: Sequence[str]) -> Awaitable[Sequence[bytes | None]]:
-        return self._use(lambda registry: registry.read(names))
+    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
+        return self._use(lambda registry: list(registry.read(names)))
 
-    def _store(self, entries: Sequence[tuple[str, Entry]]) -> Awaitable[object]:
-        return self._use(lambda registry: [registry.put(name, entry) for name, entry in entries])
+    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
+        return self._use(lambda registry: registry.write(rows))
 
-    def _exchange(self, changes: Sequence[Change]) -> Awaitable[Sequence[bool]]:
-        return self._use(lambda registry: [registry.exchange(*change) for change in changes])
+    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
+        return self._use(lambda registry: [registry.compare_and_set(change) for change in changes])
 
-    async def _list(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, bytes]], None]:
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         for path in [prefix[:-1]] if prefix else await self._use(lambda registry: list(registry.paths())):
             names = await self._use(lambda registry, path=path: registry.names(path))
             while names:
-                page = await self._use(lambda registry, names=names: take_page(zip(names, registry.documents(names), strict=True)))
-                yield [(name, document) for name, document in page if document is not None]
+                page = await self._use(lambda registry, names=names: take_page(zip(names, registry.read(names), strict=True)))
+                yield [(name, stored) for name, stored in page if stored is not None]
                 names = names[len(page) :]
 
-    def _transient_reason(self, error: Exception) -> str | None:
-        return _TRANSIENT.get(getattr(error, "winerror", 0))
 
-
-class _RegistryNames(Names):
+class _RegistryNames(KeyLayout):
     """The names of values: the path of a registry key below that of the store, which may be empty, then NUL and the value's own name.
 
     Args:
@@ -171,14 +176,14 @@ class _RegistryNames(Names):
         self._collections = sanitization.namer(collections, "collection_sanitization_strategy")
         self._depth = depth
 
-    def places(self, collection: str, key: str) -> Sequence[Place]:
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
         path, mixed = self._paths(collection)
         name = self._keys(key) if self._keys else key
         fits = 0 < _units(name) <= _LONGEST_VALUE_NAME and "\0" not in name and not _DIGEST.fullmatch(name)
-        found = [Place(f"{path}\0{name}", shared=True)] if fits else []
-        found.append(Place(f"{path}\0{digest_of(collection, key)}"))
+        found = [Slot(f"{path}\0{name}", "shared")] if fits else []
+        found.append(Slot(f"{path}\0{digest_of(collection, key)}"))
         if fits and mixed is not None:
-            found.append(Place(f"{mixed}\0{name}", shared=True, strict=True))
+            found.append(Slot(f"{mixed}\0{name}", "strict"))
         return found
 
     def prefixes(self, collection: str) -> Sequence[str]:
@@ -209,40 +214,42 @@ class _Registry:
         self._path = path
         self._depth = depth
 
-    def read(self, names: Sequence[str]) -> list[bytes | None]:
-        """Return the documents under some names."""
-        return list(self.documents(names))
-
-    def documents(self, names: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield the documents under some names."""
+    def read(self, names: Sequence[str]) -> Iterator[Stored | None]:
+        """Yield what lies under some names."""
         for path, group in groupby((name.partition("\0") for name in names), lambda parts: parts[0]):
             values = [value for _, _, value in group]
             left = len(values)
             try:
                 with winreg.OpenKey(self._hive, self._full(path), 0, winreg.KEY_QUERY_VALUE) as key:
                     for value in values:
-                        document = _document(key, value)
+                        stored = _stored(key, value)
                         left -= 1
-                        yield document
+                        yield stored
             except OSError as error:
                 if not _is_missing(error):
                     raise
                 yield from repeat(None, left)
 
-    def put(self, name: str, entry: Entry) -> None:
-        """Store the document of an entry under a name, in place of what was there."""
+    def write(self, rows: Sequence[tuple[str, Entry]]) -> None:
+        """Store the document of each entry under its name, in place of what was there."""
+        for name, entry in rows:
+            self._put(name, entry)
+
+    def _put(self, name: str, entry: Entry) -> None:
         path, _, value = name.partition("\0")
         text = entry.document().decode()
         with self._lock(name), winreg.CreateKeyEx(self._hive, self._full(path), 0, winreg.KEY_SET_VALUE) as key:
             winreg.SetValueEx(key, value, 0, winreg.REG_SZ, text)
 
-    def exchange(self, name: str, expected: bytes | None, entry: Entry | None) -> bool:
-        """Store the document of an entry, or remove what is there if there is none; only if what is there is what is expected."""
+    def compare_and_set(self, change: CompareAndSet) -> bool:
+        """Make a change if what lies under its name has the expected version, and return whether it was made."""
+        name, version, entry = change
         with self._lock(name):
-            if self.read([name]) != [expected]:
+            (stored,) = self.read([name])
+            if version != (stored and stored.version):
                 return False
             if entry is not None:
-                self.put(name, entry)
+                self._put(name, entry)
                 return True
             path, _, value = name.partition("\0")
             try:
@@ -296,15 +303,15 @@ class _Registry:
             return _locks.setdefault((self._hive, f"{self._path}\\{name}".casefold()), threading.RLock())
 
 
-def _document(key: Any, value: str) -> bytes | None:
+def _stored(key: Any, value: str) -> Stored | None:
     try:
         text: object = winreg.QueryValueEx(key, value)[0]
     except FileNotFoundError:
         return None
     try:
-        return text.encode() if isinstance(text, str) else UNREADABLE
+        return Stored(text.encode() if isinstance(text, str) else None)
     except UnicodeEncodeError:
-        return UNREADABLE
+        return Stored(None)
 
 
 def _check_sizes(entries: Sequence[Entry]) -> None:

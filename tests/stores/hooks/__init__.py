@@ -66,7 +66,7 @@ class Hooks(ABC):
     causes: type[Exception] | tuple[type[Exception], ...] = OSError  # of the client, which are behind such an error
     tells_host = True  # an error tells the server's address
     reconnects_at_once = True  # a call succeeds as soon as the server is back; else the client connects again in its own time
-    asks_again = True  # a read or a put succeeds whose answer was lost
+    asks_again = True  # a read whose answer was lost succeeds
 
     client = "client"  # the name of the constructor's parameter for a client
     client_types: str  # a pattern, about a client of a wrong type
@@ -86,7 +86,8 @@ class Hooks(ABC):
 
     large = (30, 300_000)  # how many large values there can be, and of how many characters: more than a request or an answer holds
 
-    shares_deletes = True  # of several stores that delete an entry at once, only one is told so; else that holds of one store
+    loses_puts = True  # a put fails whose answer was lost
+    leaves_graves = False  # a deleted entry leaves something in the backend, until it is destroyed
     counts_bulk = True  # it holds of `delete_many` too
 
     def __init__(self, name: str) -> None:

@@ -19,6 +19,7 @@ class KeyringHooks(Hooks):
     unreachable = "is it running, and is DBUS_SESSION_BUS_ADDRESS right"
     causes = secretstorage.SecretServiceNotAvailableException
     tells_host = False
+    loses_puts = False  # a call begins with a question of its own
 
     client = "backend"
     client_types = r"instance of keyring\.backend\.KeyringBackend"

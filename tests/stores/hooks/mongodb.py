@@ -13,7 +13,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient, MongoClient, common, errors
 
-from keyvalue._core.flat import digest_of
+from keyvalue._core.layout import digest_of
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.mongodb import MongoDBStore
 from tests.stores.hooks import NEVER, SECRET, Hooks

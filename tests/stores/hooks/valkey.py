@@ -31,6 +31,7 @@ class ValkeyHooks(RespHooks):
     causes = glide.GlideError
     reconnects_at_once = False
     asks_again = False
+    loses_puts = False  # glide sends it again
     client_types = "GlideClient or GlideClusterClient"
 
     def impatient(self, url: str) -> AsyncKeyValue:

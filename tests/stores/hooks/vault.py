@@ -13,7 +13,7 @@ import hvac
 import hvac.adapters
 import requests
 
-from keyvalue._core.flat import digest
+from keyvalue._core.layout import digest
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.vault import VaultStore
 from tests.servers.vault import names, open_client, plant
@@ -36,7 +36,7 @@ class VaultHooks(Hooks):
         "another field": {"password": SECRET},
         "empty": {},
     }
-    shares_deletes = False
+    leaves_graves = True
 
     def with_secret(self, url: str) -> AsyncKeyValue:
         return VaultStore(url=url.replace("://", f"://user:{SECRET}@"), token=SECRET)
@@ -73,6 +73,11 @@ class VaultHooks(Hooks):
         with self.raw(url) as there:
             read = there.secrets.kv.v2.read_secret_version
             return {name: read(name, raise_on_deleted_version=False)["data"] for name in names(there)}
+
+    def names(self, url: str) -> set[str]:
+        """Return the names of all secrets but what a delete leaves."""
+        found = self.contents(url)
+        return {name for name, secret in found.items() if "1970-01-01" not in str((secret["data"] or {}).get("value"))}
 
     def plant_foreign(self, url: str) -> None:
         theirs: dict[str, dict[str, Any]] = {

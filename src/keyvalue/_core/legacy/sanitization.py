@@ -2,7 +2,7 @@
 
 What these strategies return is where a store looks first, so that old data is found. It may be the same for different names (a
 long one is cut, a hash is cut to 32 bits), so stores do not rely on it: an entry keeps its own names, and if another one lies at its place
-it goes elsewhere (see `keyvalue._core.flat`).
+it goes elsewhere (see `keyvalue._core.layout`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,202 @@
+"""Listing, page by page, and what follows from it: culling and destroying."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from contextlib import aclosing, contextmanager
+from typing import NamedTuple, TypeVar, cast
+
+from keyvalue._core import arguments, clock
+from keyvalue._core.entry import CompareAndSet, Stored, read_aside
+from keyvalue._core.flat import FlatStore
+from keyvalue._core.legacy.slots import named_entry
+from keyvalue._core.misuse import show_signatures
+from keyvalue._core.store import BaseStore, name_operation
+from keyvalue.errors import KeyValueError, KeyValueStoreError
+
+__all__ = ["PAGE", "PAGE_SIZE", "EnumerableFlatStore", "EnumerableStore", "ListedEntry", "take_page"]
+
+N = TypeVar("N")
+S = TypeVar("S", bound="Stored | None")
+
+PAGE = 500
+"""How many documents a page of a listing has at most."""
+PAGE_SIZE = 2**21
+"""Bytes of documents with which a page of a listing ends."""
+
+
+class ListedEntry(NamedTuple):
+    """One entry of a listing.
+
+    Attributes:
+        collection: Its collection.
+        key: Its key.
+        expires_at: When it expires, in seconds since the epoch, or None.
+    """
+
+    collection: str
+    key: str
+    expires_at: float | None
+
+
+class EnumerableStore(BaseStore):
+    """A store that can list what it holds, and so also cull and destroy it."""
+
+    @abstractmethod
+    def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
+        """Yield all entries of a collection (of all, if None), in pages of any size, expired ones too."""
+
+    @abstractmethod
+    async def _cull(self, now: float) -> None:
+        """Remove the entries that have expired at `now`, unless they have been put again meanwhile."""
+
+    async def _purge(self, collection: str, keys: Sequence[str]) -> Sequence[bool | KeyValueError]:
+        """Remove distinct keys and every trace of them, for destroying. To be overridden where `_delete` leaves something."""
+        return await self._delete(collection, keys)
+
+    async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
+        """List the keys of a collection; see `AsyncEnumerateKeysProtocol`."""
+        return await self._list("keys", self._collection(collection), limit, lambda entry: entry.key)
+
+    async def collections(self, *, limit: int | None = None) -> list[str]:
+        """List the collections that hold an entry; see `AsyncEnumerateCollectionsProtocol`."""
+        return await self._list("collections", None, limit, lambda entry: entry.collection)
+
+    async def destroy(self) -> bool:
+        """Remove every entry that this library wrote to the backend; see `AsyncDestroyStoreProtocol`."""
+        await self._destroy("destroy", None)
+        return True
+
+    async def destroy_collection(self, collection: str) -> bool:
+        """Remove every entry of a collection; see `AsyncDestroyCollectionProtocol`."""
+        return await self._destroy("destroy_collection", arguments.name(collection, "collection"))
+
+    async def cull(self) -> None:
+        """Remove the entries that have expired; see `AsyncCullProtocol`."""
+        with _named("cull"):
+            await self._settle_all()
+            await self._run_write("", None, self._cull(clock.now()), "_cull")
+
+    async def _settle_all(self) -> None:
+        await self._ensure_open()
+        await self._pending.drain()
+
+    def _pages(self, collection: str | None) -> aclosing[AsyncGenerator[Sequence[ListedEntry], None]]:
+        pages = self._scan(collection)
+        if not isinstance(cast("object", pages), AsyncGenerator):
+            if inspect.iscoroutine(pages):
+                pages.close()
+            raise TypeError(f"{type(self).__name__}._scan must be an asynchronous generator: `async def` with a `yield` for each page")
+        return aclosing(pages)
+
+    async def _list(self, operation: str, collection: str | None, limit: int | None, name: Callable[[ListedEntry], str]) -> list[str]:
+        limit = arguments.limit_of(limit)
+        found: dict[str, None] = {}
+        with _named(operation):
+            await self._settle_all()
+            if limit == 0:
+                return []
+            now = clock.now()
+            async with self._pages(collection) as pages:
+                async for page in pages:
+                    for entry in page:
+                        if entry.expires_at is None or entry.expires_at > now:
+                            found[name(entry)] = None
+                            if len(found) == limit:
+                                return list(found)
+        return list(found)
+
+    async def _destroy(self, operation: str, collection: str | None) -> bool:
+        found = False
+        with _named(operation):
+            await self._settle_all()
+            now = clock.now()
+            async with self._pages(collection) as pages:
+                async for page in pages:
+                    by_collection: dict[str, list[str]] = {}
+                    for entry in page:
+                        by_collection.setdefault(entry.collection, []).append(entry.key)
+                        found = found or entry.expires_at is None or entry.expires_at > now
+                    for name, keys in by_collection.items():
+                        for outcome in await self._run_write(name, None, self._purge(name, tuple(dict.fromkeys(keys))), "_delete"):
+                            if isinstance(outcome, KeyValueError):
+                                raise outcome
+        return found
+
+
+@contextmanager
+def _named(operation: str) -> Generator[None, None, None]:
+    """Have errors of the client say in which call they happened."""
+    try:
+        yield
+    except KeyValueStoreError as error:
+        name_operation(error, operation)
+        raise
+
+
+show_signatures(EnumerableStore)
+
+
+class EnumerableFlatStore(FlatStore, EnumerableStore):
+    """A flat store that can list its names."""
+
+    @abstractmethod
+    def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
+        """Yield all names that start with a prefix (which may be empty), with what lies there.
+
+        A page may have any number of them, but should end with `PAGE_SIZE` bytes, as that of `take_page` does: all are held in memory.
+        """
+
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
+        for prefix in [""] if collection is None else self.layout.prefixes(collection):
+            async with aclosing(self._scan_documents(prefix)) as pages:
+                async for page in pages:
+                    yield [entry for _, _, entry in await self._entries_in(page) if collection is None or entry.collection == collection]
+
+    async def _cull(self, now: float) -> None:
+        async with aclosing(self._scan_documents("")) as pages:
+            async for page in pages:
+                expired = [
+                    CompareAndSet(name, stored.version, None)
+                    for name, stored, entry in await self._entries_in(page)
+                    if entry.expires_at is not None and entry.expires_at <= now
+                ]
+                if expired:
+                    await self._compare_and_set(expired)
+
+    async def _entries_in(self, page: Sequence[tuple[str, Stored]]) -> Sequence[tuple[str, Stored, ListedEntry]]:
+        """Read the documents of a page; those in no slot of the pair that they name are left out."""
+        read = await read_aside((stored for _, stored in page), lambda: [(name, stored, _listed(stored)) for name, stored in page])
+        found: list[tuple[str, Stored, ListedEntry]] = []
+        for name, stored, entry in read:
+            if entry is None:
+                continue
+            names = [slot.name for slot in self.layout.slots(entry.collection, entry.key)]
+            if name in names:
+                found.append((name, stored, entry))
+                continue
+            # A file system that ignores case may spell a name in its own way.
+            respelled = [other for other in names if other.casefold() == name.casefold()]
+            if respelled and any(other is not None and other.version == stored.version for other in await self._read(respelled)):
+                found.append((name, stored, entry))
+        return found
+
+
+def _listed(stored: Stored) -> ListedEntry | None:
+    """Read what a listing needs of a document, without keeping its value."""
+    entry = named_entry(stored)
+    return None if entry is None else ListedEntry(entry.collection, entry.key, entry.expires_at)
+
+
+def take_page(rows: Iterable[tuple[N, S]]) -> list[tuple[N, S]]:
+    """Take the first of some rows, each a name and what lies there, which is read when its turn comes, until a page is full."""
+    page: list[tuple[N, S]] = []
+    size = 0
+    for row in rows:
+        page.append(row)
+        size += 0 if row[1] is None else row[1].size
+        if len(page) >= PAGE or size >= PAGE_SIZE:
+            break
+    return page

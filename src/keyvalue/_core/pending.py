@@ -1,0 +1,221 @@
+"""Writes under way, so that a cancelled write never takes effect after a later call on the same key has returned.
+
+A call of a client goes on although its caller is cancelled, if it is part of a write: `run_to_end` sees to that on an event loop, and a
+call in a worker thread can't be stopped anyway. `PendingWrites` keeps what goes on, by key. A later call on such a key waits for it
+(`settle`), and so does closing (`drain`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from keyvalue._core import runtime
+
+__all__ = ["Detached", "PendingWrites", "Reply", "RoundTrip", "WriteKeys", "is_writing", "keep", "run_to_end"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+WriteKeys = tuple[str, "Collection[str] | None"]
+"""What a write is about: a collection and keys of it, or (None) possibly everything."""
+
+_write: contextvars.ContextVar[tuple[PendingWrites, WriteKeys] | None] = contextvars.ContextVar("keyvalue_write", default=None)
+
+
+class PendingWrites:
+    """The calls of one store's writes that go on without their callers.
+
+    Attributes:
+        calls: What each is about and the loop that it needs, by the future that is done when it has ended.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[Future[Any], tuple[WriteKeys, object | None]] = {}
+
+    async def run(self, keys: WriteKeys, call: Awaitable[T]) -> T:
+        """Await a write; what goes on when it is cancelled is kept as pending on its keys."""
+        before = _write.get()
+        try:  # not with a token: an interrupt could come before it is there
+            _write.set((self, keys))
+            return await call
+        finally:
+            _write.set(before)
+
+    def add(self, keys: WriteKeys, ended: Future[Any], loop: object | None) -> None:
+        """Keep a call until it has ended; see `keep`."""
+        self.calls[ended] = keys, loop
+        ended.add_done_callback(lambda done: self.calls.pop(done, None))
+
+    async def settle(self, collection: str, keys: Iterable[str]) -> None:
+        """Wait for the pending writes on some keys of a collection."""
+        for ended, ((other, other_keys), loop) in list(self.calls.items()):
+            if other_keys is None or (other == collection and not set(other_keys).isdisjoint(keys)):
+                await self._wait(ended, loop)
+
+    async def drain(self) -> None:
+        """Wait for all pending writes."""
+        for ended, (_, loop) in list(self.calls.items()):
+            await self._wait(ended, loop)
+
+    async def _wait(self, ended: Future[Any], loop: object | None) -> None:
+        try:
+            await runtime.wait(ended, loop)
+        except runtime.LoopOverError:
+            self.calls.pop(ended, None)
+        except Exception:
+            if not ended.done():
+                raise
+            # What the call itself raised was its caller's affair.
+
+
+def is_writing() -> bool:
+    """Return whether the calling code is part of a write."""
+    return _write.get() is not None
+
+
+def keep(ended: Future[Any], loop: object | None) -> None:
+    """Keep a call that goes on without its caller as pending, if it is part of a write.
+
+    Args:
+        ended: Done when the call has ended.
+        loop: The event loop that it needs to end (see `runtime.running_loop`), if any.
+    """
+    write = _write.get()
+    if write is not None:
+        pending, keys = write
+        pending.add(keys, ended, loop)
+
+
+class Detached(Awaitable[Any]):
+    """An awaitable of asyncio whose call goes on to its end when the awaiting task is cancelled.
+
+    Any awaitable does so in a task of its own. That takes 17 microseconds of the 140 that a put takes on redis-py, so what does not need
+    one is of this kind.
+    """
+
+    @abstractmethod
+    def ended(self) -> Future[None]:
+        """Return a future that is done when the call has ended."""
+
+
+class Reply(asyncio.Future[Any], Detached):
+    """A detached call as a future; who makes the call says when it has ended."""
+
+    _ended: Future[None] | None = None
+    _is_over = False
+
+    def end(self, result: Any, error: Exception | None = None) -> None:
+        """Say that the call has ended, and how."""
+        self._is_over = True
+        if self._ended is not None:
+            self._ended.set_result(None)
+        if self.done():  # cancelled
+            return
+        if error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(result)
+
+    def ended(self) -> Future[None]:
+        """Return a future that is done when the call has ended."""
+        if self._ended is None:
+            self._ended = Future()
+            if self._is_over:
+                self._ended.set_result(None)
+        return self._ended
+
+
+class RoundTrip(Detached):
+    """A detached call that sends something and receives the answer. It needs a task only if it is cancelled.
+
+    Args:
+        send: Returns what the others take. If it is cancelled, it has not sent anything.
+        receive: Returns the answer. If it is cancelled, calling it again goes on where it was.
+        release: Called when there is nothing more to receive.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[], Awaitable[S]],
+        receive: Callable[[S], Awaitable[Any]],
+        release: Callable[[S], Awaitable[object]],
+    ) -> None:
+        self._send: Callable[[], Awaitable[Any]] = send
+        self._receive: Callable[[Any], Awaitable[Any]] = receive
+        self._release: Callable[[Any], Awaitable[object]] = release
+        self._rest: asyncio.Task[Any] | None = None
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the answer."""
+        return self._run().__await__()
+
+    async def _run(self) -> Any:
+        sent = await self._send()
+        try:
+            answer = await self._receive(sent)
+        except asyncio.CancelledError:
+            self._rest = asyncio.create_task(self._end(sent))
+            self._rest.add_done_callback(lambda rest: rest.cancelled() or rest.exception())
+            raise
+        except BaseException:
+            await self._release(sent)
+            raise
+        await self._release(sent)
+        return answer
+
+    async def _end(self, sent: Any) -> None:
+        try:
+            await self._receive(sent)
+        finally:
+            await self._release(sent)
+
+    def ended(self) -> Future[None]:
+        """Return a future that is done when the call has ended."""
+        ended: Future[None] = Future()
+        if self._rest is None:
+            ended.set_result(None)
+        else:
+            self._rest.add_done_callback(lambda _: ended.set_result(None))
+        return ended
+
+
+async def run_to_end(awaitable: Awaitable[T], go_on: Callable[[Future[None], asyncio.AbstractEventLoop], None]) -> T:
+    """Await something on asyncio so that cancelling the caller does not cancel it.
+
+    Args:
+        awaitable: What to await; it runs in a task of its own, unless it is `Detached`.
+        go_on: Called if the caller is cancelled, with a future that is done when the awaitable has ended, and the loop.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(awaitable, Detached):
+        try:
+            return await awaitable
+        except asyncio.CancelledError:
+            go_on(awaitable.ended(), loop)
+            raise
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    async def run() -> T:
+        try:
+            return await awaitable
+        finally:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # An eager task saves one turn of the loop.
+    task = asyncio.Task(run(), loop=loop, eager_start=True) if sys.version_info >= (3, 12) else loop.create_task(run())
+    try:
+        await waiter
+    except asyncio.CancelledError:
+        ended: Future[None] = Future()
+        task.add_done_callback(lambda task: (task.cancelled() or task.exception(), ended.set_result(None)))
+        if not task.done():
+            go_on(ended, loop)
+        raise
+    return await task
