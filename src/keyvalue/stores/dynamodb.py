@@ -108,9 +108,9 @@ class DynamoDBStore(EnumerableFlatStore):
     """Keeps entries in a table of DynamoDB, shared with whatever else lies there.
 
     Format: an item has `collection` (string, the partition key), `key` (string, the sort key), `value` (string, the JSON document of
-    `keyvalue._core.entry`), `token` (string, random, new with each write) and, if the entry expires, `ttl` (number, the epoch second at or after that moment), which is the table's time
-    to live. A collection of more than 2048 bytes, or a key of more than 1024, is replaced by `~` and its SHA-256 in hexadecimal, and so is
-    one that looks like that; the document has the names as they were given.
+    `keyvalue._core.entry`), `token` (string, random, new with each write) and, if the entry expires, `ttl` (number, the epoch second at or
+    after that moment), which is the table's time to live. A collection of more than 2048 bytes, or a key of more than 1024, is replaced by
+    `~` and its SHA-256 in hexadecimal, and so is one that looks like that; the document has the names as they were given.
 
     The table is created at the first use if it is missing, with on-demand billing, and its time to live is enabled, as far as the
     credentials allow. Listing a collection is a query; listing the collections, culling and destroying scan the table. Items that this

@@ -72,10 +72,10 @@ class KeyringStore(FlatStore):
     """Keeps entries in the keyring of the system: Secret Service, macOS Keychain, Windows Credential Manager, or another one of keyring's.
 
     Format: the password of the user `<collection>::<key>` of the service is the JSON document of `keyvalue._core.entry` (see
-    `keyvalue._core.layout` for names that this would mix). A name that a keyring can't hold (NUL; on Windows, more than 512 UTF-16 units) is
-    replaced by `~` and the SHA-256 in hexadecimal of `<length of the collection>:<collection>:<key>`. With sanitization strategies, their
-    names stand for collection and key; where another entry has that place, the pair goes to a name of the latter form. So it does where
-    another entry's name differs from its own in case only, on Windows and in third parties' backends: some of those ignore case too.
+    `keyvalue._core.layout` for names that this would mix). A name that a keyring can't hold (NUL; on Windows, more than 512 UTF-16 units)
+    is replaced by `~` and the SHA-256 in hexadecimal of `<length of the collection>:<collection>:<key>`. With sanitization strategies,
+    their names stand for collection and key; where another entry has that place, the pair goes to a name of the latter form. So it does
+    where another entry's name differs from its own in case only, on Windows and in third parties' backends: some of those ignore case too.
 
     A keyring can't be listed, so neither can the store, nor destroyed. `delete` reads first, so two deleters in two processes may both be
     told True. Expired entries stay until they are deleted or put again.

@@ -73,8 +73,8 @@ class _Adapter(HTTPAdapter):
 class VaultStore(EnumerableFlatStore):
     """Keeps entries in the KV secrets engine, version 2, of HashiCorp Vault or OpenBao, each as a secret.
 
-    Format: the secret `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) has one field, `value`, a string: the
-    JSON document of `keyvalue._core.entry`. What can't be a path is named `~<SHA-256 of the collection>/~<SHA-256 of the key>`, in
+    Format: the secret `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) has one field, `value`, a string:
+    the JSON document of `keyvalue._core.entry`. What can't be a path is named `~<SHA-256 of the collection>/~<SHA-256 of the key>`, in
     hexadecimal: what has more than 150 bytes, `.` or `..` or nothing between two slashes, a slash at an end, or characters that can't be
     printed or are newer than Unicode 3.2.
 
