@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing, contextmanager
 from typing import NamedTuple, TypeVar, cast
 
@@ -19,6 +19,7 @@ from keyvalue.errors import KeyValueError, KeyValueStoreError
 __all__ = ["PAGE", "PAGE_SIZE", "EnumerableFlatStore", "EnumerableStore", "ListedEntry", "take_page"]
 
 N = TypeVar("N")
+T = TypeVar("T")
 S = TypeVar("S", bound="Stored | None")
 
 PAGE = 500
@@ -77,11 +78,17 @@ class EnumerableStore(BaseStore):
         """Remove the entries that have expired; see `AsyncCullProtocol`."""
         with _named("cull"):
             await self._settle_all()
-            await self._run_write("", None, self._cull(clock.now()), "_cull")
+            await self._run(self._cull(clock.now()), "", "_cull")
 
     async def _settle_all(self) -> None:
         await self._ensure_open()
         await self._pending.drain()
+
+    async def _run(self, call: Awaitable[T], collection: str, hook: str) -> T:
+        """Await a call of a hook that may write everything of a collection, or of all ("")."""
+        if not inspect.isawaitable(call):
+            raise self._not_awaitable(hook, call)
+        return await (self._pending.run((collection, None), call) if self._may_detach() else call)
 
     def _pages(self, collection: str | None) -> aclosing[AsyncGenerator[Sequence[ListedEntry], None]]:
         pages = self._scan(collection)
@@ -119,10 +126,9 @@ class EnumerableStore(BaseStore):
                     for entry in page:
                         by_collection.setdefault(entry.collection, []).append(entry.key)
                         found = found or entry.expires_at is None or entry.expires_at > now
-                    for name, keys in by_collection.items():
-                        for outcome in await self._run_write(name, None, self._purge(name, tuple(dict.fromkeys(keys))), "_delete"):
-                            if isinstance(outcome, KeyValueError):
-                                raise outcome
+                    for name, listed in by_collection.items():
+                        keys = tuple(dict.fromkeys(listed))
+                        self._raise_first(operation, "_delete", await self._run(self._purge(name, keys), name, "_delete"), len(keys))
         return found
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar, cast
@@ -51,7 +51,12 @@ Stability = Literal["stable", "beta", "experimental"]
 
 DEFAULT_COLLECTION = "default_collection"
 
+_NO_CALL = object()
 _FOUND = frozenset({Entry, type(None)})
+_RETURNS = {
+    "_put": "None, or for each entry None or the error to raise",
+    "_delete": "for each key whether it held an entry, or the error to raise",
+}
 _GET_RETURNS = "must return a sequence with an Entry or None for each key"
 _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
 
@@ -229,7 +234,9 @@ class BaseStore(Explaining, ABC):
         json = codec.encode_or_defer(value)
         if callable(json):
             json = await runtime.run_in_worker(json)
-        await self._put_entries("put", collection, (key,), (Entry(collection, key, None, json, now, expires_at),))
+        outcomes = await self._apply("put", self._put, collection, (key,), (Entry(collection, key, None, json, now, expires_at),))
+        if outcomes is not None:
+            self._raise_first("put", "_put", outcomes, 1)
 
     async def put_many(
         self,
@@ -249,17 +256,27 @@ class BaseStore(Explaining, ABC):
         if callable(texts):
             texts = await runtime.run_in_worker(texts)
         entries = {key: Entry(collection, key, None, json, now, expires_at) for key, json in zip(keys, texts, strict=True)}
-        await self._put_entries("put_many", collection, tuple(entries), tuple(entries.values()))
+        outcomes = await self._apply("put_many", self._put, collection, tuple(entries), tuple(entries.values()))
+        if outcomes is not None:
+            self._raise_first("put_many", "_put", outcomes, len(entries))
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete `key` and return whether it was there; see `AsyncKeyValue.delete`."""
         collection = self._collection(collection)
-        return await self._delete_keys("delete", collection, (arguments.name(key, "key"),)) > 0
+        keys = (arguments.name(key, "key"),)
+        outcomes = await self._apply("delete", self._delete, collection, keys, keys)
+        self._raise_first("delete", "_delete", outcomes, 1)
+        return bool(outcomes and outcomes[0])
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
         collection = self._collection(collection)
-        return await self._delete_keys("delete_many", collection, tuple(dict.fromkeys(arguments.names(keys))))
+        distinct = tuple(dict.fromkeys(arguments.names(keys)))
+        outcomes = await self._apply("delete_many", self._delete, collection, distinct, distinct)
+        if not distinct:
+            return 0
+        self._raise_first("delete_many", "_delete", outcomes, len(distinct))
+        return sum(outcome is True for outcome in outcomes or ())
 
     async def setup(self) -> None:
         """Open the store now rather than at its first use.
@@ -352,33 +369,29 @@ class BaseStore(Explaining, ABC):
         if isinstance(error, AttributeError) or "unpack" in str(error) or "len()" in str(error):
             raise self._author_error("_get", _GET_RETURNS) from error
 
-    async def _put_entries(self, operation: str, collection: str, keys: Sequence[str], entries: Sequence[Entry]) -> None:
-        """Call `_put`, and raise the first error that it returns."""
+    async def _apply(
+        self, operation: str, hook: Callable[[str, Any], Awaitable[T]], collection: str, keys: Sequence[str], items: Any
+    ) -> T | None:
+        """Call `_put` or `_delete` with items for keys, unless there are none."""
+        call: Any = _NO_CALL
         try:
             if self._unready or self._pending.calls:
                 await self._ready(collection, keys)
             if not keys:
-                return
-            outcomes = await self._run_write(collection, keys, self._put(collection, entries))
-            if outcomes is not None:
-                self._raise_first("_put", outcomes, len(keys), "None, or for each entry None or the error to raise")
+                return None
+            call = hook(collection, items)
+            return await (call if self._client is None or not self._may_detach() else self._pending.run((collection, keys), call))
         except KeyValueStoreError as error:
             name_operation(error, operation)
             raise
+        except TypeError:
+            if call is _NO_CALL or inspect.isawaitable(call):
+                raise
+            raise self._not_awaitable(hook.__name__, call) from None
 
-    async def _delete_keys(self, operation: str, collection: str, keys: Sequence[str]) -> int:
-        """Call `_delete`, and return how many keys held an entry, or raise the first error that it returns."""
-        try:
-            if self._unready or self._pending.calls:
-                await self._ready(collection, keys)
-            if not keys:
-                return 0
-            outcomes = await self._run_write(collection, keys, self._delete(collection, keys), "_delete")
-            self._raise_first("_delete", outcomes, len(keys), "for each key whether it held an entry, or the error to raise")
-        except KeyValueStoreError as error:
-            name_operation(error, operation)
-            raise
-        return sum(outcome is True for outcome in outcomes)
+    def _may_detach(self) -> bool:
+        """Return whether a write may go on without its caller; not in the caller's own thread."""
+        return self._client is not None and (not runtime.is_inline() or self._client.leaves_thread())
 
     def _author_error(self, hook: str, problem: str) -> RuntimeError:
         return RuntimeError(f"{type(self).__name__}.{hook} {problem}")
@@ -386,26 +399,18 @@ class BaseStore(Explaining, ABC):
     def _not_awaitable(self, hook: str, returned: object) -> RuntimeError:
         return self._author_error(hook, f"returned {arguments.article(returned)}, which can't be awaited; write it with `async def`")
 
-    def _raise_first(self, hook: str, outcomes: object, count: int, expected: str) -> None:
+    def _raise_first(self, operation: str, hook: str, outcomes: object, count: int) -> None:
         """Raise the first error among the outcomes that a hook returned."""
-        found = cast("Sequence[object]", outcomes) if isinstance(outcomes, Sequence) else ()
+        # Lists are most of what comes, and quickly told from others.
+        found = cast("Sequence[object]", outcomes) if type(outcomes) is list or isinstance(outcomes, Sequence) else ()
         if len(found) != count:
             returned = arguments.article(outcomes)  # pyright: ignore[reportUnknownArgumentType] # it may be anything
-            raise self._author_error(hook, f"returned {returned} for {count} keys; it must return {expected}")
+            raise self._author_error(hook, f"returned {returned} for {count} keys; it must return {_RETURNS[hook]}")
         for outcome in found:
             if isinstance(outcome, KeyValueError):
+                if isinstance(outcome, KeyValueStoreError):
+                    name_operation(outcome, operation)
                 raise outcome
-
-    async def _run_write(self, collection: str, keys: Collection[str] | None, call: Awaitable[T], hook: str = "_put") -> T:
-        """Await a call of a hook that writes some keys, or possibly everything (None)."""
-        try:
-            if self._client is None or (runtime.is_inline() and not self._client.leaves_thread()):  # nothing goes on in its own thread
-                return await call
-            return await self._pending.run((collection, keys), call)
-        except TypeError:
-            if not inspect.isawaitable(call):
-                raise self._not_awaitable(hook, call) from None
-            raise
 
     async def _ready(self, collection: str, keys: Sequence[str]) -> None:
         """Open the store if that is still to be done, unless it is for no keys, and wait for pending writes on the same keys."""
