@@ -18,8 +18,8 @@ from keyvalue._core import files, fork, runtime
 from keyvalue._core.capabilities import advertise, capabilities_of, require_async
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.store import BaseStore
-from keyvalue._core.typed import BlockingTypedAdapter, require_sync, stepped, view
 from keyvalue._core.wrapper import BaseWrapper
+from keyvalue.adapters._typed import BlockingTypedAdapter, as_async, require_sync, run_sync
 from keyvalue.adapters.raise_on_missing import FoundPair, Pair
 from keyvalue.adapters.raise_on_missing import RaiseOnMissingAdapter as AsyncRaiseOnMissingAdapter
 from keyvalue.errors import StoreClosedError, StoreConnectionError
@@ -433,9 +433,9 @@ class PydanticAdapter(BlockingTypedAdapter[T]):
         *,
         exact: bool = True,
     ) -> None:
-        from keyvalue._core.validation import of_any_type  # noqa: PLC0415 # the façade does without pydantic
+        from keyvalue.adapters._pydantic import PydanticConverter  # noqa: PLC0415 # the façade does without pydantic
 
-        super().__init__(key_value, of_any_type(pydantic_model, exact), default_collection, raise_on_validation_error)
+        super().__init__(key_value, PydanticConverter(pydantic_model, exact=exact), default_collection, raise_on_validation_error)
 
 
 class BaseModelAdapter(BlockingTypedAdapter[T]):
@@ -450,9 +450,9 @@ class BaseModelAdapter(BlockingTypedAdapter[T]):
         *,
         exact: bool = True,
     ) -> None:
-        from keyvalue._core.validation import of_base_model  # noqa: PLC0415 # the façade does without pydantic
+        from keyvalue.adapters.base_model import converter_of_models  # noqa: PLC0415 # the façade does without pydantic
 
-        super().__init__(key_value, of_base_model(pydantic_model, exact), default_collection, raise_on_validation_error)
+        super().__init__(key_value, converter_of_models(pydantic_model, exact), default_collection, raise_on_validation_error)
 
 
 class DataclassAdapter(BlockingTypedAdapter[T]):
@@ -467,16 +467,16 @@ class DataclassAdapter(BlockingTypedAdapter[T]):
         *,
         exact: bool = True,
     ) -> None:
-        from keyvalue._core.validation import of_dataclass  # noqa: PLC0415 # the façade does without pydantic
+        from keyvalue.adapters.dataclass import converter_of_dataclasses  # noqa: PLC0415 # the façade does without pydantic
 
-        super().__init__(key_value, of_dataclass(dataclass_type, exact), default_collection, raise_on_validation_error)
+        super().__init__(key_value, converter_of_dataclasses(dataclass_type, exact), default_collection, raise_on_validation_error)
 
 
 class RaiseOnMissingAdapter:
     """The synchronous `keyvalue.adapters.raise_on_missing.RaiseOnMissingAdapter`, over a `KeyValue`."""
 
     def __init__(self, key_value: KeyValue) -> None:
-        self._adapter = AsyncRaiseOnMissingAdapter(view(require_sync(key_value, "RaiseOnMissingAdapter")))
+        self._adapter = AsyncRaiseOnMissingAdapter(as_async(require_sync(key_value, "RaiseOnMissingAdapter")))
 
     @overload
     def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> dict[str, Any] | None: ...
@@ -486,7 +486,7 @@ class RaiseOnMissingAdapter:
     def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> dict[str, Any] | None: ...
     def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> dict[str, Any] | None:
         """Do what the asynchronous method of this name does."""
-        return stepped(self._adapter.get(key, collection=collection, raise_on_missing=raise_on_missing))
+        return run_sync(self._adapter.get(key, collection=collection, raise_on_missing=raise_on_missing))
 
     @overload
     def get_many(
@@ -502,7 +502,7 @@ class RaiseOnMissingAdapter:
         self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
     ) -> list[dict[str, Any]] | list[dict[str, Any] | None]:
         """Do what the asynchronous method of this name does."""
-        return stepped(self._adapter.get_many(keys, collection=collection, raise_on_missing=raise_on_missing))
+        return run_sync(self._adapter.get_many(keys, collection=collection, raise_on_missing=raise_on_missing))
 
     @overload
     def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> Pair: ...
@@ -512,7 +512,7 @@ class RaiseOnMissingAdapter:
     def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> Pair: ...
     def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> Pair:
         """Do what the asynchronous method of this name does."""
-        return stepped(self._adapter.ttl(key, collection=collection, raise_on_missing=raise_on_missing))
+        return run_sync(self._adapter.ttl(key, collection=collection, raise_on_missing=raise_on_missing))
 
     @overload
     def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> list[Pair]: ...
@@ -524,11 +524,11 @@ class RaiseOnMissingAdapter:
         self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
     ) -> list[FoundPair] | list[Pair]:
         """Do what the asynchronous method of this name does."""
-        return stepped(self._adapter.ttl_many(keys, collection=collection, raise_on_missing=raise_on_missing))
+        return run_sync(self._adapter.ttl_many(keys, collection=collection, raise_on_missing=raise_on_missing))
 
     def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Do what the asynchronous method of this name does."""
-        stepped(self._adapter.put(key, value, collection=collection, ttl=ttl))
+        run_sync(self._adapter.put(key, value, collection=collection, ttl=ttl))
 
     def put_many(
         self,
@@ -539,12 +539,12 @@ class RaiseOnMissingAdapter:
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Do what the asynchronous method of this name does."""
-        stepped(self._adapter.put_many(keys, values, collection=collection, ttl=ttl))
+        run_sync(self._adapter.put_many(keys, values, collection=collection, ttl=ttl))
 
     def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Do what the asynchronous method of this name does."""
-        return stepped(self._adapter.delete(key, collection=collection))
+        return run_sync(self._adapter.delete(key, collection=collection))
 
     def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Do what the asynchronous method of this name does."""
-        return stepped(self._adapter.delete_many(keys, collection=collection))
+        return run_sync(self._adapter.delete_many(keys, collection=collection))

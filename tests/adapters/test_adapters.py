@@ -9,7 +9,8 @@ import logging
 import math
 import zoneinfo
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import pytest
 
@@ -18,11 +19,11 @@ pytest.importorskip("pydantic")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr, TypeAdapter
+from pydantic import BaseModel, PlainSerializer, PlainValidator, SecretStr, TypeAdapter, field_serializer, field_validator
 
 from keyvalue import blocking
 from keyvalue._core.capabilities import ALL
-from keyvalue._core.validation import PydanticConverter
+from keyvalue.adapters._pydantic import PydanticConverter
 from keyvalue.adapters.base_model import BaseModelAdapter
 from keyvalue.adapters.dataclass import DataclassAdapter
 from keyvalue.adapters.pydantic import PydanticAdapter
@@ -60,6 +61,44 @@ from tests.typed_cases import (
 
 ADAPTERS: dict[str, Any] = {kind.__name__: kind for kind in (PydanticAdapter, BaseModelAdapter, DataclassAdapter, RaiseOnMissingAdapter)}
 Adapt = Callable[..., Any]
+
+
+@dataclass
+class Uncompared:
+    secret: SecretStr = field(default=SecretStr(""), compare=False)
+    more: Any = field(default=None, compare=False)
+
+
+class Vector:
+    """Like an array of numpy: what its equality returns is no bool."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers = numbers
+
+    @classmethod
+    def of(cls, found: Any) -> Vector:
+        return found if isinstance(found, Vector) else cls(found)
+
+    def __eq__(self, other: object) -> Any:
+        raise ValueError("The truth value of an array is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment] # as for numpy's
+
+
+ANY_VECTOR: Any = Annotated[Any, PlainSerializer(lambda vector: vector.numbers), PlainValidator(Vector.of)]
+
+
+class Shown(BaseModel):
+    secret: SecretStr
+
+    @field_serializer("secret", when_used="json")
+    def show(self, secret: SecretStr) -> str:
+        return f"shown {secret.get_secret_value()}"
+
+    @field_validator("secret", mode="before")
+    @classmethod
+    def hide(cls, secret: Any) -> Any:
+        return secret.removeprefix("shown ") if isinstance(secret, str) else secret
 
 
 @pytest.fixture
@@ -146,6 +185,29 @@ async def test_a_time_that_its_zone_has_twice() -> None:
     times = [datetime.datetime(2025, 10, 26, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"), fold=fold) for fold in (0, 1)]
     await adapter.put("k", times)
     assert [time.isoformat() for time in await adapter.get("k", default=[])] == [time.isoformat() for time in times]
+
+
+async def test_an_equality_that_leaves_fields_out_hides_no_loss() -> None:
+    adapter = PydanticAdapter(MemoryStore(), Uncompared)
+    with pytest.raises(SerializationError, match=r"value\['more'\] is a tuple"):
+        await adapter.put("k", Uncompared(more=(1,)))
+    await adapter.put("k", Uncompared(SecretStr("a"), [1]))
+    found = await adapter.get("k")
+    assert found is not None
+    assert (found.secret.get_secret_value(), found.more) == ("a", [1])
+
+
+async def test_an_equality_that_is_no_bool(adapt: Adapt) -> None:
+    adapter = adapt("PydanticAdapter", MemoryStore(), Box[ANY_VECTOR])
+    await adapter.put("k", Box[ANY_VECTOR](content=Vector([1, 2])))
+    assert (await adapter.get("k")).content.numbers == [1, 2]
+
+
+async def test_a_secret_that_the_model_shows_by_itself() -> None:
+    store = MemoryStore()
+    await PydanticAdapter(store, Shown).put("k", Shown(secret=SecretStr("a")))
+    assert await store.get("k") == {"secret": "shown a"}
+    assert await PydanticAdapter(store, Shown).get("k") == Shown(secret=SecretStr("a"))
 
 
 @pytest.mark.parametrize(("kind", "row"), [(Aliased, {"userAge": 36, "userName": "Ada"}), (Crossed, {"A": 1, "B": {"z": 1}})])

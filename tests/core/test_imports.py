@@ -43,6 +43,7 @@ print(sorted({"anyio", "trio", "beartype", "redis", "diskcache", "rocksdict", "p
         ("protocols", {"protocols"}),
         ("stores", {"_core", "protocols", "errors"}),
         ("wrappers", {"_core", "protocols", "errors"}),
+        ("adapters", {"_core", "protocols", "errors"}),
     ],
 )
 def test_imports_point_one_way_and_only_the_core_knows_a_runtime(folder: str, allowed: set[str]) -> None:

@@ -139,9 +139,9 @@ _OF_THE_CORE = (
     ),
     Fault(
         "validation-rows-by-aliases",
-        f"{_CORE}/validation.py",
-        '{"by_alias": False, "round_trip": True, "warnings": "error" if exact',
-        '{"by_alias": True, "round_trip": True, "warnings": "error" if exact',
+        "src/keyvalue/adapters/_pydantic.py",
+        "dump_python, by_alias=False, round_trip=True",
+        "dump_python, by_alias=True, round_trip=True",
         (ADAPTERS,),
     ),
     Fault(
@@ -195,9 +195,9 @@ _OF_THE_CORE = (
     ),
     Fault(
         "typed-put-many-forgets-the-ttl",
-        f"{_CORE}/typed.py",
-        "put_many(keys, rows, collection=self._named(collection), ttl=ttl)",
-        "put_many(keys, rows, collection=self._named(collection))",
+        "src/keyvalue/adapters/_typed.py",
+        "put_many(keys, rows, collection=self._or_default(collection), ttl=ttl)",
+        "put_many(keys, rows, collection=self._or_default(collection))",
         (ADAPTERS,),
     ),
     Fault(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from keyvalue._core.capabilities import require_async
-from keyvalue._core.typed import TypedAdapter
-from keyvalue._core.validation import of_base_model
+from keyvalue._core.extras import needs
+from keyvalue.adapters._pydantic import PydanticConverter
+from keyvalue.adapters._typed import TypedAdapter
 from keyvalue.protocols.key_value import AsyncKeyValue
+
+with needs("pydantic"):
+    from pydantic import BaseModel, RootModel
 
 __all__ = ["BaseModelAdapter"]
 
@@ -23,7 +27,7 @@ class BaseModelAdapter(TypedAdapter[T]):
     `ttl` and `get` with a default return, a stored None differs from a missing key.
 
     Stored: the value in pydantic's JSON form, by the names of fields; as `{"items": <value>}` if it is no JSON object by its type. See
-    `keyvalue._core.validation`.
+    `keyvalue.adapters._pydantic`.
 
     Args:
         key_value: The store.
@@ -48,4 +52,18 @@ class BaseModelAdapter(TypedAdapter[T]):
         exact: bool = True,
     ) -> None:
         store = require_async(key_value, type(self).__name__)
-        super().__init__(store, of_base_model(pydantic_model, exact), default_collection, raise_on_validation_error)
+        super().__init__(store, converter_of_models(pydantic_model, exact), default_collection, raise_on_validation_error)
+
+
+def converter_of_models(kind: Any, exact: bool) -> PydanticConverter[Any]:
+    """Return the converter of `BaseModelAdapter`.
+
+    Raises:
+        TypeError: The type is neither a `BaseModel` nor a list of such.
+    """
+    is_list = get_origin(kind) is list
+    model: Any = (get_args(kind) or (None,))[0] if is_list else kind
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise TypeError(f"BaseModelAdapter takes a BaseModel subclass or a list of one, not {kind}; PydanticAdapter takes any type")
+    wraps = True if is_list else None if issubclass(model, RootModel) else False
+    return PydanticConverter(kind, wraps, exact=exact)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from keyvalue._core.capabilities import require_async
-from keyvalue._core.typed import TypedAdapter
-from keyvalue._core.validation import of_dataclass
+from keyvalue.adapters._pydantic import PydanticConverter
+from keyvalue.adapters._typed import TypedAdapter
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["DataclassAdapter"]
@@ -23,7 +25,7 @@ class DataclassAdapter(TypedAdapter[T]):
     `ttl` and `get` with a default return, a stored None differs from a missing key.
 
     Stored: the value in pydantic's JSON form, by the names of fields; as `{"items": <value>}` if it is no JSON object by its type. See
-    `keyvalue._core.validation`.
+    `keyvalue.adapters._pydantic`.
 
     Args:
         key_value: The store.
@@ -48,4 +50,19 @@ class DataclassAdapter(TypedAdapter[T]):
         exact: bool = True,
     ) -> None:
         store = require_async(key_value, type(self).__name__)
-        super().__init__(store, of_dataclass(dataclass_type, exact), default_collection, raise_on_validation_error)
+        super().__init__(store, converter_of_dataclasses(dataclass_type, exact), default_collection, raise_on_validation_error)
+
+
+def converter_of_dataclasses(kind: Any, exact: bool) -> PydanticConverter[Any]:
+    """Return the converter of `DataclassAdapter`.
+
+    Raises:
+        TypeError: The type is neither a dataclass nor a sequence of such.
+    """
+    origin = get_origin(kind)
+    is_sequence = isinstance(origin, type) and issubclass(origin, Sequence)
+    inner: Any = (get_args(kind) or (None,))[0] if is_sequence else kind
+    inner = get_origin(inner) or inner
+    if not (isinstance(inner, type) and is_dataclass(cast("object", inner))):
+        raise TypeError(f"DataclassAdapter takes a dataclass or a sequence of one, not {kind}; PydanticAdapter takes any type")
+    return PydanticConverter(kind, wraps=is_sequence, exact=exact)

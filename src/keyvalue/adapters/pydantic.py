@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeVar, overload
 
 from keyvalue._core.capabilities import require_async
-from keyvalue._core.typed import TypedAdapter
-from keyvalue._core.validation import of_any_type
+from keyvalue.adapters._pydantic import PydanticConverter
+from keyvalue.adapters._typed import TypedAdapter
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["PydanticAdapter"]
@@ -23,7 +23,7 @@ class PydanticAdapter(TypedAdapter[T]):
     `ttl` and `get` with a default return, a stored None differs from a missing key.
 
     Stored: the value in pydantic's JSON form, by the names of fields; as `{"items": <value>}` if it is no JSON object by its type. See
-    `keyvalue._core.validation`.
+    `keyvalue.adapters._pydantic`.
 
     Args:
         key_value: The store.
@@ -68,4 +68,4 @@ class PydanticAdapter(TypedAdapter[T]):
         exact: bool = True,
     ) -> None:
         store = require_async(key_value, type(self).__name__)
-        super().__init__(store, of_any_type(pydantic_model, exact), default_collection, raise_on_validation_error)
+        super().__init__(store, PydanticConverter(pydantic_model, exact=exact), default_collection, raise_on_validation_error)

@@ -8,32 +8,24 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Generic, Protocol, SupportsFloat, TypeVar, overload
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Generic, SupportsFloat, TypeVar, cast, overload
 
 from keyvalue._core import arguments
-from keyvalue._core.capabilities import require_async
 from keyvalue.errors import DeserializationError, ExtraInfoType
 from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
 
-__all__ = ["BlockingTypedAdapter", "Converter", "InvalidRowError", "Loaded", "TypedAdapter", "require_sync", "stepped", "view"]
+if TYPE_CHECKING:  # which needs pydantic
+    from keyvalue.adapters._pydantic import PydanticConverter
+
+__all__ = ["BlockingTypedAdapter", "InvalidRowError", "TypedAdapter", "as_async", "require_sync", "run_sync"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _LOGGER = logging.getLogger("keyvalue.adapters")
+_MISSING = object()  # a value that was found may be None
 _METHODS = ("get", "ttl", "put", "delete", "get_many", "ttl_many", "put_many", "delete_many")
-
-
-class Converter(Protocol[T]):
-    """What turns values of a type into rows and back."""
-
-    def dump(self, value: T) -> dict[str, Any]:
-        """Return the row of a value, or raise `SerializationError`."""
-        ...
-
-    def load(self, row: dict[str, Any]) -> T:
-        """Return the value of a row, or raise `InvalidRowError`, which holds nothing of the row."""
-        ...
 
 
 class InvalidRowError(Exception):
@@ -51,15 +43,6 @@ class InvalidRowError(Exception):
         self.errors = errors
 
 
-class Loaded(Generic[T]):
-    """A value that was found; it may be None, which a missing one is not."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-
 class TypedAdapter(Generic[T]):
     """A store of values of one type; the base of the adapters that validate.
 
@@ -71,7 +54,7 @@ class TypedAdapter(Generic[T]):
     """
 
     def __init__(
-        self, key_value: AsyncKeyValue, converter: Converter[T], default_collection: str | None, raise_on_validation_error: bool
+        self, key_value: AsyncKeyValue, converter: PydanticConverter[T], default_collection: str | None, raise_on_validation_error: bool
     ) -> None:
         self._key_value = key_value
         self._converter = converter
@@ -88,9 +71,8 @@ class TypedAdapter(Generic[T]):
         Raises:
             DeserializationError: The row is no such value.
         """
-        collection = self._named(collection)
-        found = self._loaded(key, collection, await self._key_value.get(key, collection=collection))
-        return default if found is None else found.value
+        collection = self._or_default(collection)
+        return self._load(key, collection, await self._key_value.get(key, collection=collection), default)
 
     @overload
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T) -> list[T]: ...
@@ -98,21 +80,20 @@ class TypedAdapter(Generic[T]):
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: None = None) -> list[T | None]: ...
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T | None = None) -> list[T] | list[T | None]:
         """Return the values of many keys, in their order; see `get`."""
-        collection = self._named(collection)
+        collection = self._or_default(collection)
         rows = await self._key_value.get_many(keys, collection=collection)
-        found = [self._loaded(key, collection, row) for key, row in zip(keys, rows, strict=True)]
-        return [default if one is None else one.value for one in found]
+        return [self._load(key, collection, row, default) for key, row in zip(keys, rows, strict=True)]
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[T | None, float | None]:
         """Return the value of a key and the seconds that it has left, or None twice if there is no value; see `get`."""
-        collection = self._named(collection)
-        return self._pair(key, collection, *await self._key_value.ttl(key, collection=collection))
+        collection = self._or_default(collection)
+        return self._load_pair(key, collection, *await self._key_value.ttl(key, collection=collection))
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[T | None, float | None]]:
         """Return what `ttl` returns, for many keys."""
-        collection = self._named(collection)
+        collection = self._or_default(collection)
         pairs = await self._key_value.ttl_many(keys, collection=collection)
-        return [self._pair(key, collection, *pair) for key, pair in zip(keys, pairs, strict=True)]
+        return [self._load_pair(key, collection, *pair) for key, pair in zip(keys, pairs, strict=True)]
 
     async def put(self, key: str, value: T, *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store a value.
@@ -120,31 +101,31 @@ class TypedAdapter(Generic[T]):
         Raises:
             SerializationError: It is no such value, or would not come back equal.
         """
-        await self._key_value.put(key, self._converter.dump(value), collection=self._named(collection), ttl=ttl)
+        await self._key_value.put(key, self._converter.dump(value), collection=self._or_default(collection), ttl=ttl)
 
     async def put_many(
         self, keys: Sequence[str], values: Sequence[T], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
         """Store many values; see `put`."""
         rows = [self._converter.dump(value) for value in values]
-        await self._key_value.put_many(keys, rows, collection=self._named(collection), ttl=ttl)
+        await self._key_value.put_many(keys, rows, collection=self._or_default(collection), ttl=ttl)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete a key and return whether it was there."""
-        return await self._key_value.delete(key, collection=self._named(collection))
+        return await self._key_value.delete(key, collection=self._or_default(collection))
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there."""
-        return await self._key_value.delete_many(keys, collection=self._named(collection))
+        return await self._key_value.delete_many(keys, collection=self._or_default(collection))
 
-    def _named(self, collection: str | None) -> str | None:
+    def _or_default(self, collection: str | None) -> str | None:
         return self._default_collection if collection is None else collection
 
-    def _loaded(self, key: str, collection: str | None, row: dict[str, Any] | None) -> Loaded[T] | None:
+    def _load(self, key: str, collection: str | None, row: dict[str, Any] | None, default: Any) -> Any:
         if row is None:
-            return None
+            return default
         try:
-            return Loaded(self._converter.load(row))
+            return self._converter.load(row)
         except InvalidRowError as error:
             problem = error
         where: ExtraInfoType = {"collection": collection, "key": key}
@@ -153,20 +134,20 @@ class TypedAdapter(Generic[T]):
             raise error
         facts = {"model_type": problem.kind, "error_count": len(problem.errors), "errors": problem.errors, **where}
         _LOGGER.error("An entry is answered with the default: %s", error, extra=facts)
-        return None
+        return default
 
-    def _pair(self, key: str, collection: str | None, row: dict[str, Any] | None, left: float | None) -> tuple[T | None, float | None]:
-        found = self._loaded(key, collection, row)
-        return (None, None) if found is None else (found.value, left)
+    def _load_pair(self, key: str, collection: str | None, row: dict[str, Any] | None, left: float | None) -> tuple[T | None, float | None]:
+        found = self._load(key, collection, row, _MISSING)
+        return (None, None) if found is _MISSING else (found, left)
 
 
 class BlockingTypedAdapter(Generic[T]):
     """The synchronous shell of `TypedAdapter`: each method does what the asynchronous one of its name does."""
 
     def __init__(
-        self, key_value: KeyValue, converter: Converter[T], default_collection: str | None, raise_on_validation_error: bool
+        self, key_value: KeyValue, converter: PydanticConverter[T], default_collection: str | None, raise_on_validation_error: bool
     ) -> None:
-        store = view(require_sync(key_value, type(self).__name__))
+        store = as_async(require_sync(key_value, type(self).__name__))
         self._typed = TypedAdapter[T](store, converter, default_collection, raise_on_validation_error)
 
     @overload
@@ -175,7 +156,7 @@ class BlockingTypedAdapter(Generic[T]):
     def get(self, key: str, *, collection: str | None = None, default: None = None) -> T | None: ...
     def get(self, key: str, *, collection: str | None = None, default: T | None = None) -> T | None:
         """Return the value of a key, or the default; see `TypedAdapter.get`."""
-        return stepped(self._typed.get(key, collection=collection, default=default))
+        return run_sync(self._typed.get(key, collection=collection, default=default))
 
     @overload
     def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T) -> list[T]: ...
@@ -183,33 +164,33 @@ class BlockingTypedAdapter(Generic[T]):
     def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: None = None) -> list[T | None]: ...
     def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T | None = None) -> list[T] | list[T | None]:
         """Return the values of many keys, in their order; see `TypedAdapter.get_many`."""
-        return stepped(self._typed.get_many(keys, collection=collection, default=default))
+        return run_sync(self._typed.get_many(keys, collection=collection, default=default))
 
     def ttl(self, key: str, *, collection: str | None = None) -> tuple[T | None, float | None]:
         """Return the value of a key and the seconds that it has left; see `TypedAdapter.ttl`."""
-        return stepped(self._typed.ttl(key, collection=collection))
+        return run_sync(self._typed.ttl(key, collection=collection))
 
     def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[T | None, float | None]]:
         """Return what `ttl` returns, for many keys."""
-        return stepped(self._typed.ttl_many(keys, collection=collection))
+        return run_sync(self._typed.ttl_many(keys, collection=collection))
 
     def put(self, key: str, value: T, *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store a value; see `TypedAdapter.put`."""
-        stepped(self._typed.put(key, value, collection=collection, ttl=ttl))
+        run_sync(self._typed.put(key, value, collection=collection, ttl=ttl))
 
     def put_many(
         self, keys: Sequence[str], values: Sequence[T], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
         """Store many values; see `TypedAdapter.put_many`."""
-        stepped(self._typed.put_many(keys, values, collection=collection, ttl=ttl))
+        run_sync(self._typed.put_many(keys, values, collection=collection, ttl=ttl))
 
     def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete a key and return whether it was there."""
-        return stepped(self._typed.delete(key, collection=collection))
+        return run_sync(self._typed.delete(key, collection=collection))
 
     def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there."""
-        return stepped(self._typed.delete_many(keys, collection=collection))
+        return run_sync(self._typed.delete_many(keys, collection=collection))
 
 
 def require_sync(key_value: KeyValue, owner: str) -> KeyValue:
@@ -225,29 +206,21 @@ def require_sync(key_value: KeyValue, owner: str) -> KeyValue:
     return key_value
 
 
-class _View:
-    """A synchronous store whose methods are awaited, and never suspend."""
-
-    def __init__(self, key_value: KeyValue) -> None:
-        for name in _METHODS:
-            setattr(self, name, _awaited(getattr(key_value, name)))
+def as_async(key_value: KeyValue) -> AsyncKeyValue:
+    """Return an asynchronous view of a synchronous store, for `run_sync`: its methods are awaited, and never suspend."""
+    methods = {name: _as_coroutine(getattr(key_value, name)) for name in _METHODS}
+    return cast("AsyncKeyValue", SimpleNamespace(**methods))
 
 
-def _awaited(method: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
+def _as_coroutine(method: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
     async def call(*args: Any, **kwargs: Any) -> R:
         return method(*args, **kwargs)
 
     return call
 
 
-def view(key_value: KeyValue) -> AsyncKeyValue:
-    """Return an asynchronous view of a synchronous store, for `stepped`."""
-    store: Any = _View(key_value)
-    return require_async(store, "An adapter")
-
-
-def stepped(coroutine: Coroutine[Any, Any, R]) -> R:
-    """Run a coroutine over a `view`. Unlike `runtime.drive`, it leaves no mark in the context, which the store's own loop may copy."""
+def run_sync(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine over `as_async`. Unlike `runtime.drive`, it leaves no mark in the context, which the store's own loop may copy."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
