@@ -82,22 +82,22 @@ class RenamingWrapper(BaseWrapper):
 
     runs_inline = True
 
-    def _inner_collection(self, collection: str | None) -> str | None:
+    def _encode_collection(self, collection: str | None) -> str | None:
         return "mine/" + (collection or "default_collection")
 
-    def _outer_collection(self, collection: str) -> str | None:
+    def _decode_collection(self, collection: str) -> str | None:
         return collection.removeprefix("mine/") if collection.startswith("mine/") else None
 
-    def _inner_key(self, key: str, collection: str | None) -> str:
+    def _encode_key(self, key: str, collection: str | None) -> str:
         return "key/" + key
 
-    def _outer_key(self, key: str, collection: str | None) -> str | None:
+    def _decode_key(self, key: str, collection: str | None) -> str | None:
         return key.removeprefix("key/") if key.startswith("key/") else None
 
-    async def _inner_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
+    async def _encode_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
         return {"envelope": dict(value)}
 
-    async def _outer_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
+    async def _decode_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
         return value["envelope"]
 
 

@@ -100,7 +100,7 @@ class ScriptedStore(BaseWrapper):
         self.script = list(steps)
         self.on = on
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         self.calls.append(operation.name)
         self.before()
         step = self.script.pop(0) if self.script and self.on in (None, operation.name) else None

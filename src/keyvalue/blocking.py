@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, overload
 
 from keyvalue._core import files, fork, runtime
-from keyvalue._core.capabilities import advertise, capabilities_of, require_async
+from keyvalue._core.capabilities import add_capability_mixins, capabilities_of, require_async
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.store import BaseStore
 from keyvalue._core.wrapper import BaseWrapper
@@ -78,7 +78,7 @@ class BlockingKeyValue(Explaining):
         self._path: runtime.Inline | _Loop = runtime.Inline(key_value) if inline else self._loop
         self._entered: contextlib.AbstractContextManager[object] | None = None
         fork.register_after_fork(self)
-        advertise(self, capabilities_of(key_value), _MIXINS)
+        add_capability_mixins(self, capabilities_of(key_value), _MIXINS)
 
     _prefix_of_protocols = ""
 

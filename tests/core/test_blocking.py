@@ -112,7 +112,7 @@ def test_a_class_that_lies_about_running_inline_is_named_and_not_run_again() -> 
     class Lying(BaseWrapper):
         runs_inline = True
 
-        async def _around(self, operation: Any, call: Any) -> Any:
+        async def _intercept(self, operation: Any, call: Any) -> Any:
             try:
                 steps.append("before")
                 await asyncio.sleep(0)

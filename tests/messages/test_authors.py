@@ -65,7 +65,7 @@ class Sleeping(BaseWrapper):
     runs_inline = True
     sleep: Any = staticmethod(asyncio.sleep)
 
-    async def _around(self, operation: Any, call: Any) -> Any:
+    async def _intercept(self, operation: Any, call: Any) -> Any:
         await self.sleep(0.01)
         return await call(self.key_value)
 

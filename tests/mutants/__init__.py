@@ -154,8 +154,8 @@ _OF_THE_CORE = (
     Fault(
         "wrapper-limit-counts-keys-of-others",
         f"{_CORE}/wrapper.py",
-        "store.keys(inner, limit=None if self._own_keys else limit)",
-        "store.keys(inner, limit=limit)",
+        "inner_limit = None if self._has_decode_key else limit",
+        "inner_limit = limit",
         (BASE, NAMES),
     ),
     Fault(

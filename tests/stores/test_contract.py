@@ -91,7 +91,7 @@ def test_the_names_of_the_tests_are_those_of_the_suite() -> None:
 
 def test_what_checks_arguments_itself_runs_the_tests_of_arguments() -> None:
     public = {"get", "put", "delete", "ttl", "get_many", "put_many", "delete_many", "ttl_many"}
-    hooks = {"_collection", "_inner_value"}  # the rest of what those tests are about
+    hooks = {"_collection", "_encode_value"}  # the rest of what those tests are about
     for package in (keyvalue.stores, keyvalue.wrappers):
         for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
             try:

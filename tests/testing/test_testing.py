@@ -354,8 +354,8 @@ CASES: Mapping[str, Case] = {
     ),
     "OfAnotherCollection": Case("pass", {"test_the_default_collection", "test_limits_of_listing"}, arguments="default_collection='mine'"),
     "ForgetsMaxDepth": Case(
-        "async def _inner_value(self, value, key, collection): return {'in': dict(value)}\n"
-        "async def _outer_value(self, value, key, collection): return value['in']",
+        "async def _encode_value(self, value, key, collection): return {'in': dict(value)}\n"
+        "async def _decode_value(self, value, key, collection): return value['in']",
         {"test_deep_values"},
         "BaseWrapper",
         "MemoryStore()",

@@ -109,7 +109,7 @@ def test_any_stack_answers_as_the_store_alone_does(runtime_name: RuntimeName, wr
 class Yielding(ScriptedStore):
     """A store whose calls suspend before and after."""
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         await anyio.lowlevel.checkpoint()
         result = await call(self.key_value)
         await anyio.lowlevel.checkpoint()

@@ -1,8 +1,8 @@
 """Optional capabilities that an object has or has not, depending on what lies beneath it.
 
 `isinstance(x, AsyncEnumerateKeysProtocol)` looks a method up on the class (from Python 3.12 on, without running any code of `x`), so an
-object that should have `keys` only sometimes needs a class that has it only sometimes: `advertise` gives it one, made from its own
-class and one mixin a capability. Attributes bound on the instance would do too, but make each object part of a reference cycle.
+object that should have `keys` only sometimes needs a class that has it only sometimes: `add_capability_mixins` gives it one, made from
+its own class and one mixin a capability. Attributes bound on the instance would do too, but make each object part of a reference cycle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from keyvalue.protocols.key_value import (
     AsyncKeyValue,
 )
 
-__all__ = ["ALL", "advertise", "capabilities_of", "require_async"]
+__all__ = ["ALL", "add_capability_mixins", "capabilities_of", "require_async"]
 
 K = TypeVar("K", bound=AsyncKeyValue)
 
@@ -42,7 +42,7 @@ def capabilities_of(key_value: object) -> frozenset[str]:
     return frozenset(name for name, protocol in PROTOCOLS.items() if isinstance(key_value, protocol))
 
 
-def advertise(instance: object, capabilities: Iterable[str], mixins: Mapping[str, type[Any]]) -> None:
+def add_capability_mixins(instance: object, capabilities: Iterable[str], mixins: Mapping[str, type[Any]]) -> None:
     """Give an instance the mixins of its capabilities, and no others.
 
     Args:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from keyvalue._core import codec, runtime
+from keyvalue.errors import SerializationError
 
-__all__ = ["BIG", "computed", "from_base64", "from_json", "to_base64", "to_json"]
+__all__ = ["BIG", "computed", "encode_item", "from_base64", "from_json", "to_base64", "to_json"]
 
 T = TypeVar("T")
 
@@ -45,6 +46,15 @@ async def from_json(text: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise ValueError("it is not a JSON object")
     return cast("dict[str, Any]", value)
+
+
+async def encode_item(index: int, value: Mapping[str, Any], encoding: Awaitable[T]) -> T:
+    """Return what encodes one value of a bulk call; if it can't be serialized, the error says which one it is."""
+    try:
+        return await encoding
+    except SerializationError as error:
+        problem = error
+    raise codec.item_error(index, value, problem)
 
 
 async def computed(function: Callable[[], T], size: int) -> T:

@@ -2,9 +2,9 @@
 
 There are three kinds of hooks:
 
-- what is *changed* on its way in and out: `_inner_collection`, `_inner_key` (with `_outer_collection` and `_outer_key` to restore names
-  when listing), `_inner_value`, `_outer_value` and `_inner_ttl`;
-- what happens *around* a call: `_around`, for every call on the inner store;
+- what is *changed* on its way in and out: `_encode_collection`, `_encode_key` (with `_decode_collection` and `_decode_key` to restore names
+  when listing), `_encode_value`, `_decode_value` and `_encode_ttl`;
+- what happens *around* a call: `_intercept`, for every call on the inner store;
 - what is *advertised*: `_capabilities`.
 
 Opening and closing pass through `setup` and `close`, which a subclass overrides where what is true of calls is true of them too.
@@ -15,32 +15,28 @@ for. Names are checked before they are changed.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsFloat, TypeVar, cast
 
-from keyvalue._core import arguments, codec
-from keyvalue._core.capabilities import ALL, advertise, capabilities_of, require_async
+from keyvalue._core import arguments
+from keyvalue._core.capabilities import ALL, add_capability_mixins, capabilities_of, require_async
+from keyvalue._core.envelope import encode_item
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
-from keyvalue.errors import SerializationError, StoreConnectionError
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["UNREACHABLE", "BaseWrapper", "Operation", "Pair", "Place", "alike", "beneath", "is_only_entered"]
+__all__ = ["BaseWrapper", "EntryRef", "Operation", "Pair", "beneath", "is_only_entered"]
 
 T = TypeVar("T")
 Pair = tuple["dict[str, Any] | None", "float | None"]
 """A value and the seconds that it has left, as `ttl` returns them."""
-Place = tuple["str | None", "str | None"]
+EntryRef = tuple["str | None", "str | None"]
 """A collection and a key; without a key the whole collection, without both everything."""
-
-UNREACHABLE: tuple[type[Exception], ...] = (StoreConnectionError, ConnectionError, TimeoutError)
-"""What says that a backend could not be reached, so that the same call may succeed later or elsewhere."""
 
 _READS = frozenset({"get", "get_many", "ttl", "ttl_many"})
 _WRITES = frozenset({"put", "put_many", "delete", "delete_many", "destroy", "destroy_collection"})
@@ -73,7 +69,7 @@ class Operation(NamedTuple):
         """Whether it changes entries that the caller names or means: not so for listing and culling."""
         return self.name in _WRITES
 
-    def places(self, default_collection: str) -> list[Place]:
+    def entry_refs(self, default_collection: str) -> list[EntryRef]:
         """Return what it reads or writes, each once; the default collection by its name."""
         if self.name == "destroy":
             return [(None, None)]
@@ -83,23 +79,9 @@ class Operation(NamedTuple):
         return [(collection, key) for key in dict.fromkeys(self.keys)]
 
 
-def alike(errors: type[Exception] | tuple[type[Exception], ...], parameter: str) -> tuple[type[Exception], ...]:
-    """Return error types as a tuple, in which `TimeoutError` means asyncio's too, which is another class before Python 3.11.
-
-    Raises:
-        TypeError: They are something else. `except` would tell only when an error comes, and hide that error.
-    """
-    types = errors if isinstance(errors, tuple) else (errors,)
-    for kind in types:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            what = arguments.article(kind)
-            raise TypeError(
-                f"{parameter} must be an exception class or a tuple of them, such as (ConnectionError, TimeoutError), not {what}"
-            )
-    return (*types, asyncio.TimeoutError) if TimeoutError in types else types
-
-
 _UNSET: Any = object()
+_new = cast("Callable[[Any, Any], Any]", tuple.__new__)  # makes an `Operation` in half the time that its own __new__ takes
+_HOOKS = ("_intercept", "_encode_key", "_decode_key", "_encode_collection", "_decode_collection", "_encode_value", "_decode_value")
 
 
 class BaseWrapper(Explaining):
@@ -124,21 +106,15 @@ class BaseWrapper(Explaining):
 
     key_value: AsyncKeyValue
 
-    # What is not overridden need not be awaited, which every call notices.
-    _is_direct: ClassVar[bool] = True
-    _keeps_values: ClassVar[bool] = True
-    _puts_as_given: ClassVar[bool] = True
-    _keeps_keys: ClassVar[bool] = True
-    _keeps_collections: ClassVar[bool] = True
+    # Which hooks a class overrides is decided once: a call pays for no others.
+    _has_intercept = _has_encode_value = _has_decode_value = False
+    _has_encode_key = _has_decode_key = _has_encode_collection = _has_decode_collection = False
     _entered: Sequence[object] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._is_direct = cls._around is BaseWrapper._around
-        cls._keeps_values = cls._outer_value is BaseWrapper._outer_value
-        cls._puts_as_given = cls._inner_value is BaseWrapper._inner_value
-        cls._keeps_keys = cls._inner_key is BaseWrapper._inner_key
-        cls._keeps_collections = cls._inner_collection is BaseWrapper._inner_collection
+        for hook in _HOOKS:
+            setattr(cls, f"_has{hook}", getattr(cls, hook) is not getattr(BaseWrapper, hook))
 
     def __init__(self, key_value: AsyncKeyValue = _UNSET) -> None:
         if key_value is not _UNSET:
@@ -154,7 +130,7 @@ class BaseWrapper(Explaining):
                 object.__setattr__(self, name, value)
                 return
             object.__setattr__(self, name, require_async(value, type(self).__name__))
-            advertise(self, self._capabilities(), _MIXINS)
+            add_capability_mixins(self, self._capabilities(), _MIXINS)
 
         key_value = Misused("its __init__ must call super().__init__(key_value), or set self.key_value")
         __enter__ = Misused("use `async with`; in synchronous code, `with BlockingKeyValue(…)` around it (keyvalue.blocking)")
@@ -179,51 +155,41 @@ class BaseWrapper(Explaining):
     def _capabilities(self) -> frozenset[str]:
         """Return the names of the optional methods that this offers: those that all it wraps have and that can be kept to its own part."""
         found = ALL.intersection(*(capabilities_of(inner) for inner in self._wrapped()))
-        if self._own_keys and "keys" not in found:
+        if self._has_decode_key and "keys" not in found:
             found -= {"collections", "destroy_collection"}
-        if (self._own_keys or self._own_collections) and not found >= {"collections", "destroy_collection"}:
+        if self._lists_only_own and not found >= {"collections", "destroy_collection"}:
             found -= {"destroy"}
         return found
 
-    @property
-    def _own_keys(self) -> bool:
-        """Whether only some of the keys of an inner collection are the caller's."""
-        return type(self)._outer_key is not BaseWrapper._outer_key
-
-    @property
-    def _own_collections(self) -> bool:
-        """Whether only some of the inner collections are the caller's."""
-        return type(self)._outer_collection is not BaseWrapper._outer_collection
-
-    def _inner_collection(self, collection: str | None) -> str | None:
+    def _encode_collection(self, collection: str | None) -> str | None:
         """Return the inner store's collection for the caller's."""
         return collection
 
-    def _inner_key(self, key: str, collection: str | None) -> str:
+    def _encode_key(self, key: str, collection: str | None) -> str:
         """Return the inner store's key for the caller's key and collection."""
         return key
 
-    def _outer_collection(self, collection: str) -> str | None:
+    def _decode_collection(self, collection: str) -> str | None:
         """Return the caller's collection for the inner store's, or None if it is none of the caller's."""
         return collection
 
-    def _outer_key(self, key: str, collection: str | None) -> str | None:
+    def _decode_key(self, key: str, collection: str | None) -> str | None:
         """Return the caller's key for the inner store's key and the caller's collection, or None if it is none of the caller's."""
         return key
 
-    async def _inner_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
+    async def _encode_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
         """Return the value to store for the caller's."""
         return value
 
-    async def _outer_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
+    async def _decode_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
         """Return the caller's value for the stored one, or None to call it missing."""
         return value
 
-    def _inner_ttl(self, ttl: SupportsFloat | None) -> SupportsFloat | None:
+    def _encode_ttl(self, ttl: SupportsFloat | None) -> SupportsFloat | None:
         """Return the time to live to store for the caller's."""
         return ttl
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
         """Make a call on what is wrapped.
 
         Args:
@@ -236,74 +202,74 @@ class BaseWrapper(Explaining):
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
-        inner_key, inner = self._inner_names(key, collection)
-        if self._is_direct:  # the most frequent call of all, without even a function made
-            value = await self.key_value.get(inner_key, collection=inner)
+        inner_key, inner = self._encode_names(key, collection)
+        if self._has_intercept:  # as `_call` does, but quicker: it is the most frequent call of all
+            operation = _new(Operation, ("get", collection, (key,), (), None))
+            value = await self._intercept(operation, lambda store: store.get(inner_key, collection=inner))
         else:
-            value = await self._made("get", lambda store: store.get(inner_key, collection=inner), collection, (key,))
-        return value if value is None or self._keeps_values else await self._outer_value(value, key, collection)
+            value = await self.key_value.get(inner_key, collection=inner)
+        return await self._decode_value(value, key, collection) if value is not None and self._has_decode_value else value
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
         """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
-        inner_key, inner = self._inner_names(key, collection)
-        pair = await self._made("ttl", lambda store: store.ttl(inner_key, collection=inner), collection, (key,))
-        return pair if self._keeps_values else await self._outer_pair(pair, key, collection)
+        inner_key, inner = self._encode_names(key, collection)
+        pair = await self._call(lambda store: store.ttl(inner_key, collection=inner), "ttl", collection, (key,))
+        return await self._decode_pair(pair, key, collection)
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store `value` under `key`; see `AsyncKeyValue.put`."""
         arguments.mapping(value)
-        inner_key, inner = self._inner_names(key, collection)
-        inner_value = await self._inner_value(value, key, collection)
-        inner_ttl = self._inner_ttl(ttl)
-        await self._made(
-            "put", lambda store: store.put(inner_key, inner_value, collection=inner, ttl=inner_ttl), collection, (key,), (value,), ttl
-        )
+        inner_key, inner = self._encode_names(key, collection)
+        inner_value = await self._encode_value(value, key, collection) if self._has_encode_value else value
+        inner_ttl = self._encode_ttl(ttl)
+
+        def call(store: Any) -> Awaitable[None]:
+            return store.put(inner_key, inner_value, collection=inner, ttl=inner_ttl)
+
+        await self._call(call, "put", collection, (key,), (value,), ttl)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete `key` and return whether it was there; see `AsyncKeyValue.delete`."""
-        inner_key, inner = self._inner_names(key, collection)
-        return await self._made("delete", lambda store: store.delete(inner_key, collection=inner), collection, (key,))
+        inner_key, inner = self._encode_names(key, collection)
+        return await self._call(lambda store: store.delete(inner_key, collection=inner), "delete", collection, (key,))
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
         """Return the values of many keys; see `AsyncKeyValue.get_many`."""
-        keys, inner_keys, inner = self._many_inner_names(keys, collection)
-        values = await self._made("get_many", lambda store: store.get_many(inner_keys, collection=inner), collection, keys)
-        if self._keeps_values:
+        keys, inner_keys, inner = self._encode_many_names(keys, collection)
+        values = await self._call(lambda store: store.get_many(inner_keys, collection=inner), "get_many", collection, keys)
+        if not self._has_decode_value:
             return values
-        return [None if value is None else await self._outer_value(value, key, collection) for value, key in zip(values, keys, strict=True)]
+        return [
+            None if value is None else await self._decode_value(value, key, collection) for value, key in zip(values, keys, strict=True)
+        ]
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
-        keys, inner_keys, inner = self._many_inner_names(keys, collection)
-        pairs = await self._made("ttl_many", lambda store: store.ttl_many(inner_keys, collection=inner), collection, keys)
-        return pairs if self._keeps_values else [await self._outer_pair(*one, collection) for one in zip(pairs, keys, strict=True)]
+        keys, inner_keys, inner = self._encode_many_names(keys, collection)
+        pairs = await self._call(lambda store: store.ttl_many(inner_keys, collection=inner), "ttl_many", collection, keys)
+        return [await self._decode_pair(pair, key, collection) for pair, key in zip(pairs, keys, strict=True)]
 
     async def put_many(
-        self,
-        keys: Sequence[str],
-        values: Sequence[Mapping[str, Any]],
-        *,
-        collection: str | None = None,
-        ttl: SupportsFloat | None = None,
+        self, keys: Sequence[str], values: Sequence[Mapping[str, Any]], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
         """Store many values; see `AsyncKeyValue.put_many`."""
-        keys, inner_keys, inner = self._many_inner_names(keys, collection)
+        keys, inner_keys, inner = self._encode_many_names(keys, collection)
         arguments.mappings(values, len(keys))
-        inner_values = values if self._puts_as_given else await self._inner_values(keys, values, collection)
-        inner_ttl = self._inner_ttl(ttl)
-        await self._made(
-            "put_many",
-            lambda store: store.put_many(inner_keys, inner_values, collection=inner, ttl=inner_ttl),
-            collection,
-            keys,
-            values,
-            ttl,
-        )
+        inner_values = values
+        if self._has_encode_value:
+            pairs = enumerate(zip(values, keys, strict=True))
+            inner_values = [await encode_item(index, value, self._encode_value(value, key, collection)) for index, (value, key) in pairs]
+        inner_ttl = self._encode_ttl(ttl)
+
+        def call(store: Any) -> Awaitable[None]:
+            return store.put_many(inner_keys, inner_values, collection=inner, ttl=inner_ttl)
+
+        await self._call(call, "put_many", collection, keys, values, ttl)
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
-        keys, inner_keys, inner = self._many_inner_names(keys, collection)
-        return await self._made("delete_many", lambda store: store.delete_many(inner_keys, collection=inner), collection, keys)
+        keys, inner_keys, inner = self._encode_many_names(keys, collection)
+        return await self._call(lambda store: store.delete_many(inner_keys, collection=inner), "delete_many", collection, keys)
 
     async def setup(self) -> None:
         """Open what is wrapped, as far as it can be opened."""
@@ -335,7 +301,7 @@ class BaseWrapper(Explaining):
     async def _open_one(self, inner: Any) -> None:
         # The protocol has no lifecycle, so there may be none.
         if hasattr(inner, "setup"):
-            await _result(inner.setup())
+            await _await_if_needed(inner.setup())
         elif hasattr(inner, "__aenter__") and not any(entered is inner for entered in self._entered):
             await inner.__aenter__()
             self._entered = (*self._entered, inner)
@@ -343,106 +309,89 @@ class BaseWrapper(Explaining):
     async def _close_one(self, inner: Any) -> None:
         close = getattr(inner, "close", None) or getattr(inner, "aclose", None)
         if close is not None:
-            await _result(close())
+            await _await_if_needed(close())
         elif any(entered is inner for entered in self._entered):
             self._entered = tuple(entered for entered in self._entered if entered is not inner)
             await inner.__aexit__(None, None, None)
 
-    def _inner_names(self, key: str, collection: str | None) -> tuple[str, str | None]:
+    def _encode_names(self, key: str, collection: str | None) -> tuple[str, str | None]:
         """Check a key and a collection, and return the inner store's."""
         arguments.name(key, "key")
-        inner = None if collection is None and self._keeps_collections else self._named(collection)
-        return key if self._keeps_keys else self._inner_key(key, collection), inner
+        inner = None if collection is None and not self._has_encode_collection else self._encode_checked(collection)
+        return self._encode_key(key, collection) if self._has_encode_key else key, inner
 
-    def _many_inner_names(self, keys: Sequence[str], collection: str | None) -> tuple[list[str], list[str], str | None]:
+    def _encode_many_names(self, keys: Sequence[str], collection: str | None) -> tuple[list[str], list[str], str | None]:
         """Do the same for many keys, and return them too, as a list."""
         checked = arguments.names(keys)
-        inner = self._named(collection)
-        return checked, [self._inner_key(key, collection) for key in checked], inner
+        inner = self._encode_checked(collection)
+        return checked, [self._encode_key(key, collection) for key in checked], inner
 
-    def _named(self, collection: str | None) -> str | None:
+    def _encode_checked(self, collection: str | None) -> str | None:
         if collection is not None:
             arguments.name(collection, "collection")
-        return collection if self._keeps_collections else self._inner_collection(collection)
+        return self._encode_collection(collection) if self._has_encode_collection else collection
 
-    async def _inner_values(
-        self, keys: Sequence[str], values: Sequence[Mapping[str, Any]], collection: str | None
-    ) -> list[Mapping[str, Any]]:
-        inner: list[Mapping[str, Any]] = []
-        for index, (key, value) in enumerate(zip(keys, values, strict=True)):
-            try:
-                inner.append(await self._inner_value(value, key, collection))
-                continue
-            except SerializationError as error:
-                problem = error
-            raise codec.item_error(index, value, problem)
-        return inner
+    def _call(self, call: Callable[[Any], Awaitable[T]], *operation: Any) -> Awaitable[T]:
+        """Make a call, with `_intercept` around it if the class has one; `operation` is what an `Operation` is made of."""
+        return self._intercept(Operation(*operation), call) if self._has_intercept else call(self.key_value)
 
-    def _made(
-        self,
-        name: str,
-        call: Callable[[Any], Awaitable[T]],
-        collection: str | None = None,
-        keys: Sequence[str] = (),
-        values: Sequence[Mapping[str, Any]] = (),
-        ttl: SupportsFloat | None = None,
-    ) -> Awaitable[T]:
-        """Make a call, with `_around` around it."""
-        return call(self.key_value) if self._is_direct else self._around(Operation(name, collection, keys, values, ttl), call)
-
-    async def _outer_pair(
-        self, pair: tuple[dict[str, Any] | None, float | None], key: str, collection: str | None
-    ) -> tuple[dict[str, Any] | None, float | None]:
-        value = None if pair[0] is None else await self._outer_value(pair[0], key, collection)
-        return (None, None) if value is None else (value, pair[1])
+    async def _decode_pair(self, pair: Pair, key: str, collection: str | None) -> Pair:
+        value, left = pair
+        if value is not None and self._has_decode_value:
+            value = await self._decode_value(value, key, collection)
+        return (None, None) if value is None else (value, left)
 
     # The optional methods, as far as they are advertised.
 
+    @property
+    def _lists_only_own(self) -> bool:
+        """Whether only some of what is wrapped is the caller's."""
+        return self._has_decode_key or self._has_decode_collection
+
     async def _keys(self, collection: str | None, limit: int | None) -> list[str]:
         limit = arguments.limit_of(limit)
-        inner = self._named(collection)
+        inner = self._encode_checked(collection)
         # Where others' keys are listed too, the limit can count only after they are left out.
-        listed = await self._made("keys", lambda store: store.keys(inner, limit=None if self._own_keys else limit), collection)
-        return [key for inner_key in listed if (key := self._outer_key(inner_key, collection)) is not None][:limit]
+        inner_limit = None if self._has_decode_key else limit
+        listed = await self._call(lambda store: store.keys(inner, limit=inner_limit), "keys", collection)
+        return [key for inner_key in listed if (key := self._decode_key(inner_key, collection)) is not None][:limit]
 
     async def _collections(self, limit: int | None) -> list[str]:
         limit = arguments.limit_of(limit)
-        filtered = self._own_keys or self._own_collections
-        listed = await self._made("collections", lambda store: store.collections(limit=None if filtered else limit))
-        names = [name for inner_name in listed if (name := self._outer_collection(inner_name)) is not None]
-        if not self._own_keys:
-            return names[:limit]
+        inner_limit = None if self._lists_only_own else limit
+        listed = await self._call(lambda store: store.collections(limit=inner_limit), "collections")
+        names = [name for inner_name in listed if (name := self._decode_collection(inner_name)) is not None]
         found: list[str] = []
         for name in names:
             if len(found) == limit:
                 break
-            if await self._keys(name, 1):
+            if not self._has_decode_key or await self._keys(name, 1):  # of a collection that has none of the caller's keys, nothing shows
                 found.append(name)
         return found
 
     async def _destroy(self) -> bool:
-        if self._own_keys or self._own_collections:
-            for name in await self._collections(None):
-                await self._destroy_collection(name)
-            return True
-        return await self._made("destroy", lambda store: store.destroy())
+        if not self._lists_only_own:
+            return await self._call(lambda store: store.destroy(), "destroy")
+        for name in await self._collections(None):
+            await self._destroy_collection(name)
+        return True
 
     async def _destroy_collection(self, collection: str) -> bool:
-        inner = self._named(arguments.name(collection, "collection"))
-        if self._own_keys:
+        inner = self._encode_checked(arguments.name(collection, "collection"))
+        if self._has_decode_key:
             return await self.delete_many(await self._keys(collection, None), collection=collection) > 0
-        return await self._made("destroy_collection", lambda store: store.destroy_collection(inner), collection)
+        return await self._call(lambda store: store.destroy_collection(inner), "destroy_collection", collection)
 
     async def _cull(self) -> None:
-        await self._made("cull", lambda store: store.cull())
+        await self._call(lambda store: store.cull(), "cull")
 
 
 def beneath(key_value: object) -> object:
     """Return the first object, from the top of a stack, that may change names, or is not a wrapper of just one."""
     while isinstance(key_value, BaseWrapper):
         wrapped = key_value._wrapped()  # pyright: ignore[reportPrivateUsage] # of its own class
-        keeps = key_value._keeps_keys and key_value._keeps_collections  # pyright: ignore[reportPrivateUsage] # likewise
-        if not keeps or len(wrapped) != 1 or not _is_of_package(type(key_value)):
+        renames = key_value._has_encode_key or key_value._has_encode_collection  # pyright: ignore[reportPrivateUsage] # likewise
+        if renames or len(wrapped) != 1 or not _is_of_package(type(key_value)):
             break
         (key_value,) = wrapped
     return key_value
@@ -460,41 +409,33 @@ def is_only_entered(key_value: object) -> bool:
     return hasattr(key_value, "__aenter__") and not hasattr(key_value, "setup")
 
 
-async def _result(returned: Any) -> None:
+async def _await_if_needed(returned: Any) -> None:
     if inspect.isawaitable(returned):
         await returned
 
 
-class _Keys:
+class _Optional:
     async def keys(self: Any, collection: str | None = None, *, limit: int | None = None) -> list[str]:
         """List the keys of a collection; see `AsyncEnumerateKeysProtocol`."""
         return await self._keys(collection, limit)
 
-
-class _Collections:
     async def collections(self: Any, *, limit: int | None = None) -> list[str]:
         """List the collections that hold an entry; see `AsyncEnumerateCollectionsProtocol`."""
         return await self._collections(limit)
 
-
-class _Destroy:
     async def destroy(self: Any) -> bool:
         """Remove every entry; see `AsyncDestroyStoreProtocol`."""
         return await self._destroy()
 
-
-class _DestroyCollection:
     async def destroy_collection(self: Any, collection: str) -> bool:
         """Remove every entry of a collection; see `AsyncDestroyCollectionProtocol`."""
         return await self._destroy_collection(collection)
 
-
-class _Cull:
     async def cull(self: Any) -> None:
         """Remove the entries that have expired; see `AsyncCullProtocol`."""
         await self._cull()
 
 
-_MIXINS = {"keys": _Keys, "collections": _Collections, "destroy": _Destroy, "destroy_collection": _DestroyCollection, "cull": _Cull}
-for _kind in (BaseWrapper, *_MIXINS.values()):
-    show_signatures(_kind)
+show_signatures(BaseWrapper)
+show_signatures(_Optional)
+_MIXINS = {name: type(name, (), {name: vars(_Optional)[name]}) for name in ALL}

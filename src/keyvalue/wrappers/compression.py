@@ -70,7 +70,7 @@ class CompressionWrapper(BaseWrapper):
         self.max_size = max_size
         super().__init__(key_value)
 
-    async def _inner_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
+    async def _encode_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
         json = await to_json(value)
         if len(json) > self.max_size:
             raise EntryTooLargeError(len(json), self.max_size, collection, key, limit="the max_size of this CompressionWrapper")
@@ -82,7 +82,7 @@ class CompressionWrapper(BaseWrapper):
             return value
         return {_DATA: data, _ALGORITHM: self.algorithm, _VERSION: 1}
 
-    async def _outer_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
+    async def _decode_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
         if value.keys() != _ENVELOPE:
             return value
         data, algorithm = value[_DATA], value[_ALGORITHM]

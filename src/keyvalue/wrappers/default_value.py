@@ -36,7 +36,7 @@ class DefaultValueWrapper(BaseWrapper):
         self._default_ttl = None if default_ttl is None else arguments.ttl_argument(default_ttl, "default_ttl", or_else=0)
         super().__init__(key_value)
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         result = await call(self.key_value)
         if operation.name == "get":
             return self._or_default(result)

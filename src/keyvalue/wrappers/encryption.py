@@ -158,7 +158,7 @@ class BaseEncryptionWrapper(BaseWrapper):
                     continue
                 if value is None:
                     continue
-                sealed = await self._inner_value(value, key, collection)
+                sealed = await self._encode_value(value, key, collection)
                 if left is None:
                     lasting[key] = sealed
                 elif (left := left - (clock.now() - asked)) > 0:
@@ -171,7 +171,7 @@ class BaseEncryptionWrapper(BaseWrapper):
             raise failure
         return rotated
 
-    async def _inner_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
+    async def _encode_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
         await self._prepare()
         plain = await to_json(value)
         try:
@@ -184,7 +184,7 @@ class BaseEncryptionWrapper(BaseWrapper):
         sealed = self._seal(plain, collection, key)
         return sealed, to_base64(sealed.data)
 
-    async def _outer_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
+    async def _decode_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
         try:
             return await self._opened(value, key, collection)
         except EncryptionError as error:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from keyvalue._core import arguments, fork
 from keyvalue._core.capabilities import require_async
 from keyvalue._core.store import DEFAULT_COLLECTION
-from keyvalue._core.wrapper import UNREACHABLE, BaseWrapper, Operation, Place, alike
+from keyvalue._core.transient import TRANSIENT_ERRORS, with_asyncio_timeout
+from keyvalue._core.wrapper import BaseWrapper, EntryRef, Operation
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["FallbackWrapper"]
@@ -55,7 +56,7 @@ class FallbackWrapper(BaseWrapper):
         self,
         primary_key_value: AsyncKeyValue,
         fallback_key_value: AsyncKeyValue,
-        fallback_on: type[Exception] | tuple[type[Exception], ...] = UNREACHABLE,
+        fallback_on: type[Exception] | tuple[type[Exception], ...] = TRANSIENT_ERRORS,
         write_to_fallback: bool = False,
         *,
         on_fallback: Callable[[Operation, Exception], object] | None = None,
@@ -63,12 +64,12 @@ class FallbackWrapper(BaseWrapper):
     ) -> None:
         self.primary_key_value = primary_key_value
         self.fallback_key_value: AsyncKeyValue = require_async(fallback_key_value, "FallbackWrapper", "fallback_key_value")
-        self.fallback_on: tuple[type[Exception], ...] = alike(fallback_on, "fallback_on")
+        self.fallback_on: tuple[type[Exception], ...] = with_asyncio_timeout(fallback_on, "fallback_on")
         self.write_to_fallback = write_to_fallback
         self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
         self.fallbacks: int = 0
         self._on_fallback = on_fallback
-        self._diverged: dict[Place, bool] = {}
+        self._diverged: dict[EntryRef, bool] = {}
         self._lock = threading.RLock()
         fork.register_after_fork(self)
         super().__init__(primary_key_value)
@@ -96,7 +97,7 @@ class FallbackWrapper(BaseWrapper):
         if len(unreachable) == len(self._wrapped()):
             raise unreachable[0]
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
         try:
             result = await call(self.primary_key_value)
         except self.fallback_on as error:
@@ -123,13 +124,13 @@ class FallbackWrapper(BaseWrapper):
         finally:
             # Not before: a write that reaches the first store meanwhile would remove what is yet to come, and forget it.
             with self._lock:
-                for place in operation.places(self.default_collection):
+                for place in operation.entry_refs(self.default_collection):
                     self._diverged[place] = is_done or self._diverged.get(place, False)
         return result
 
     async def _clear(self, operation: Operation, call: Callable[[Any], Awaitable[object]]) -> None:
         """Remove from the second store what a write to the first has made obsolete there."""
-        places = operation.places(self.default_collection)
+        places = operation.entry_refs(self.default_collection)
         is_whole = operation.name in ("destroy", "destroy_collection")
         with self._lock:
             if is_whole:
@@ -141,8 +142,8 @@ class FallbackWrapper(BaseWrapper):
             if is_whole:
                 await call(self.fallback_key_value)
             else:
-                inner = [self._inner_key(key, operation.collection) for _, key in obsolete if key is not None]
-                await self.fallback_key_value.delete_many(inner, collection=self._inner_collection(operation.collection))
+                inner = [self._encode_key(key, operation.collection) for _, key in obsolete if key is not None]
+                await self.fallback_key_value.delete_many(inner, collection=self._encode_collection(operation.collection))
         except BaseException:
             with self._lock:
                 self._diverged = {**obsolete, **self._diverged}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, SupportsFloat
 
 from keyvalue._core import arguments, clock, codec
-from keyvalue._core.envelope import computed, to_json
+from keyvalue._core.envelope import BIG, computed, encode_item, to_json
 from keyvalue._core.wrapper import BaseWrapper
-from keyvalue.errors import EntryTooLargeError, EntryTooSmallError, SerializationError
+from keyvalue.errors import EntryTooLargeError, EntryTooSmallError
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["LimitSizeWrapper"]
@@ -92,17 +93,10 @@ class LimitSizeWrapper(BaseWrapper):
         fitting: dict[str, Mapping[str, Any]] = {}
         dropped: dict[str, None] = {}
         for key, index in {key: index for index, key in enumerate(keys)}.items():
-            try:
-                fits = await self._fits(values[index], key, collection)
-            except SerializationError as error:
-                problem = error
+            if await encode_item(index, values[index], self._fits(values[index], key, collection)):
+                fitting[key] = values[index]
             else:
-                if fits:
-                    fitting[key] = values[index]
-                else:
-                    dropped[key] = None
-                continue
-            raise codec.item_error(index, values[index], problem)
+                dropped[key] = None
         if dropped:
             await super().delete_many(list(dropped), collection=collection)
         if fitting or not dropped:
@@ -116,7 +110,7 @@ class LimitSizeWrapper(BaseWrapper):
         text = await to_json(value)
         if self._surely_fits(len(text)):
             return True
-        size = await computed(lambda: _size(text), len(text))
+        size = await _measure(value, text)
         if self.min_size is not None and size < self.min_size:
             if self.raise_on_too_small:
                 raise EntryTooSmallError(size, self.min_size, collection, key, limit="the min_size of this LimitSizeWrapper")
@@ -130,8 +124,16 @@ class LimitSizeWrapper(BaseWrapper):
         return False
 
 
-def _size(text: bytes) -> int:
+async def _measure(value: Mapping[str, Any], text: bytes) -> int:
+    """Return `len(json.dumps(value))` of a value that is this JSON text."""
+    if len(text) <= BIG:  # in a worker thread, the value could change meanwhile
+        with suppress(TypeError, ValueError):  # a mapping that is no dict, or an integer of more digits than Python writes
+            return len(json.dumps(value))
+    return await computed(lambda: _measure_text(text), len(text))
+
+
+def _measure_text(text: bytes) -> int:
     try:
         return len(json.dumps(codec.decode(text)))
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:
         return len(text)

@@ -60,7 +60,7 @@ class LoggingWrapper(BaseWrapper):
         self.structured_logs = structured_logs
         super().__init__(key_value)
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
         is_on = self.logger.isEnabledFor(self.log_level)
         if is_on:
             self._log(self.log_level, "start", operation, _put(operation))

@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat, cast
 from keyvalue._core import arguments, clock, codec, fork, runtime
 from keyvalue._core.capabilities import capabilities_of, require_async
 from keyvalue._core.store import DEFAULT_COLLECTION
-from keyvalue._core.wrapper import BaseWrapper, Operation, Pair, Place, beneath
+from keyvalue._core.wrapper import BaseWrapper, EntryRef, Operation, Pair, beneath
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["PassthroughCacheWrapper"]
@@ -117,7 +117,7 @@ class PassthroughCacheWrapper(BaseWrapper):
             self.negative_ttl = min(arguments.ttl_argument(negative_ttl, "negative_ttl"), self.maximum_ttl)
         self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
         self.cache_errors: int = 0
-        self._distrusted: dict[Place, float] = {}
+        self._distrusted: dict[EntryRef, float] = {}
         self._last_moment = 0.0
         self._after_fork()
         fork.register_after_fork(self)
@@ -126,7 +126,7 @@ class PassthroughCacheWrapper(BaseWrapper):
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
         self._flights: dict[tuple[str, str], _Flight] = {}
-        self._written: dict[Place, set[object]] = {}  # the writes that are under way
+        self._written: dict[EntryRef, set[object]] = {}  # the writes that are under way
 
     def _wrapped(self) -> Sequence[AsyncKeyValue]:
         return self.primary_key_value, self.cache_key_value
@@ -140,7 +140,7 @@ class PassthroughCacheWrapper(BaseWrapper):
         await self._open_one(self.primary_key_value)
         await self._tried(lambda: self._open_one(self.cache_key_value))
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         if operation.is_write:
             return await self._write(operation, call)
         if not operation.is_read or not operation.keys:
@@ -266,7 +266,7 @@ class PassthroughCacheWrapper(BaseWrapper):
     # Writing.
 
     async def _write(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
-        places = operation.places(self.default_collection)
+        places = operation.entry_refs(self.default_collection)
         write = object()
         try:
             with self._lock:
@@ -291,7 +291,7 @@ class PassthroughCacheWrapper(BaseWrapper):
                         self._written.pop(place, None)
                 self._detach(places)
 
-    def _detach(self, places: Sequence[Place]) -> list[_Flight]:
+    def _detach(self, places: Sequence[EntryRef]) -> list[_Flight]:
         """Let nobody join the flights of some places any more, and return those that are being cached."""
         detached: list[_Flight] = []
         for collection, key in places:
@@ -304,7 +304,7 @@ class PassthroughCacheWrapper(BaseWrapper):
             flight.stale = True
         return [flight for flight in detached if flight.populating]
 
-    async def _forget(self, operation: Operation, places: Sequence[Place]) -> None:
+    async def _forget(self, operation: Operation, places: Sequence[EntryRef]) -> None:
         """Remove from the cache what is written, or else don't trust it any more."""
         if not places:
             return
@@ -322,7 +322,7 @@ class PassthroughCacheWrapper(BaseWrapper):
             with self._lock:
                 self._distrust(places)
 
-    def _distrust(self, places: Sequence[Place]) -> None:
+    def _distrust(self, places: Sequence[EntryRef]) -> None:
         """Don't trust what the primary was asked for so far, even if it is cached only later. The lock is held."""
         moment = self._moment()
         if len(self._distrusted) + len(places) > _MANY:
@@ -354,7 +354,7 @@ class PassthroughCacheWrapper(BaseWrapper):
         _LOGGER.warning("The cache failed: %s", type(error).__name__)
 
 
-def _places(collection: str, key: str) -> tuple[Place, ...]:
+def _places(collection: str, key: str) -> tuple[EntryRef, ...]:
     """Return the places that a key lies in."""
     return (collection, key), (collection, None), (None, None)
 

@@ -39,8 +39,8 @@ class PrefixCollectionsWrapper(BaseWrapper):
         self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
         super().__init__(key_value)
 
-    def _inner_collection(self, collection: str | None) -> str | None:
+    def _encode_collection(self, collection: str | None) -> str | None:
         return self._names.join(self.prefix, self.default_collection if collection is None else collection)
 
-    def _outer_collection(self, collection: str) -> str | None:
+    def _decode_collection(self, collection: str) -> str | None:
         return self._names.second(self.prefix, collection)

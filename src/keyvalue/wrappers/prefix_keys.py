@@ -37,8 +37,8 @@ class PrefixKeysWrapper(BaseWrapper):
         self._plain_start = start if start.endswith(self._names.separator) else None
         super().__init__(key_value)
 
-    def _inner_key(self, key: str, collection: str | None) -> str:
+    def _encode_key(self, key: str, collection: str | None) -> str:
         return self._plain_start + key if self._plain_start is not None else self._names.join(self.prefix, key)
 
-    def _outer_key(self, key: str, collection: str | None) -> str | None:
+    def _decode_key(self, key: str, collection: str | None) -> str | None:
         return self._names.second(self.prefix, key)

@@ -38,7 +38,7 @@ class ReadOnlyWrapper(BaseWrapper):
     def _capabilities(self) -> frozenset[str]:
         return super()._capabilities() & {"keys", "collections"}
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         if not operation.is_write:
             return await call(self.key_value)
         if self.raise_on_write:

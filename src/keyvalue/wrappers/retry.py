@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from keyvalue._core import arguments, runtime
-from keyvalue._core.wrapper import UNREACHABLE, BaseWrapper, Operation, alike
+from keyvalue._core.transient import TRANSIENT_ERRORS, with_asyncio_timeout
+from keyvalue._core.wrapper import BaseWrapper, Operation
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["RetryWrapper"]
@@ -53,7 +54,7 @@ class RetryWrapper(BaseWrapper):
         initial_delay: float = 0.1,
         max_delay: float = 10.0,
         exponential_base: float = 2.0,
-        retry_on: type[Exception] | tuple[type[Exception], ...] = UNREACHABLE,
+        retry_on: type[Exception] | tuple[type[Exception], ...] = TRANSIENT_ERRORS,
         *,
         deadline: float | None = None,
     ) -> None:
@@ -68,16 +69,16 @@ class RetryWrapper(BaseWrapper):
         self.initial_delay = initial_delay
         self.max_delay = max_delay
         self.exponential_base = exponential_base
-        self.retry_on: tuple[type[Exception], ...] = alike(retry_on, "retry_on")
+        self.retry_on: tuple[type[Exception], ...] = with_asyncio_timeout(retry_on, "retry_on")
         self.deadline = deadline
         super().__init__(key_value)
 
     async def setup(self) -> None:
         """Open what is wrapped, and try again as for a call."""
         opening = super().setup
-        await self._around(Operation("setup"), lambda _: opening())
+        await self._intercept(Operation("setup"), lambda _: opening())
 
-    async def _around(self, operation: Operation, call: Callable[[AsyncKeyValue], Awaitable[T]]) -> T:
+    async def _intercept(self, operation: Operation, call: Callable[[AsyncKeyValue], Awaitable[T]]) -> T:
         end = None if self.deadline is None else runtime.monotonic() + self.deadline
         for attempt in range(self.max_retries):
             try:

@@ -78,7 +78,7 @@ class RoutingWrapper(BaseWrapper):
             return store
         return require_async(store, type(self).__name__, "what routing_function returns")
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
         return await call(self._store_of(operation.collection))
 
     async def _collections(self, limit: int | None) -> list[str]:

@@ -55,13 +55,13 @@ class SingleCollectionWrapper(BaseWrapper):
         made_of_keys = {"keys", "collections", "destroy", "destroy_collection"}
         return found | made_of_keys if "keys" in found else found - made_of_keys
 
-    def _inner_collection(self, collection: str | None) -> str | None:
+    def _encode_collection(self, collection: str | None) -> str | None:
         return self.single_collection
 
-    def _inner_key(self, key: str, collection: str | None) -> str:
+    def _encode_key(self, key: str, collection: str | None) -> str:
         return self._names.join(self.default_collection if collection is None else collection, key)
 
-    def _outer_key(self, key: str, collection: str | None) -> str | None:
+    def _decode_key(self, key: str, collection: str | None) -> str | None:
         return self._names.second(self.default_collection if collection is None else collection, key)
 
     async def _collections(self, limit: int | None) -> list[str]:
@@ -71,8 +71,8 @@ class SingleCollectionWrapper(BaseWrapper):
 
     async def _destroy(self) -> bool:
         own = [key for key in await self._listed() if self._names.split(key) is not None]
-        await self._made("destroy", lambda store: store.delete_many(own, collection=self.single_collection))
+        await self._call(lambda store: store.delete_many(own, collection=self.single_collection), "destroy")
         return True
 
     async def _listed(self) -> list[str]:
-        return await self._made("collections", lambda store: store.keys(self.single_collection))
+        return await self._call(lambda store: store.keys(self.single_collection), "collections")

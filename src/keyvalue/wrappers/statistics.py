@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from keyvalue._core import arguments, fork
-from keyvalue._core.store import DEFAULT_COLLECTION, BaseStore
+from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper, Operation
 from keyvalue.protocols.key_value import AsyncKeyValue
 
@@ -147,8 +147,6 @@ class StatisticsWrapper(BaseWrapper):
         self._lock = threading.RLock()
         fork.register_after_fork(self)
         super().__init__(key_value)
-        # Whether what is wrapped is known to check the names that it is given.
-        self._is_checked = getattr(type(key_value), "get", None) in (BaseStore.get, BaseWrapper.get)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
@@ -163,31 +161,7 @@ class StatisticsWrapper(BaseWrapper):
         with self._lock:
             return self._statistics.snapshot()
 
-    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
-        # What `_around` does, without what that costs: measuring is to disturb what it measures as little as it can.
-        if not self._is_checked:
-            self._inner_names(key, collection)
-        start = perf_counter()
-        try:
-            value = await self.key_value.get(key, collection=collection)
-        except Exception:
-            if self._is_checked:
-                self._inner_names(key, collection)  # raises for what is no name, and thus no call either
-            self._failed("get", collection)
-            raise
-        took = perf_counter() - start
-        with self._lock:
-            name = DEFAULT_COLLECTION if collection is None else collection
-            figures = (self._statistics.collections.get(name) or self._statistics.get_collection(name)).get
-            figures.latencies[bisect_left(LATENCY_BOUNDS, took)] += 1
-            if value is None:
-                figures.miss += 1
-            else:
-                figures.hit += 1
-        return value
-
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         kind = _KINDS.get(operation.name)
         if kind is None:
             return await call(self.key_value)
@@ -195,33 +169,30 @@ class StatisticsWrapper(BaseWrapper):
         try:
             result = await call(self.key_value)
         except Exception:
-            self._failed(kind, operation.collection)
+            with self._lock:
+                self._figures(kind, operation.collection).errors += 1
             raise
-        took = perf_counter() - start
-        count, hits = len(operation.keys), _hits(operation.name, result)
+        bucket = bisect_left(LATENCY_BOUNDS, perf_counter() - start)
+        count, hits = len(operation.keys), _count_hits(operation.name, result)
         with self._lock:
             figures = self._figures(kind, operation.collection)
-            figures.latencies[bisect_left(LATENCY_BOUNDS, took)] += 1
+            figures.latencies[bucket] += 1
             figures.further += count - 1
             if hits is not None:
                 figures.hit += hits
                 figures.miss += count - hits
         return result
 
-    def _failed(self, kind: str, collection: str | None) -> None:
-        with self._lock:
-            self._figures(kind, collection).errors += 1
-
     def _figures(self, kind: str, collection: str | None) -> OperationStatistics:
-        return getattr(self._statistics.get_collection(collection or DEFAULT_COLLECTION), kind)
+        return getattr(self._statistics.get_collection(DEFAULT_COLLECTION if collection is None else collection), kind)
 
 
-def _hits(name: str, result: Any) -> int | None:
+def _count_hits(name: str, result: Any) -> int | None:
     """Return how many keys were there; None if that is not known."""
     if name == "get":
-        return result is not None
+        return 0 if result is None else 1
     if name == "ttl":
-        return result[0] is not None
+        return 0 if result[0] is None else 1
     if name == "get_many":
         return sum(value is not None for value in result)
     if name == "ttl_many":

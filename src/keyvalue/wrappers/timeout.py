@@ -44,9 +44,9 @@ class TimeoutWrapper(BaseWrapper):
         if is_only_entered(self):  # a scope must not end while one that was entered in it goes on
             await opening()
         else:
-            await self._around(Operation("setup"), lambda _: opening())
+            await self._intercept(Operation("setup"), lambda _: opening())
 
-    async def _around(self, operation: Operation, call: Callable[[AsyncKeyValue], Awaitable[T]]) -> T:
+    async def _intercept(self, operation: Operation, call: Callable[[AsyncKeyValue], Awaitable[T]]) -> T:
         with anyio.move_on_after(self.timeout):
             return await call(self.key_value)
         raise TimeoutError(f"{operation.name} took longer than {self.timeout} s and was cancelled")

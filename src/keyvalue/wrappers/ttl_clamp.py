@@ -43,7 +43,7 @@ class TTLClampWrapper(BaseWrapper):
             self.missing_ttl = self._clamped(arguments.ttl_argument(missing_ttl, "missing_ttl"))
         super().__init__(key_value)
 
-    def _inner_ttl(self, ttl: SupportsFloat | None) -> SupportsFloat | None:
+    def _encode_ttl(self, ttl: SupportsFloat | None) -> SupportsFloat | None:
         if ttl is None:
             return self.missing_ttl
         arguments.deadline(ttl, clock.now())
