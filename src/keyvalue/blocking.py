@@ -450,9 +450,9 @@ class BaseModelAdapter(BlockingTypedAdapter[T]):
         *,
         exact: bool = True,
     ) -> None:
-        from keyvalue.adapters.base_model import converter_of_models  # noqa: PLC0415 # the façade does without pydantic
+        from keyvalue.adapters.base_model import create_converter  # noqa: PLC0415 # the façade does without pydantic
 
-        super().__init__(key_value, converter_of_models(pydantic_model, exact), default_collection, raise_on_validation_error)
+        super().__init__(key_value, create_converter(pydantic_model, exact), default_collection, raise_on_validation_error)
 
 
 class DataclassAdapter(BlockingTypedAdapter[T]):
@@ -467,9 +467,9 @@ class DataclassAdapter(BlockingTypedAdapter[T]):
         *,
         exact: bool = True,
     ) -> None:
-        from keyvalue.adapters.dataclass import converter_of_dataclasses  # noqa: PLC0415 # the façade does without pydantic
+        from keyvalue.adapters.dataclass import create_converter  # noqa: PLC0415 # the façade does without pydantic
 
-        super().__init__(key_value, converter_of_dataclasses(dataclass_type, exact), default_collection, raise_on_validation_error)
+        super().__init__(key_value, create_converter(dataclass_type, exact), default_collection, raise_on_validation_error)
 
 
 class RaiseOnMissingAdapter:

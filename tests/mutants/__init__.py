@@ -138,11 +138,25 @@ _OF_THE_CORE = (
         _contract("memory and ttl"),
     ),
     Fault(
-        "validation-rows-by-aliases",
+        "pydantic-rows-by-aliases",
         "src/keyvalue/adapters/_pydantic.py",
         "dump_python, by_alias=False, round_trip=True",
         "dump_python, by_alias=True, round_trip=True",
         (ADAPTERS,),
+    ),
+    Fault(
+        "pydantic-takes-an-equality-at-its-word",
+        "src/keyvalue/adapters/_pydantic.py",
+        "value == found and self._to_python(value) == self._to_python(found)",
+        "value == found",
+        (ADAPTERS,),
+    ),
+    Fault(
+        "transient-errors-are-only-our-own",
+        f"{_CORE}/transient.py",
+        "= (StoreConnectionError, ConnectionError, TimeoutError)",
+        "= (StoreConnectionError, TimeoutError)",
+        (RETRY_TIMEOUT,),
     ),
     Fault(
         "capabilities-forget-what-runs-inline",
@@ -196,15 +210,15 @@ _OF_THE_CORE = (
     Fault(
         "typed-put-many-forgets-the-ttl",
         "src/keyvalue/adapters/_typed.py",
-        "put_many(keys, rows, collection=self._or_default(collection), ttl=ttl)",
-        "put_many(keys, rows, collection=self._or_default(collection))",
+        "put_many(keys, rows, collection=self._choose_collection(collection), ttl=ttl)",
+        "put_many(keys, rows, collection=self._choose_collection(collection))",
         (ADAPTERS,),
     ),
     Fault(
         "raise-on-missing-ignores-bulk-reads",
         "src/keyvalue/adapters/raise_on_missing.py",
-        '_require("ttl_many", collection, keys, [value is not None for value, _ in pairs])',
-        '_require("ttl_many", collection, keys, [True for value, _ in pairs])',
+        '_require_all("ttl_many", collection, keys, [value is not None for value, _ in pairs])',
+        '_require_all("ttl_many", collection, keys, [True for value, _ in pairs])',
         (ADAPTERS,),
     ),
     Fault(
@@ -618,15 +632,15 @@ _OF_WRAPPERS = (
     Fault(
         "routing-lists-what-is-routed-elsewhere",
         f"{_WRAPPERS}/routing.py",
-        "found += [name for name in listed if self._store_of(name) is store]",
+        "found += [name for name in listed if self._choose_store(name) is store]",
         "found += listed",
         (NAMES,),
     ),
     Fault(
         "single-collection-destroys-what-is-others",
         f"{_WRAPPERS}/single_collection.py",
-        "own = [key for key in await self._listed() if self._names.split(key) is not None]",
-        "own = await self._listed()",
+        "own = [key for key in await self._list_names() if self._names.split(key) is not None]",
+        "own = await self._list_names()",
         (NAMES,),
     ),
     Fault(
@@ -646,7 +660,7 @@ _OF_WRAPPERS = (
     Fault(
         "ttl-clamp-leaves-the-missing-ttl",
         f"{_WRAPPERS}/ttl_clamp.py",
-        'self._clamped(arguments.ttl_argument(missing_ttl, "missing_ttl"))',
+        'self._clamp(arguments.ttl_argument(missing_ttl, "missing_ttl"))',
         'arguments.ttl_argument(missing_ttl, "missing_ttl")',
         (LIMITS,),
     ),

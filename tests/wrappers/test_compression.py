@@ -113,7 +113,7 @@ async def test_a_damaged_bit_is_no_other_value(algorithm: Any) -> None:
 @each_algorithm
 async def test_small_rows_of_large_values_are_decompressed_off_the_loop(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    decompressed: Callable[..., bytes] = compression._decompressed  # pyright: ignore[reportPrivateUsage] # where it runs is what counts
+    decompressed: Callable[..., bytes] = compression._decompress  # pyright: ignore[reportPrivateUsage] # where it runs is what counts
 
     def note(*args: Any) -> bytes:
         text = decompressed(*args)
@@ -121,7 +121,7 @@ async def test_small_rows_of_large_values_are_decompressed_off_the_loop(algorith
             sizes.append(len(text))
         return text
 
-    monkeypatch.setattr(compression, "_decompressed", note)
+    monkeypatch.setattr(compression, "_decompress", note)
     kv = CompressionWrapper(MemoryStore(), algorithm=algorithm)
     values: list[dict[str, Any]] = [BIG, {"x": "x" * 2**20}]
     await kv.put_many(["small", "large"], values)

@@ -215,7 +215,7 @@ async def test_encrypting_can_fail() -> None:
 @on_loops
 async def test_keys_are_derived_off_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
     derived: list[threading.Thread] = []
-    derive: Callable[..., bytes] = encryption._derived  # pyright: ignore[reportPrivateUsage] # where it runs is what counts
+    derive: Callable[..., bytes] = encryption._derive_key  # pyright: ignore[reportPrivateUsage] # where it runs is what counts
     go_on = threading.Event()
 
     def note(*args: str) -> bytes:
@@ -223,7 +223,7 @@ async def test_keys_are_derived_off_the_loop_once(monkeypatch: pytest.MonkeyPatc
         assert go_on.wait(10), "the loop stood still"
         return derive(*args)
 
-    monkeypatch.setattr(encryption, "_derived", note)
+    monkeypatch.setattr(encryption, "_derive_key", note)
     monkeypatch.setattr(encryption, "_PBKDF2_ITERATIONS", 1)
     kv = FernetEncryptionWrapper(MemoryStore(), source_material="secret", salt="salt")
     assert derived == []

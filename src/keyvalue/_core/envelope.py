@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from keyvalue._core import codec, runtime
 from keyvalue.errors import SerializationError
 
-__all__ = ["BIG", "computed", "encode_item", "from_base64", "from_json", "to_base64", "to_json"]
+__all__ = ["BIG", "compute", "encode_item", "from_base64", "from_json", "to_base64", "to_json"]
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ async def encode_item(index: int, value: Mapping[str, Any], encoding: Awaitable[
     raise codec.item_error(index, value, problem)
 
 
-async def computed(function: Callable[[], T], size: int) -> T:
+async def compute(function: Callable[[], T], size: int) -> T:
     """Return what a function makes of so many bytes, computed in a worker thread if they are many."""
     return function() if size <= BIG else await runtime.run_in_worker(function)
 

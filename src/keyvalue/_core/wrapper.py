@@ -239,9 +239,8 @@ class BaseWrapper(Explaining):
         values = await self._call(lambda store: store.get_many(inner_keys, collection=inner), "get_many", collection, keys)
         if not self._has_decode_value:
             return values
-        return [
-            None if value is None else await self._decode_value(value, key, collection) for value, key in zip(values, keys, strict=True)
-        ]
+        found = zip(values, keys, strict=True)
+        return [None if value is None else await self._decode_value(value, key, collection) for value, key in found]
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
         """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""

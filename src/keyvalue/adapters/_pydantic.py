@@ -74,7 +74,7 @@ class PydanticConverter(Generic[T]):
                 schema = self._adapter.json_schema(schema_generator=_LenientSchema)
         self._wraps = schema.get("type") != "object" if wraps is None else wraps
         # Comparing tells what comes back. Only the schema tells how to read rows of other programs, and which words of errors are no data.
-        schema_parts = list(_parts(self._adapter.core_schema))
+        schema_parts = list(_walk(self._adapter.core_schema))
         self._known = {text for text in schema_parts if isinstance(text, str)}
         self._computed = {part["property_name"] for part in schema_parts if _is_map(part) and part.get("type") == "computed-field"}
         self._has_crossed_aliases = any(_is_map(part) and _crosses_aliases(part) for part in schema_parts)
@@ -91,7 +91,7 @@ class PydanticConverter(Generic[T]):
         if row is _NOTHING:
             with suppress(*_CANT_DUMP):
                 row = self._dump_fully(value)
-            why = self._obstacle(value) if row is _NOTHING else self._loss(value, row)
+            why = self._find_obstacle(value) if row is _NOTHING else self._find_loss(value, row)
             if why:
                 if self._class is not None and not isinstance(value, self._class):
                     why = f"it is {arguments.article(value)}; give {arguments.with_article(self._name)}"
@@ -112,15 +112,15 @@ class PydanticConverter(Generic[T]):
             try:
                 return self._validate(data)
             except ValidationError as error:
-                errors = _errors(error)
+                errors = _list_errors(error)
             except RecursionError:
                 break
             # Rows of the predecessor hold computed fields, which a model may forbid as extra ones.
             places = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
-            data = _without(data, [place for place in places if place and place[-1] in self._computed])
+            data = _remove(data, [place for place in places if place and place[-1] in self._computed])
         for error in errors:  # keys that are no known names are data
             error["loc"] = tuple(step if isinstance(step, int) or step in self._known else "…" for step in error["loc"])
-        raise InvalidRowError(self._name, _shown(errors) if errors else "it is nested too deep", errors)
+        raise InvalidRowError(self._name, _show(errors) if errors else "it is nested too deep", errors)
 
     def _dump_if_plain(self, value: T) -> Any:
         """Return the row of a value that pydantic's own JSON form holds exactly, as it does most; of any other, `_NOTHING`.
@@ -138,14 +138,14 @@ class PydanticConverter(Generic[T]):
     def _dump_fully(self, value: T) -> Any:
         plain = self._to_python(value, **self._warnings)
         with suppress(PydanticSerializationError, UnicodeDecodeError):
-            return _completed(self._to_json(value, **self._warnings), plain)
-        return _jsonable(_completed(plain, plain))  # there may be bytes in it that are not UTF-8
+            return _complete(self._to_json(value, **self._warnings), plain)
+        return _to_jsonable(_complete(plain, plain))  # there may be bytes in it that are not UTF-8
 
     def _validate(self, data: Any) -> T:
-        encoded = _encoded(data)
+        encoded = _encode(data)
         if encoded is None or _MARK in encoded:
-            data = _unmarked(data)
-            encoded = _encoded(data)
+            data = _unmark(data)
+            encoded = _encode(data)
         return self._parse(encoded, data)
 
     def _parse(self, encoded: bytes | None, data: Any = None) -> T:
@@ -158,7 +158,7 @@ class PydanticConverter(Generic[T]):
                 return parse(source, strict=strict, by_alias=False, by_name=True)
         return parse(source, strict=strict, by_alias=True, by_name=True)
 
-    def _loss(self, value: T, row: Any) -> str | None:
+    def _find_loss(self, value: T, row: Any) -> str | None:
         """Return what would be lost of a value that is stored as a row, and where, or None."""
         if not (self._wraps or _is_map(row)):
             return f"it becomes {arguments.article(row)}, though its schema is that of an object"
@@ -168,21 +168,21 @@ class PydanticConverter(Generic[T]):
         except SerializationError as error:  # such as NaN
             return error.message.partition(": ")[2]
         except ValidationError as error:
-            problem = _errors(error)[0]
+            problem = _list_errors(error)[0]
             return (
-                f"{_located(problem, row, value)[0]} is not valid when it is read back ({problem['type']}); give a valid one, let "
+                f"{_locate(problem, row, value)[0]} is not valid when it is read back ({problem['type']}); give a valid one, let "
                 "validators take what serializers write, and exclude no field that must be there"
             )
         if not self._exact:
             return None
         if not (isinstance(value, type(found)) or value == found or _is_object(value) or (_is_url(value) and _is_url(found))):
-            return _becomes("value", value, found)
+            return _describe_change("value", value, found)
         # By their contents: not every class has an equality.
-        return _difference("value", value, found, self._to_python(value), self._to_python(found))
+        return _find_difference("value", value, found, self._to_python(value), self._to_python(found))
 
-    def _obstacle(self, value: T) -> str:
+    def _find_obstacle(self, value: T) -> str:
         """Return why a value can't be dumped, and where it is."""
-        obstacle = _undumpable("value", value)
+        obstacle = _find_undumpable("value", value)
         if obstacle:
             return obstacle
         for strict in (False, True):
@@ -191,8 +191,8 @@ class PydanticConverter(Generic[T]):
                 row = self._to_json(value)
                 self._adapter.validate_json(codec.encode(row), strict=strict, by_alias=False, by_name=True)
             except ValidationError as error:
-                problem = _errors(error)[0]
-                place, there = _located(problem, row, value)
+                problem = _list_errors(error)[0]
+                place, there = _locate(problem, row, value)
                 return f"{place} is {arguments.article(there)}, which its type does not take ({problem['type']})"
             except _CANT_DUMP:
                 break
@@ -231,7 +231,7 @@ def _is_url(value: Any) -> bool:
     return hasattr(value, "unicode_string")  # pydantic's URLs have no public base
 
 
-def _parts(schema: Any) -> Iterator[Any]:
+def _walk(schema: Any) -> Iterator[Any]:
     """Yield all parts of a core schema, down to the texts in it."""
     left, seen = [schema], set[int]()
     while left:
@@ -255,7 +255,7 @@ def _crosses_aliases(part: Mapping[Any, Any]) -> bool:
     return False
 
 
-def _difference(place: codec.Place, value: Any, found: Any, plain: Any, plain_found: Any) -> str | None:
+def _find_difference(place: codec.Place, value: Any, found: Any, plain: Any, plain_found: Any) -> str | None:
     """Return what has not come back, and where, or None.
 
     Args:
@@ -268,59 +268,60 @@ def _difference(place: codec.Place, value: Any, found: Any, plain: Any, plain_fo
     while _is_root(value) and _is_root(found) and isinstance(value, type(found)):
         value, found = value.root, found.root
     if _is_object(value) and found is not _NOTHING and not isinstance(value, type(found)):
-        return _becomes(place, value, found) if _is_object(found) else None  # where the type says Any, a model comes back as its JSON
+        # Where the type says Any, a model comes back as its JSON.
+        return _describe_change(place, value, found) if _is_object(found) else None
     for one, other in ((value, found), (plain, plain_found)):  # a dump leaves out what a typed dict has not
         if _is_map(one) and _is_map(other):
-            keys = set(map(_comparable, other))
-            gone = [(position, key) for position, key in enumerate(one) if _comparable(key) not in keys]
+            keys = set(map(_normalize, other))
+            gone = [(position, key) for position, key in enumerate(one) if _normalize(key) not in keys]
             if gone:
-                return _lost((place, gone[0][1], gone[0][0]), "would not come back")
+                return _describe_loss((place, gone[0][1], gone[0][0]), "would not come back")
             if len(one) != len(other):
-                return _lost(place, "would come back with other keys")
+                return _describe_loss(place, "would come back with other keys")
     pairs: list[tuple[Any, Any, Any]]
     if _is_map(plain) and _is_map(plain_found):
-        others = {_comparable(key): other for key, other in plain_found.items()}
-        pairs = [(key, one, others[_comparable(key)]) for key, one in plain.items()]
+        others = {_normalize(key): other for key, other in plain_found.items()}
+        pairs = [(key, one, others[_normalize(key)]) for key, one in plain.items()]
     elif _is_sequence(plain) and _is_sequence(plain_found) and type(plain) is type(plain_found):
         if len(plain) != len(plain_found) or (_is_sequence(value) and len(value) != len(plain)):
-            return _lost(place, "would come back with another length")
+            return _describe_loss(place, "would come back with another length")
         pairs = list(zip(range(len(plain)), plain, plain_found, strict=True))
-    elif _comparable(plain) == _comparable(plain_found):
+    elif _normalize(plain) == _normalize(plain_found):
         return None
     else:  # a time that a time zone has twice equals none of another zone
         is_same_time = isinstance(plain, datetime) and isinstance(plain_found, datetime) and plain.isoformat() == plain_found.isoformat()
-        return None if is_same_time else _becomes(place, plain, plain_found)
-    own, others = dict(_members(value)), dict(_members(found))
+        return None if is_same_time else _describe_change(place, plain, plain_found)
+    own, others = dict(_iter_members(value)), dict(_iter_members(found))
     losses = (
-        _difference((place, key, position), own.get(key, _NOTHING), others.get(key, _NOTHING), one, other)
+        _find_difference((place, key, position), own.get(key, _NOTHING), others.get(key, _NOTHING), one, other)
         for position, (key, one, other) in enumerate(pairs)
     )
     return next(filter(None, losses), None)
 
 
-def _becomes(place: codec.Place, value: Any, found: Any) -> str:
+def _describe_change(place: codec.Place, value: Any, found: Any) -> str:
     if isinstance(value, float) and not isfinite(value):
-        return _lost(place, "is not a finite number", "store None or a string")
+        return _describe_loss(place, "is not a finite number", "store None or a string")
     if type(value) is type(found):
-        return _lost(place, f"would come back as another {type(value).__name__}")
-    return _lost(place, f"is {arguments.article(value)} and would come back as {arguments.article(found)}")
+        return _describe_loss(place, f"would come back as another {type(value).__name__}")
+    return _describe_loss(place, f"is {arguments.article(value)} and would come back as {arguments.article(found)}")
 
 
-def _lost(place: codec.Place, what: str, advice: str = _ADVICE) -> str:
+def _describe_loss(place: codec.Place, what: str, advice: str = _ADVICE) -> str:
     return f"{codec.told(place)} {what}; {advice}"
 
 
-def _comparable(plain: Any) -> Any:
+def _normalize(plain: Any) -> Any:
     """Return something equal for what is the same, though Python calls it unequal."""
     if _is_url(plain):  # equal only within one class, of which the type may name another
         return "URL", plain.unicode_string()
-    return frozenset(map(_comparable, cast("Collection[Any]", plain))) if isinstance(plain, set | frozenset) else plain
+    return frozenset(map(_normalize, cast("Collection[Any]", plain))) if isinstance(plain, set | frozenset) else plain
 
 
-def _members(value: Any) -> Iterator[tuple[Any, Any]]:
+def _iter_members(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield what a value is made of, each member with its key or position."""
     if _is_root(value):
-        yield from _members(value.root)
+        yield from _iter_members(value.root)
     elif isinstance(value, BaseModel):
         yield from value.__dict__.items()
         yield from (value.__pydantic_extra__ or {}).items()
@@ -332,7 +333,7 @@ def _members(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from enumerate(value)
 
 
-def _undumpable(place: codec.Place, value: Any, above: tuple[int, ...] = ()) -> str | None:
+def _find_undumpable(place: codec.Place, value: Any, above: tuple[int, ...] = ()) -> str | None:
     """Return what pydantic can't serialize of a value, and where, or None."""
     if id(value) in above:
         return f"{codec.told(place)} is one of the containers that it is in; circular references can't be stored"
@@ -340,9 +341,9 @@ def _undumpable(place: codec.Place, value: Any, above: tuple[int, ...] = ()) -> 
         return f"{codec.told(place)} is nested more than {codec.MAX_DEPTH} levels deep"
     if _is_dumpable(value):
         return None
-    for position, (key, member) in enumerate(_members(value)):
+    for position, (key, member) in enumerate(_iter_members(value)):
         inner: codec.Place = (place, key, position)
-        found = _undumpable(inner, member, (*above, id(value)))
+        found = _find_undumpable(inner, member, (*above, id(value)))
         if not found and _is_object(value) and not _is_dumpable(value, {key}):  # its field has a serializer of its own
             found = f"{codec.told(inner)} is {arguments.article(member)}, which the serializer of this field does not take"
         if found:
@@ -364,7 +365,7 @@ def _is_dumpable(value: Any, only: set[Any] | None = None) -> bool:
     return True
 
 
-def _completed(row: Any, plain: Any) -> Any:
+def _complete(row: Any, plain: Any) -> Any:
     """Return a row with its secrets, and in which bytes that are not UTF-8 can be told.
 
     Args:
@@ -373,7 +374,7 @@ def _completed(row: Any, plain: Any) -> Any:
     """
     if isinstance(plain, SecretStr | SecretBytes | Secret):
         secret = cast("Secret[Any]", plain).get_secret_value()
-        row = plain = secret if isinstance(secret, bytes) else _jsonable(secret)
+        row = plain = secret if isinstance(secret, bytes) else _to_jsonable(secret)
     if isinstance(row, bytes | bytearray):
         try:
             return row.decode()
@@ -384,20 +385,20 @@ def _completed(row: Any, plain: Any) -> Any:
     # Both come from one value, so in one order; keys may look different.
     if _is_map(row):
         others = plain.values() if _is_map(plain) and len(plain) == len(row) else row.values()
-        completed = {key: _completed(one, other) for (key, one), other in zip(row.items(), others, strict=True)}
+        completed = {key: _complete(one, other) for (key, one), other in zip(row.items(), others, strict=True)}
         return {_BYTES: completed} if {*completed} == {_BYTES} else completed
     if _is_group(row):
         others = plain if _is_group(plain) and len(plain) == len(row) else row
-        return [_completed(one, other) for one, other in zip(row, others, strict=True)]
+        return [_complete(one, other) for one, other in zip(row, others, strict=True)]
     return row
 
 
-def _jsonable(value: Any) -> Any:
+def _to_jsonable(value: Any) -> Any:
     return to_jsonable_python(value, inf_nan_mode="constants", by_alias=False)
 
 
-def _unmarked(value: Any) -> Any:
-    """Return a row with the bytes that `_completed` has marked, and without its marks."""
+def _unmark(value: Any) -> Any:
+    """Return a row with the bytes that `_complete` has marked, and without its marks."""
     if _is_map(value):
         if {*value} == {_BYTES}:
             inner = value[_BYTES]
@@ -407,11 +408,11 @@ def _unmarked(value: Any) -> Any:
                 except ValueError:
                     return value
             value = inner if _is_map(inner) else value
-        return {key: _unmarked(one) for key, one in value.items()}
-    return [_unmarked(one) for one in value] if _is_sequence(value) else value
+        return {key: _unmark(one) for key, one in value.items()}
+    return [_unmark(one) for one in value] if _is_sequence(value) else value
 
 
-def _encoded(data: Any) -> bytes | None:
+def _encode(data: Any) -> bytes | None:
     """Return JSON, or None for what JSON has no form for."""
     try:
         return codec.encode(data)
@@ -419,36 +420,36 @@ def _encoded(data: Any) -> bytes | None:
         return None
 
 
-def _without(data: Any, places: Sequence[Sequence[int | str]]) -> Any:
+def _remove(data: Any, places: Sequence[Sequence[int | str]]) -> Any:
     """Return a copy of a row without the fields at some places. A place may also name members of unions on its way."""
     if not places or not (_is_map(data) or _is_sequence(data)):
         return data
-    steps = dict(_members(data))
+    steps = dict(_iter_members(data))
     paths = [path for place in places if (path := list(dropwhile(lambda step: step not in steps, place)))]
     gone = {path[0] for path in paths if len(path) == 1}
-    left = {step: _without(one, [path[1:] for path in paths if path[0] == step]) for step, one in steps.items() if step not in gone}
+    left = {step: _remove(one, [path[1:] for path in paths if path[0] == step]) for step, one in steps.items() if step not in gone}
     return left if _is_map(data) else list(left.values())
 
 
-def _errors(problem: ValidationError) -> list[Any]:
+def _list_errors(problem: ValidationError) -> list[Any]:
     """Return what is wrong and where, without what is there."""
     errors = problem.errors(include_url=False, include_input=False, include_context=False)
     return [{"type": error["type"], "loc": error["loc"]} for error in errors]
 
 
-def _shown(errors: Sequence[Any]) -> str:
+def _show(errors: Sequence[Any]) -> str:
     shown = [f"{'.'.join(map(str, error['loc'])) or 'it'}: {error['type']}" for error in errors[:_SHOWN]]
     return "; ".join(shown) + (f"; and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else "")
 
 
-def _located(error: Any, row: Any, value: Any) -> tuple[str, Any]:
+def _locate(error: Any, row: Any, value: Any) -> tuple[str, Any]:
     """Return where in a row an error is, and what is there: in the value, if that can be told, else in the row."""
     place: codec.Place = "value"
     for step in error["loc"]:  # which may also name a member of a union, or a field that is missing
-        members = dict(_members(row))
+        members = dict(_iter_members(row))
         if step in members:
             place = (place, step, list(members).index(step))
-            row, value = members[step], dict(_members(value)).get(step, _NOTHING)
+            row, value = members[step], dict(_iter_members(value)).get(step, _NOTHING)
         elif error["type"] == "missing":
             place = (place, step, 0)
     return codec.told(place), row if value is _NOTHING else value

@@ -71,7 +71,7 @@ class TypedAdapter(Generic[T]):
         Raises:
             DeserializationError: The row is no such value.
         """
-        collection = self._or_default(collection)
+        collection = self._choose_collection(collection)
         return self._load(key, collection, await self._key_value.get(key, collection=collection), default)
 
     @overload
@@ -80,18 +80,18 @@ class TypedAdapter(Generic[T]):
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: None = None) -> list[T | None]: ...
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T | None = None) -> list[T] | list[T | None]:
         """Return the values of many keys, in their order; see `get`."""
-        collection = self._or_default(collection)
+        collection = self._choose_collection(collection)
         rows = await self._key_value.get_many(keys, collection=collection)
         return [self._load(key, collection, row, default) for key, row in zip(keys, rows, strict=True)]
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[T | None, float | None]:
         """Return the value of a key and the seconds that it has left, or None twice if there is no value; see `get`."""
-        collection = self._or_default(collection)
+        collection = self._choose_collection(collection)
         return self._load_pair(key, collection, *await self._key_value.ttl(key, collection=collection))
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[T | None, float | None]]:
         """Return what `ttl` returns, for many keys."""
-        collection = self._or_default(collection)
+        collection = self._choose_collection(collection)
         pairs = await self._key_value.ttl_many(keys, collection=collection)
         return [self._load_pair(key, collection, *pair) for key, pair in zip(keys, pairs, strict=True)]
 
@@ -101,24 +101,24 @@ class TypedAdapter(Generic[T]):
         Raises:
             SerializationError: It is no such value, or would not come back equal.
         """
-        await self._key_value.put(key, self._converter.dump(value), collection=self._or_default(collection), ttl=ttl)
+        await self._key_value.put(key, self._converter.dump(value), collection=self._choose_collection(collection), ttl=ttl)
 
     async def put_many(
         self, keys: Sequence[str], values: Sequence[T], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
         """Store many values; see `put`."""
         rows = [self._converter.dump(value) for value in values]
-        await self._key_value.put_many(keys, rows, collection=self._or_default(collection), ttl=ttl)
+        await self._key_value.put_many(keys, rows, collection=self._choose_collection(collection), ttl=ttl)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete a key and return whether it was there."""
-        return await self._key_value.delete(key, collection=self._or_default(collection))
+        return await self._key_value.delete(key, collection=self._choose_collection(collection))
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there."""
-        return await self._key_value.delete_many(keys, collection=self._or_default(collection))
+        return await self._key_value.delete_many(keys, collection=self._choose_collection(collection))
 
-    def _or_default(self, collection: str | None) -> str | None:
+    def _choose_collection(self, collection: str | None) -> str | None:
         return self._default_collection if collection is None else collection
 
     def _load(self, key: str, collection: str | None, row: dict[str, Any] | None, default: Any) -> Any:

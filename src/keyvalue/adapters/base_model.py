@@ -52,10 +52,10 @@ class BaseModelAdapter(TypedAdapter[T]):
         exact: bool = True,
     ) -> None:
         store = require_async(key_value, type(self).__name__)
-        super().__init__(store, converter_of_models(pydantic_model, exact), default_collection, raise_on_validation_error)
+        super().__init__(store, create_converter(pydantic_model, exact), default_collection, raise_on_validation_error)
 
 
-def converter_of_models(kind: Any, exact: bool) -> PydanticConverter[Any]:
+def create_converter(kind: Any, exact: bool) -> PydanticConverter[Any]:
     """Return the converter of `BaseModelAdapter`.
 
     Raises:

@@ -50,10 +50,10 @@ class DataclassAdapter(TypedAdapter[T]):
         exact: bool = True,
     ) -> None:
         store = require_async(key_value, type(self).__name__)
-        super().__init__(store, converter_of_dataclasses(dataclass_type, exact), default_collection, raise_on_validation_error)
+        super().__init__(store, create_converter(dataclass_type, exact), default_collection, raise_on_validation_error)
 
 
-def converter_of_dataclasses(kind: Any, exact: bool) -> PydanticConverter[Any]:
+def create_converter(kind: Any, exact: bool) -> PydanticConverter[Any]:
     """Return the converter of `DataclassAdapter`.
 
     Raises:

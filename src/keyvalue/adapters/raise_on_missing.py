@@ -63,7 +63,7 @@ class RaiseOnMissingAdapter:
         """Return the values of many keys; see `get`. The error names the first one that is missing."""
         values = await self.key_value.get_many(keys, collection=collection)
         if raise_on_missing:
-            _require("get_many", collection, keys, [value is not None for value in values])
+            _require_all("get_many", collection, keys, [value is not None for value in values])
         return values
 
     @overload
@@ -95,7 +95,7 @@ class RaiseOnMissingAdapter:
         """Return what `ttl` returns, for many keys. The error names the first one that is missing."""
         pairs = await self.key_value.ttl_many(keys, collection=collection)
         if raise_on_missing:
-            _require("ttl_many", collection, keys, [value is not None for value, _ in pairs])
+            _require_all("ttl_many", collection, keys, [value is not None for value, _ in pairs])
         return pairs
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
@@ -122,7 +122,7 @@ class RaiseOnMissingAdapter:
         return await self.key_value.delete_many(keys, collection=collection)
 
 
-def _require(operation: str, collection: str | None, keys: Sequence[str], found: Sequence[bool]) -> None:
+def _require_all(operation: str, collection: str | None, keys: Sequence[str], found: Sequence[bool]) -> None:
     for key, is_there in zip(keys, found, strict=True):
         if not is_there:
             raise MissingKeyError(operation, collection, key)

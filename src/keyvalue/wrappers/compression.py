@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from keyvalue._core import arguments
 from keyvalue._core.entry import unreadable
-from keyvalue._core.envelope import BIG, computed, from_base64, from_json, to_base64, to_json
+from keyvalue._core.envelope import BIG, compute, from_base64, from_json, to_base64, to_json
 from keyvalue._core.extras import needs
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper
@@ -64,7 +64,7 @@ class CompressionWrapper(BaseWrapper):
         if min_size_to_compress < 0 or max_size < 0:
             raise ValueError("min_size_to_compress and max_size must not be negative")
         if algorithm == "zstd":
-            _zstandard()
+            _import_zstandard()
         self.min_size_to_compress = min_size_to_compress
         self.algorithm = algorithm
         self.max_size = max_size
@@ -77,7 +77,7 @@ class CompressionWrapper(BaseWrapper):
         looks_compressed = _DATA in value
         if len(json) < self.min_size_to_compress and not looks_compressed:
             return value
-        data = await computed(lambda: to_base64(_compressed(json, self.algorithm)), len(json))
+        data = await compute(lambda: to_base64(_compress(json, self.algorithm)), len(json))
         if len(data) >= len(json) and not looks_compressed:
             return value
         return {_DATA: data, _ALGORITHM: self.algorithm, _VERSION: 1}
@@ -89,30 +89,32 @@ class CompressionWrapper(BaseWrapper):
         try:
             if value[_VERSION] != 1 or type(value[_VERSION]) is not int or algorithm not in ("gzip", "zstd") or type(data) is not str:
                 raise ValueError("its version or algorithm of compression is unknown; a newer version of this library may read it")
-            return await from_json(await self._decompressed(data, algorithm))
+            return await from_json(await self._decompress(data, algorithm))
         except ValueError as error:
             reason = str(error) if type(error) in (ValueError, _TooLargeError) else "its compressed data is not JSON"
         raise unreadable(collection or DEFAULT_COLLECTION, key, reason)
 
-    async def _decompressed(self, data: str, algorithm: str) -> bytes:
+    async def _decompress(self, data: str, algorithm: str) -> bytes:
         # What is small may become large. Only trying tells: what a row says of itself may be a lie.
         if len(data) <= BIG < self.max_size:
             with suppress(_TooLargeError):
-                return _decompressed(from_base64(data), algorithm, BIG)
-        return await computed(lambda: _decompressed(from_base64(data), algorithm, self.max_size), self.max_size)
+                return _decompress(from_base64(data), algorithm, BIG)
+        return await compute(lambda: _decompress(from_base64(data), algorithm, self.max_size), self.max_size)
 
 
 class _TooLargeError(ValueError):
     """Decompressing yields more than was allowed."""
 
 
-def _compressed(json: bytes, algorithm: str) -> bytes:
-    return gzip.compress(json, 1, mtime=0) if algorithm == "gzip" else _zstandard().ZstdCompressor(write_checksum=True).compress(json)
+def _compress(json: bytes, algorithm: str) -> bytes:
+    if algorithm == "gzip":
+        return gzip.compress(json, 1, mtime=0)
+    return _import_zstandard().ZstdCompressor(write_checksum=True).compress(json)
 
 
-def _decompressed(data: bytes, algorithm: str, max_size: int) -> bytes:
+def _decompress(data: bytes, algorithm: str, max_size: int) -> bytes:
     try:
-        json, complete = _gunzipped(data, max_size + 1) if algorithm == "gzip" else _unzstd(data, max_size + 1)
+        json, complete = _gunzip(data, max_size + 1) if algorithm == "gzip" else _unzstd(data, max_size + 1)
     except ImportError as error:
         raise ValueError(str(error)) from None
     if len(json) > max_size:
@@ -122,7 +124,7 @@ def _decompressed(data: bytes, algorithm: str, max_size: int) -> bytes:
     return json
 
 
-def _gunzipped(data: bytes, limit: int) -> tuple[bytes, bool]:
+def _gunzip(data: bytes, limit: int) -> tuple[bytes, bool]:
     decompressor = zlib.decompressobj(wbits=31)  # gzip's format, with its checksum
     try:
         json = decompressor.decompress(data, limit)
@@ -132,7 +134,7 @@ def _gunzipped(data: bytes, limit: int) -> tuple[bytes, bool]:
 
 
 def _unzstd(data: bytes, limit: int) -> tuple[bytes, bool]:
-    zstandard = _zstandard()
+    zstandard = _import_zstandard()
     try:
         with zstandard.ZstdDecompressor().stream_reader(data) as reader:
             json = reader.read(limit)
@@ -141,7 +143,7 @@ def _unzstd(data: bytes, limit: int) -> tuple[bytes, bool]:
         return b"", False
 
 
-def _zstandard() -> Any:
+def _import_zstandard() -> Any:
     with needs("wrappers-compression"):
         import zstandard  # noqa: PLC0415 # gzip does without
     return zstandard

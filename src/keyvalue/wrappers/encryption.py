@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from keyvalue._core import arguments, clock, runtime
 from keyvalue._core.capabilities import capabilities_of
-from keyvalue._core.envelope import computed, from_base64, from_json, to_base64, to_json
+from keyvalue._core.envelope import compute, from_base64, from_json, to_base64, to_json
 from keyvalue._core.extras import needs
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper
@@ -152,7 +152,7 @@ class BaseEncryptionWrapper(BaseWrapper):
             asked = clock.now()
             for key, (row, left) in zip(page, await store.ttl_many(page, collection=collection), strict=True):
                 try:
-                    value = None if row is None else await self._opened(row, key, collection, skip_current=True)
+                    value = None if row is None else await self._open(row, key, collection, skip_current=True)
                 except EncryptionError as error:
                     failure = failure or error
                     continue
@@ -175,25 +175,25 @@ class BaseEncryptionWrapper(BaseWrapper):
         await self._prepare()
         plain = await to_json(value)
         try:
-            sealed, data = await computed(lambda: self._sealed(plain, self._bound_collection(collection), key), len(plain))
+            sealed, data = await compute(lambda: self._seal_value(plain, self._bound_collection(collection), key), len(plain))
         except Exception as error:
             raise EncryptionError("The value could not be encrypted", _facts(collection, key)) from error
         return {_DATA: data, _VERSION: sealed.version, **({} if sealed.key_id is None else {_KEY_ID: sealed.key_id})}
 
-    def _sealed(self, plain: bytes, collection: str, key: str) -> tuple[Sealed, str]:
+    def _seal_value(self, plain: bytes, collection: str, key: str) -> tuple[Sealed, str]:
         sealed = self._seal(plain, collection, key)
         return sealed, to_base64(sealed.data)
 
     async def _decode_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
         try:
-            return await self._opened(value, key, collection)
+            return await self._open(value, key, collection)
         except EncryptionError as error:
             if self.raise_on_decryption_error:
                 raise
             _LOGGER.warning("An entry was called missing: %s", error)
             return None
 
-    async def _opened(self, row: dict[str, Any], key: str, collection: str | None, *, skip_current: bool = False) -> dict[str, Any] | None:
+    async def _open(self, row: dict[str, Any], key: str, collection: str | None, *, skip_current: bool = False) -> dict[str, Any] | None:
         """Return the value in a row; None if it is to be skipped."""
         if _DATA not in row:
             if self.allow_plaintext:
@@ -204,14 +204,14 @@ class BaseEncryptionWrapper(BaseWrapper):
         if type(text) is not str or type(version) is not int or version < 1 or not (key_id is None or type(key_id) is str):
             raise CorruptedDataError("The entry's encryption envelope is damaged", facts)
         try:
-            sealed = Sealed(await computed(lambda: from_base64(text), len(text)), version, key_id)
+            sealed = Sealed(await compute(lambda: from_base64(text), len(text)), version, key_id)
         except ValueError:
             raise CorruptedDataError("The entry's encryption envelope is damaged", facts) from None
         if skip_current and self._is_current(sealed):
             return None
         await self._prepare()
         try:
-            plain = await computed(lambda: self._unseal(sealed, self._bound_collection(collection), key), len(text))
+            plain = await compute(lambda: self._unseal(sealed, self._bound_collection(collection), key), len(text))
             with suppress(ValueError):  # whose error carries the whole text
                 return await from_json(plain)
             reason = "what was encrypted is no JSON object"
@@ -288,7 +288,7 @@ class FernetEncryptionWrapper(BaseEncryptionWrapper):
             await self._deriving.run(self._derive)
 
     async def _derive(self) -> None:
-        self._fernet = Fernet(await runtime.run_in_worker(lambda: _derived(self._source_material, self._salt)))
+        self._fernet = Fernet(await runtime.aside(lambda: _derive_key(self._source_material, self._salt)))
 
     def _encrypt(self, data: bytes) -> bytes:
         assert self._fernet is not None
@@ -359,14 +359,14 @@ class AESGCMEncryptionWrapper(BaseEncryptionWrapper):
         self._ciphers = {key_id: AESGCM(secret) for key_id, secret in keys.items()}
         self._key_id = next(iter(keys))
         self._default_collection = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
-        super().__init__(key_value, _unused, _unused, _AESGCM_VERSION, raise_on_decryption_error, allow_plaintext=allow_plaintext)
+        super().__init__(key_value, _refuse_call, _refuse_call, _AESGCM_VERSION, raise_on_decryption_error, allow_plaintext=allow_plaintext)
 
     def _bound_collection(self, collection: str | None) -> str:
         return collection or self._default_collection
 
     def _seal(self, plain: bytes, collection: str, key: str) -> Sealed:
         nonce = os.urandom(12)
-        sealed = self._ciphers[self._key_id].encrypt(nonce, plain, _bound(self._key_id, collection, key))
+        sealed = self._ciphers[self._key_id].encrypt(nonce, plain, _bind(self._key_id, collection, key))
         return Sealed(nonce + sealed, _AESGCM_VERSION, self._key_id)
 
     def _unseal(self, sealed: Sealed, collection: str, key: str) -> bytes:
@@ -377,7 +377,7 @@ class AESGCMEncryptionWrapper(BaseEncryptionWrapper):
             raise DecryptionError("there is no key of its id here")
         if len(sealed.data) < 28:
             raise InvalidTag
-        return cipher.decrypt(sealed.data[:12], sealed.data[12:], _bound(sealed.key_id or "", collection, key))
+        return cipher.decrypt(sealed.data[:12], sealed.data[12:], _bind(sealed.key_id or "", collection, key))
 
     def _is_current(self, sealed: Sealed) -> bool:
         return sealed.version == _AESGCM_VERSION and sealed.key_id == self._key_id
@@ -388,15 +388,15 @@ def _facts(collection: str | None, key: str, key_id: str | None = None) -> Extra
     return facts if key_id is None else {"key_id": key_id[:100], **facts}
 
 
-def _unused(*_: object) -> bytes:
+def _refuse_call(*_: object) -> bytes:
     raise NotImplementedError  # the methods that would call it are overridden
 
 
-def _bound(key_id: str, collection: str, key: str) -> bytes:
+def _bind(key_id: str, collection: str, key: str) -> bytes:
     parts = [part.encode() for part in ("keyvalue/2", key_id, collection, key)]
     return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
 
-def _derived(source_material: str, salt: str) -> bytes:
+def _derive_key(source_material: str, salt: str) -> bytes:
     # hashlib leaves the interpreter to other threads meanwhile.
     return base64.urlsafe_b64encode(hashlib.pbkdf2_hmac("sha256", source_material.encode(), salt.encode(), _PBKDF2_ITERATIONS, 32))

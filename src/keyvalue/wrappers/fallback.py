@@ -107,15 +107,15 @@ class FallbackWrapper(BaseWrapper):
                 self.fallbacks += 1
             if self._on_fallback is not None:
                 self._on_fallback(operation, error)
-            return await self._written(operation, call) if operation.is_write else await call(self.fallback_key_value)
+            return await self._write_to_fallback(operation, call) if operation.is_write else await call(self.fallback_key_value)
         if self.write_to_fallback and operation.is_write:
             try:
-                await self._clear(operation, call)
+                await self._clear_fallback(operation, call)
             except Exception as error:  # noqa: BLE001 # the write is done; the next one of the key tries again
                 _LOGGER.warning("An obsolete entry stays in the second store: %s", type(error).__name__)
         return result
 
-    async def _written(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
+    async def _write_to_fallback(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
         """Write to the second store, and remember it, even if the write may only have happened."""
         is_done = False
         try:
@@ -128,7 +128,7 @@ class FallbackWrapper(BaseWrapper):
                     self._diverged[place] = is_done or self._diverged.get(place, False)
         return result
 
-    async def _clear(self, operation: Operation, call: Callable[[Any], Awaitable[object]]) -> None:
+    async def _clear_fallback(self, operation: Operation, call: Callable[[Any], Awaitable[object]]) -> None:
         """Remove from the second store what a write to the first has made obsolete there."""
         places = operation.entry_refs(self.default_collection)
         is_whole = operation.name in ("destroy", "destroy_collection")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, SupportsFloat
 
 from keyvalue._core import arguments, clock, codec
-from keyvalue._core.envelope import BIG, computed, encode_item, to_json
+from keyvalue._core.envelope import BIG, compute, encode_item, to_json
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.errors import EntryTooLargeError, EntryTooSmallError
 from keyvalue.protocols.key_value import AsyncKeyValue
@@ -129,7 +129,7 @@ async def _measure(value: Mapping[str, Any], text: bytes) -> int:
     if len(text) <= BIG:  # in a worker thread, the value could change meanwhile
         with suppress(TypeError, ValueError):  # a mapping that is no dict, or an integer of more digits than Python writes
             return len(json.dumps(value))
-    return await computed(lambda: _measure_text(text), len(text))
+    return await compute(lambda: _measure_text(text), len(text))
 
 
 def _measure_text(text: bytes) -> int:

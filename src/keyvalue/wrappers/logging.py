@@ -63,17 +63,17 @@ class LoggingWrapper(BaseWrapper):
     async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
         is_on = self.logger.isEnabledFor(self.log_level)
         if is_on:
-            self._log(self.log_level, "start", operation, _put(operation))
+            self._log(self.log_level, "start", operation, _describe_put(operation))
         start = time.perf_counter()
         try:
             result = await call(self.key_value)
         except BaseException as error:
             level = max(self.log_level, logging.ERROR) if isinstance(error, Exception) else self.log_level
             if self.logger.isEnabledFor(level):
-                self._log(level, "error", operation, {"ms": _since(start), "error": type(error).__name__})
+                self._log(level, "error", operation, {"ms": _milliseconds_since(start), "error": type(error).__name__})
             raise
         if is_on:
-            self._log(self.log_level, "finish", operation, {"ms": _since(start), **_summary(operation, result)})
+            self._log(self.log_level, "finish", operation, {"ms": _milliseconds_since(start), **_summarize(operation, result)})
         return result
 
     def _log(self, level: int, state: str, operation: Operation, facts: dict[str, Any]) -> None:
@@ -86,34 +86,34 @@ class LoggingWrapper(BaseWrapper):
             head = {"status": state, "action": action, **place, "keys": keys}
             extra = {"extra": facts} if facts else {}
             try:
-                text = json.dumps({**head, **shown, **extra}, default=_shown)
+                text = json.dumps({**head, **shown, **extra}, default=_show)
             except Exception:  # noqa: BLE001 # a log must not fail the call
-                safe = {name: {inner: _shown(fact) for inner, fact in part.items()} for name, part in extra.items()}
-                text = json.dumps({**head, **{name: _shown(fact) for name, fact in shown.items()}, **safe})
+                safe = {name: {inner: _show(fact) for inner, fact in part.items()} for name, part in extra.items()}
+                text = json.dumps({**head, **{name: _show(fact) for name, fact in shown.items()}, **safe})
             self.logger.log(level, "%s", text)
         else:
-            text = "".join(f" {name}={_shown(value)}" for name, value in {**place, "keys": keys, **shown, **facts}.items())
+            text = "".join(f" {name}={_show(value)}" for name, value in {**place, "keys": keys, **shown, **facts}.items())
             self.logger.log(level, "%s %s%s", state.capitalize(), action, text)
 
 
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     try:
         return repr(value)
     except Exception:  # noqa: BLE001 # likewise
         return f"<{type(value).__name__} that can't be shown>"
 
 
-def _since(start: float) -> float:
+def _milliseconds_since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 3)
 
 
-def _put(operation: Operation) -> dict[str, Any]:
+def _describe_put(operation: Operation) -> dict[str, Any]:
     if not operation.values:
         return {}
     return {"ttl": operation.ttl, "value": operation.values[0] if operation.name == "put" else operation.values}
 
 
-def _summary(operation: Operation, result: Any) -> dict[str, Any]:
+def _summarize(operation: Operation, result: Any) -> dict[str, Any]:
     found: Sequence[Any] | None = None
     if operation.name == "get":
         return {"hit": result is not None, "value": result}
@@ -130,4 +130,4 @@ def _summary(operation: Operation, result: Any) -> dict[str, Any]:
         return {"count": len(result)}
     if operation.name in ("delete", "delete_many"):
         return {"deleted": result}
-    return _put(operation) if result is None else {"result": result}
+    return _describe_put(operation) if result is None else {"result": result}

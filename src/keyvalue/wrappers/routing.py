@@ -68,7 +68,7 @@ class RoutingWrapper(BaseWrapper):
         found = super()._capabilities() if self._stores_are_known else frozenset[str]()
         return found if found >= {"collections", "destroy_collection"} else found - {"destroy"}
 
-    def _store_of(self, collection: str | None) -> AsyncKeyValue:
+    def _choose_store(self, collection: str | None) -> AsyncKeyValue:
         store = self._route(collection)
         if store is None and collection in (None, DEFAULT_COLLECTION):
             store = self._route(DEFAULT_COLLECTION if collection is None else None)
@@ -79,19 +79,19 @@ class RoutingWrapper(BaseWrapper):
         return require_async(store, type(self).__name__, "what routing_function returns")
 
     async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
-        return await call(self._store_of(operation.collection))
+        return await call(self._choose_store(operation.collection))
 
     async def _collections(self, limit: int | None) -> list[str]:
         limit = arguments.limit_of(limit)
         found: list[str] = []
         for store in self._stores:
             listed: list[str] = await _of(store).collections()
-            found += [name for name in listed if self._store_of(name) is store]
+            found += [name for name in listed if self._choose_store(name) is store]
         return found[:limit]
 
     async def _destroy(self) -> bool:
         for name in await self._collections(None):
-            await _of(self._store_of(name)).destroy_collection(name)
+            await _of(self._choose_store(name)).destroy_collection(name)
         return True
 
     async def _cull(self) -> None:

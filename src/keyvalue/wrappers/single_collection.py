@@ -66,13 +66,13 @@ class SingleCollectionWrapper(BaseWrapper):
 
     async def _collections(self, limit: int | None) -> list[str]:
         limit = arguments.limit_of(limit)
-        names = map(self._names.split, await self._listed())
+        names = map(self._names.split, await self._list_names())
         return list(dict.fromkeys(pair[0] for pair in names if pair is not None))[:limit]
 
     async def _destroy(self) -> bool:
-        own = [key for key in await self._listed() if self._names.split(key) is not None]
+        own = [key for key in await self._list_names() if self._names.split(key) is not None]
         await self._call(lambda store: store.delete_many(own, collection=self.single_collection), "destroy")
         return True
 
-    async def _listed(self) -> list[str]:
+    async def _list_names(self) -> list[str]:
         return await self._call(lambda store: store.keys(self.single_collection), "collections")

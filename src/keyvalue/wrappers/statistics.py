@@ -170,12 +170,12 @@ class StatisticsWrapper(BaseWrapper):
             result = await call(self.key_value)
         except Exception:
             with self._lock:
-                self._figures(kind, operation.collection).errors += 1
+                self._get_figures(kind, operation.collection).errors += 1
             raise
         bucket = bisect_left(LATENCY_BOUNDS, perf_counter() - start)
         count, hits = len(operation.keys), _count_hits(operation.name, result)
         with self._lock:
-            figures = self._figures(kind, operation.collection)
+            figures = self._get_figures(kind, operation.collection)
             figures.latencies[bucket] += 1
             figures.further += count - 1
             if hits is not None:
@@ -183,7 +183,7 @@ class StatisticsWrapper(BaseWrapper):
                 figures.miss += count - hits
         return result
 
-    def _figures(self, kind: str, collection: str | None) -> OperationStatistics:
+    def _get_figures(self, kind: str, collection: str | None) -> OperationStatistics:
         return getattr(self._statistics.get_collection(DEFAULT_COLLECTION if collection is None else collection), kind)
 
 

@@ -40,14 +40,14 @@ class TTLClampWrapper(BaseWrapper):
             raise ValueError(f"min_ttl is {self.min_ttl} and must not be more than max_ttl, which is {self.max_ttl}")
         self.missing_ttl: float | None = None
         if missing_ttl is not None:
-            self.missing_ttl = self._clamped(arguments.ttl_argument(missing_ttl, "missing_ttl"))
+            self.missing_ttl = self._clamp(arguments.ttl_argument(missing_ttl, "missing_ttl"))
         super().__init__(key_value)
 
     def _encode_ttl(self, ttl: SupportsFloat | None) -> SupportsFloat | None:
         if ttl is None:
             return self.missing_ttl
         arguments.deadline(ttl, clock.now())
-        return self._clamped(ttl)
+        return self._clamp(ttl)
 
-    def _clamped(self, ttl: SupportsFloat) -> float:
+    def _clamp(self, ttl: SupportsFloat) -> float:
         return max(self.min_ttl, min(float(ttl), self.max_ttl))
