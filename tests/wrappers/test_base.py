@@ -10,7 +10,7 @@ import math
 import pkgutil
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -108,6 +108,24 @@ def test_a_wrapper_keeps_its_class_and_is_in_no_reference_cycle() -> None:
         assert reference() is None
     finally:
         gc.enable()
+
+
+async def test_an_author_may_want_keywords_of_each_subclass() -> None:
+    class Tagged(BaseWrapper):
+        tags: ClassVar[list[str]] = []
+
+        def __init_subclass__(cls, *, tag: str, **kwargs: Any) -> None:
+            super().__init_subclass__(**kwargs)
+            cls.tags.append(tag)
+
+    class Loud(Tagged, tag="loud"):
+        def _encode_key(self, key: str, collection: str | None) -> str:
+            return key.upper()
+
+    memory = MemoryStore()
+    await Loud(drop_capability("cull", memory)).put("k", {})
+    assert await memory.get("K") == {}
+    assert Tagged.tags == ["loud"]
 
 
 # What can be wrapped, and how

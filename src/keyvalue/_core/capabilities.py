@@ -56,11 +56,18 @@ def add_capability_mixins(instance: object, capabilities: Iterable[str], mixins:
     instance.__class__ = _with_mixins(own, chosen)
 
 
+class _Silent:
+    """The first base of classes that are created here: the `__init_subclass__` of the others is for what their authors write."""
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
 @lru_cache(256)
 def _with_mixins(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
     # What a class says of itself, and what is not inherited, must be said again: whether it runs inline.
     own = {name: vars(base)[name] for name in ("__doc__", "__module__", "__qualname__", "runs_inline") if name in vars(base)}
-    return type(base.__name__, (base, *mixins), {**own, "_without_mixins": base})
+    return type(base.__name__, (_Silent, base, *mixins), {**own, "_without_mixins": base})
 
 
 def require_async(key_value: K, owner: str, argument: str = "") -> K:
