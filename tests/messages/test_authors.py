@@ -75,6 +75,15 @@ class AnyioSleeping(Sleeping):
     sleep = staticmethod(anyio.sleep)
 
 
+def write_wrapper(hook: str) -> None:
+    """Write a wrapper with `async def` where it should be `def`."""
+
+    async def encode(*_: Any) -> None:
+        pass
+
+    type("Waiting", (BaseWrapper,), {hook: encode})
+
+
 class Incomplete(BaseStore):
     pass
 
@@ -134,6 +143,10 @@ AUTHORS = [
     Mistake("def _put", lambda: Plain().put("k", {}), RuntimeError, ["Plain._put returned None", *PLAIN]),
     Mistake("def _delete", lambda: Plain().delete("k"), RuntimeError, ["Plain._delete returned an int", *PLAIN]),
     Mistake("def _open", lambda: PlainOpening().get("k"), Exception, ["PlainOpening._open returned None", *PLAIN]),
+    *(
+        Mistake(f"async def {hook}", lambda hook=hook: write_wrapper(hook), TypeError, [f"Waiting.{hook} is not awaited", "`def`"])
+        for hook in ("_encode_key", "_decode_key", "_encode_collection", "_decode_collection", "_encode_ttl")
+    ),
     Mistake("hooks that are missing", lambda: Incomplete(), TypeError, ["Incomplete", "_get"]),  # type: ignore[abstract] # pyright: ignore[reportAbstractUsage]
     Mistake("asyncio.sleep() beside runs_inline", lambda: use_facade(Sleeping(MemoryStore())), RuntimeError, ["Sleeping", *INLINE]),
     Mistake("anyio.sleep() beside runs_inline", lambda: use_facade(AnyioSleeping(MemoryStore())), RuntimeError, ["AnyioSleeping", *INLINE]),

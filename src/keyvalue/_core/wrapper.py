@@ -74,14 +74,12 @@ class Operation(NamedTuple):
         if self.name == "destroy":
             return [(None, None)]
         collection = default_collection if self.collection is None else self.collection
-        if self.name == "destroy_collection":
-            return [(collection, None)]
-        return [(collection, key) for key in dict.fromkeys(self.keys)]
+        return [(collection, None)] if self.name == "destroy_collection" else [(collection, key) for key in dict.fromkeys(self.keys)]
 
 
 _UNSET: Any = object()
 _new = cast("Callable[[Any, Any], Any]", tuple.__new__)  # makes an `Operation` in half the time that its own __new__ takes
-_HOOKS = ("_intercept", "_encode_key", "_decode_key", "_encode_collection", "_decode_collection", "_encode_value", "_decode_value")
+_HOOKS = ("_intercept", "_encode_ttl", *(f"_{way}_{what}" for way in ("encode", "decode") for what in ("key", "collection", "value")))
 
 
 class BaseWrapper(Explaining):
@@ -107,14 +105,19 @@ class BaseWrapper(Explaining):
     key_value: AsyncKeyValue
 
     # Which hooks a class overrides is decided once: a call pays for no others.
-    _has_intercept = _has_encode_value = _has_decode_value = False
+    _has_intercept = _has_encode_value = _has_decode_value = _has_encode_ttl = False
     _has_encode_key = _has_decode_key = _has_encode_collection = _has_decode_collection = False
+    _lists_only_own = False  # whether some of what is wrapped is not the caller's
     _entered: Sequence[object] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for hook in _HOOKS:
-            setattr(cls, f"_has{hook}", getattr(cls, hook) is not getattr(BaseWrapper, hook))
+        for name in _HOOKS:
+            own, base = getattr(cls, name), getattr(BaseWrapper, name)
+            setattr(cls, f"_has{name}", own is not base)
+            if inspect.iscoroutinefunction(own) and not inspect.iscoroutinefunction(base):
+                raise TypeError(f"{cls.__name__}.{name} is not awaited; write it with `def` rather than `async def`")
+        cls._lists_only_own = cls._has_decode_key or cls._has_decode_collection
 
     def __init__(self, key_value: AsyncKeyValue = _UNSET) -> None:
         if key_value is not _UNSET:
@@ -221,7 +224,7 @@ class BaseWrapper(Explaining):
         arguments.mapping(value)
         inner_key, inner = self._encode_names(key, collection)
         inner_value = await self._encode_value(value, key, collection) if self._has_encode_value else value
-        inner_ttl = self._encode_ttl(ttl)
+        inner_ttl = self._encode_ttl(ttl) if self._has_encode_ttl else ttl
 
         def call(store: Any) -> Awaitable[None]:
             return store.put(inner_key, inner_value, collection=inner, ttl=inner_ttl)
@@ -258,7 +261,7 @@ class BaseWrapper(Explaining):
         if self._has_encode_value:
             pairs = enumerate(zip(values, keys, strict=True))
             inner_values = [await encode_item(index, value, self._encode_value(value, key, collection)) for index, (value, key) in pairs]
-        inner_ttl = self._encode_ttl(ttl)
+        inner_ttl = self._encode_ttl(ttl) if self._has_encode_ttl else ttl
 
         def call(store: Any) -> Awaitable[None]:
             return store.put_many(inner_keys, inner_values, collection=inner, ttl=inner_ttl)
@@ -341,11 +344,6 @@ class BaseWrapper(Explaining):
         return (None, None) if value is None else (value, left)
 
     # The optional methods, as far as they are advertised.
-
-    @property
-    def _lists_only_own(self) -> bool:
-        """Whether only some of what is wrapped is the caller's."""
-        return self._has_decode_key or self._has_decode_collection
 
     async def _keys(self, collection: str | None, limit: int | None) -> list[str]:
         limit = arguments.limit_of(limit)
