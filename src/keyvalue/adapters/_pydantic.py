@@ -116,10 +116,10 @@ class PydanticConverter(Generic[T]):
             except RecursionError:
                 break
             # Rows of the predecessor hold computed fields, which a model may forbid as extra ones.
-            places = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
+            places = [problem["loc"] for problem in errors if problem["type"] == "extra_forbidden"]
             data = _remove(data, [place for place in places if place and place[-1] in self._computed])
-        for error in errors:  # keys that are no known names are data
-            error["loc"] = tuple(step if isinstance(step, int) or step in self._known else "…" for step in error["loc"])
+        for problem in errors:  # keys that are no known names are data
+            problem["loc"] = tuple(step if isinstance(step, int) or step in self._known else "…" for step in problem["loc"])
         raise InvalidRowError(self._name, _show(errors) if errors else "it is nested too deep", errors)
 
     def _dump_if_plain(self, value: T) -> Any:
@@ -278,25 +278,20 @@ def _find_difference(place: codec.Place, value: Any, found: Any, plain: Any, pla
                 return _describe_loss((place, gone[0][1], gone[0][0]), "would not come back")
             if len(one) != len(other):
                 return _describe_loss(place, "would come back with other keys")
-    pairs: list[tuple[Any, Any, Any]]
-    if _is_map(plain) and _is_map(plain_found):
-        others = {_normalize(key): other for key, other in plain_found.items()}
-        pairs = [(key, one, others[_normalize(key)]) for key, one in plain.items()]
-    elif _is_sequence(plain) and _is_sequence(plain_found) and type(plain) is type(plain_found):
+    if not (_is_map(plain) and _is_map(plain_found)):
+        if not (_is_sequence(plain) and type(plain) is type(plain_found)):
+            is_kept = _normalize(plain) == _normalize(plain_found) or _is_same_time(plain, plain_found)
+            return None if is_kept else _describe_change(place, plain, plain_found)
         if len(plain) != len(plain_found) or (_is_sequence(value) and len(value) != len(plain)):
             return _describe_loss(place, "would come back with another length")
-        pairs = list(zip(range(len(plain)), plain, plain_found, strict=True))
-    elif _normalize(plain) == _normalize(plain_found):
-        return None
-    else:  # a time that a time zone has twice equals none of another zone
-        is_same_time = isinstance(plain, datetime) and isinstance(plain_found, datetime) and plain.isoformat() == plain_found.isoformat()
-        return None if is_same_time else _describe_change(place, plain, plain_found)
-    own, others = dict(_iter_members(value)), dict(_iter_members(found))
-    losses = (
-        _find_difference((place, key, position), own.get(key, _NOTHING), others.get(key, _NOTHING), one, other)
-        for position, (key, one, other) in enumerate(pairs)
-    )
-    return next(filter(None, losses), None)
+    others = {_normalize(key): other for key, other in _iter_members(plain_found)}
+    values, values_found = dict(_iter_members(value)), dict(_iter_members(found))
+    for position, (key, one) in enumerate(_iter_members(plain)):
+        pair = values.get(key, _NOTHING), values_found.get(key, _NOTHING)
+        loss = _find_difference((place, key, position), *pair, one, others[_normalize(key)])
+        if loss:
+            return loss
+    return None
 
 
 def _describe_change(place: codec.Place, value: Any, found: Any) -> str:
@@ -311,6 +306,11 @@ def _describe_loss(place: codec.Place, what: str, advice: str = _ADVICE) -> str:
     return f"{codec.told(place)} {what}; {advice}"
 
 
+def _is_same_time(plain: Any, found: Any) -> bool:
+    """Return whether two times are the same, though Python calls them unequal: one that its zone has twice equals none of another zone."""
+    return isinstance(plain, datetime) and isinstance(found, datetime) and plain.isoformat() == found.isoformat()
+
+
 def _normalize(plain: Any) -> Any:
     """Return something equal for what is the same, though Python calls it unequal."""
     if _is_url(plain):  # equal only within one class, of which the type may name another
@@ -323,8 +323,7 @@ def _iter_members(value: Any) -> Iterator[tuple[Any, Any]]:
     if _is_root(value):
         yield from _iter_members(value.root)
     elif isinstance(value, BaseModel):
-        yield from value.__dict__.items()
-        yield from (value.__pydantic_extra__ or {}).items()
+        yield from BaseModel.__iter__(value)
     elif _is_object(value):
         yield from ((field.name, getattr(value, field.name, None)) for field in fields(value))
     elif _is_map(value):
@@ -341,18 +340,17 @@ def _find_undumpable(place: codec.Place, value: Any, above: tuple[int, ...] = ()
         return f"{codec.told(place)} is nested more than {codec.MAX_DEPTH} levels deep"
     if _is_dumpable(value):
         return None
+    is_map = _is_map(value)
     for position, (key, member) in enumerate(_iter_members(value)):
         inner: codec.Place = (place, key, position)
         found = _find_undumpable(inner, member, (*above, id(value)))
+        if not found and is_map and not _is_dumpable({key: None}):
+            found = f"{codec.told(place)} has a key that is {arguments.article(key)} (key #{position + 1}); JSON takes only strings"
         if not found and _is_object(value) and not _is_dumpable(value, {key}):  # its field has a serializer of its own
             found = f"{codec.told(inner)} is {arguments.article(member)}, which the serializer of this field does not take"
         if found:
             return found
-    if _is_map(value):
-        for position, key in enumerate(value):
-            if not _is_dumpable({key: None}):
-                return f"{codec.told(place)} has a key that is {arguments.article(key)} (key #{position + 1}); JSON takes only strings"
-    if _is_map(value) or _is_group(value):
+    if is_map or _is_group(value):
         return f"{codec.told(place)} is nested too deep to be serialized"
     return f"{codec.told(place)} is {arguments.article(value)}, which can't be serialized; {arguments.advice(value)}"
 
