@@ -152,6 +152,13 @@ _OF_THE_CORE = (
         (ADAPTERS,),
     ),
     Fault(
+        "operation-does-not-write-in-bulk",
+        f"{_CORE}/operation.py",
+        'in {"put", "put_many", "delete", "delete_many", "destroy", "destroy_collection"}',
+        'in {"put", "delete", "destroy", "destroy_collection"}',
+        (FALLBACK,),
+    ),
+    Fault(
         "transient-errors-are-only-our-own",
         f"{_CORE}/transient.py",
         "= (StoreConnectionError, ConnectionError, TimeoutError)",

@@ -2,10 +2,10 @@
 
 There are three kinds of hooks:
 
-- what is *changed* on its way in and out: `_encode_collection`, `_encode_key` (with `_decode_collection` and `_decode_key` to restore names
-  when listing), `_encode_value`, `_decode_value` and `_encode_ttl`;
-- what happens *around* a call: `_intercept`, for every call on the inner store;
-- what is *advertised*: `_capabilities`.
+- names, values and the TTL are *encoded* on their way in, names in listings and values *decoded* on their way out: `_encode_key`,
+  `_decode_key`, `_encode_collection`, `_decode_collection`, `_encode_value`, `_decode_value`, `_encode_ttl`;
+- every call on the inner store is *intercepted*: `_intercept`;
+- optional methods are *offered*: `_capabilities`.
 
 Opening and closing pass through `setup` and `close`, which a subclass overrides where what is true of calls is true of them too.
 
@@ -19,63 +19,23 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsFloat, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import arguments
 from keyvalue._core.capabilities import ALL, add_capability_mixins, capabilities_of, require_async
 from keyvalue._core.envelope import encode_item
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
+from keyvalue._core.operation import Operation
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseWrapper", "EntryRef", "Operation", "Pair", "beneath", "is_only_entered"]
+__all__ = ["BaseWrapper", "Pair", "beneath", "is_only_entered"]
 
 T = TypeVar("T")
 Pair = tuple["dict[str, Any] | None", "float | None"]
 """A value and the seconds that it has left, as `ttl` returns them."""
-EntryRef = tuple["str | None", "str | None"]
-"""A collection and a key; without a key the whole collection, without both everything."""
-
-_READS = frozenset({"get", "get_many", "ttl", "ttl_many"})
-_WRITES = frozenset({"put", "put_many", "delete", "delete_many", "destroy", "destroy_collection"})
-
-
-class Operation(NamedTuple):
-    """A call on its way to the inner store, as the caller made it.
-
-    Attributes:
-        name: The method, such as "get_many".
-        collection: The collection that the caller named, or None.
-        keys: The keys that it is about; empty for listing, culling and destroying.
-        values: What is put, aligned with the keys; empty for all else.
-        ttl: The time to live of what is put.
-    """
-
-    name: str
-    collection: str | None = None
-    keys: Sequence[str] = ()
-    values: Sequence[Mapping[str, Any]] = ()
-    ttl: SupportsFloat | None = None
-
-    @property
-    def is_read(self) -> bool:
-        """Whether it returns values: get, ttl, get_many or ttl_many."""
-        return self.name in _READS
-
-    @property
-    def is_write(self) -> bool:
-        """Whether it changes entries that the caller names or means: not so for listing and culling."""
-        return self.name in _WRITES
-
-    def entry_refs(self, default_collection: str) -> list[EntryRef]:
-        """Return what it reads or writes, each once; the default collection by its name."""
-        if self.name == "destroy":
-            return [(None, None)]
-        collection = default_collection if self.collection is None else self.collection
-        return [(collection, None)] if self.name == "destroy_collection" else [(collection, key) for key in dict.fromkeys(self.keys)]
-
 
 _UNSET: Any = object()
 _new = cast("Callable[[Any, Any], Any]", tuple.__new__)  # makes an `Operation` in half the time that its own __new__ takes

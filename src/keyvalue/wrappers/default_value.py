@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, SupportsFloat
 
 from keyvalue._core import arguments, codec
-from keyvalue._core.wrapper import BaseWrapper, Operation
+from keyvalue._core.operation import Operation
+from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["DefaultValueWrapper"]

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from keyvalue._core import arguments, fork
 from keyvalue._core.capabilities import require_async
+from keyvalue._core.operation import EntryRef, Operation
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.transient import TRANSIENT_ERRORS, with_asyncio_timeout
-from keyvalue._core.wrapper import BaseWrapper, EntryRef, Operation
+from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["FallbackWrapper"]

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from keyvalue._core import arguments
-from keyvalue._core.wrapper import BaseWrapper, Operation
+from keyvalue._core.operation import Operation
+from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["LoggingWrapper"]

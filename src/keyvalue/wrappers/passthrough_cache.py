@@ -13,8 +13,9 @@ from typing import Any, SupportsFloat, cast
 
 from keyvalue._core import arguments, clock, codec, fork, runtime
 from keyvalue._core.capabilities import capabilities_of, require_async
+from keyvalue._core.operation import EntryRef, Operation
 from keyvalue._core.store import DEFAULT_COLLECTION
-from keyvalue._core.wrapper import BaseWrapper, EntryRef, Operation, Pair, beneath
+from keyvalue._core.wrapper import BaseWrapper, Pair, beneath
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["PassthroughCacheWrapper"]

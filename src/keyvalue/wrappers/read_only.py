@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from keyvalue._core import arguments
-from keyvalue._core.wrapper import BaseWrapper, Operation
+from keyvalue._core.operation import Operation
+from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.errors import ReadOnlyError
 from keyvalue.protocols.key_value import AsyncKeyValue
 

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from keyvalue._core import arguments, runtime
+from keyvalue._core.operation import Operation
 from keyvalue._core.transient import TRANSIENT_ERRORS, with_asyncio_timeout
-from keyvalue._core.wrapper import BaseWrapper, Operation
+from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["RetryWrapper"]

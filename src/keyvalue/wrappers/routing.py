@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from keyvalue._core import arguments
 from keyvalue._core.capabilities import require_async
+from keyvalue._core.operation import Operation
 from keyvalue._core.store import DEFAULT_COLLECTION
-from keyvalue._core.wrapper import BaseWrapper, Operation
+from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["CollectionRoutingWrapper", "RoutingFunction", "RoutingWrapper"]

@@ -10,8 +10,9 @@ from time import perf_counter
 from typing import Any
 
 from keyvalue._core import arguments, fork
+from keyvalue._core.operation import Operation
 from keyvalue._core.store import DEFAULT_COLLECTION
-from keyvalue._core.wrapper import BaseWrapper, Operation
+from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = [

@@ -8,7 +8,8 @@ from typing import TypeVar
 import anyio
 
 from keyvalue._core import arguments
-from keyvalue._core.wrapper import BaseWrapper, Operation, is_only_entered
+from keyvalue._core.operation import Operation
+from keyvalue._core.wrapper import BaseWrapper, is_only_entered
 from keyvalue.protocols.key_value import AsyncKeyValue
 
 __all__ = ["TimeoutWrapper"]
