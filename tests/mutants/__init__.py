@@ -147,8 +147,8 @@ _OF_THE_CORE = (
     Fault(
         "pydantic-takes-an-equality-at-its-word",
         "src/keyvalue/adapters/_pydantic.py",
-        "value == found and self._to_python(value) == self._to_python(found)",
-        "value == found",
+        "bool(value == found and self._to_python(value) == self._to_python(found))",
+        "bool(value == found)",
         (ADAPTERS,),
     ),
     Fault(

@@ -31,7 +31,6 @@ OVERRIDES_PUBLIC_METHODS = {
     "aes-gcm": "BaseEncryptionWrapper",
     "compression": "CompressionWrapper",
     "limit-size": "LimitSizeWrapper",
-    "statistics": "StatisticsWrapper",
 }
 """Besides `BaseStore`, on memory: what checks arguments or encodes values itself, by the name of its backend."""
 KINDS = ("memory", "disk", "redis", "wrapped")

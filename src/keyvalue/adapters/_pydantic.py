@@ -131,9 +131,13 @@ class PydanticConverter(Generic[T]):
         encoded = codec.encode(row)
         if _MARK in encoded or not (self._wraps or _is_map(row)):
             return _NOTHING
-        found = self._parse(encoded)
-        # Equal by their own notion, which may leave fields out, and by their contents, which say nothing of classes.
-        return row if value == found and self._to_python(value) == self._to_python(found) else _NOTHING
+        return row if self._is_equal(value, self._parse(encoded)) else _NOTHING
+
+    def _is_equal(self, value: T, found: T) -> bool:
+        """Return whether two values are equal by their own notion, which may leave fields out, and by their contents, without classes."""
+        with suppress(*_CANT_DUMP):  # the equality of arrays raises
+            return bool(value == found and self._to_python(value) == self._to_python(found))
+        return False
 
     def _dump_fully(self, value: T) -> Any:
         plain = self._to_python(value, **self._warnings)
@@ -144,8 +148,9 @@ class PydanticConverter(Generic[T]):
     def _validate(self, data: Any) -> T:
         encoded = _encode(data)
         if encoded is None or _MARK in encoded:
-            data = _unmark(data)
-            encoded = _encode(data)
+            blobs: list[bytes] = []
+            data = _unmark(data, blobs)
+            encoded = None if blobs else _encode(data)
         return self._parse(encoded, data)
 
     def _parse(self, encoded: bytes | None, data: Any = None) -> T:
@@ -173,7 +178,7 @@ class PydanticConverter(Generic[T]):
                 f"{_locate(problem, row, value)[0]} is not valid when it is read back ({problem['type']}); give a valid one, let "
                 "validators take what serializers write, and exclude no field that must be there"
             )
-        if not self._exact:
+        if not self._exact or self._is_equal(value, found):
             return None
         if not (isinstance(value, type(found)) or value == found or _is_object(value) or (_is_url(value) and _is_url(found))):
             return _describe_change("value", value, found)
@@ -395,19 +400,20 @@ def _to_jsonable(value: Any) -> Any:
     return to_jsonable_python(value, inf_nan_mode="constants", by_alias=False)
 
 
-def _unmark(value: Any) -> Any:
-    """Return a row with the bytes that `_complete` has marked, and without its marks."""
+def _unmark(value: Any, blobs: list[bytes]) -> Any:
+    """Return a row with the bytes that `_complete` has marked, which are also added to a list, and without its marks."""
     if _is_map(value):
         if {*value} == {_BYTES}:
             inner = value[_BYTES]
             if isinstance(inner, str):
                 try:
-                    return from_base64(inner)
+                    blobs.append(from_base64(inner))
                 except ValueError:
                     return value
+                return blobs[-1]
             value = inner if _is_map(inner) else value
-        return {key: _unmark(one) for key, one in value.items()}
-    return [_unmark(one) for one in value] if _is_sequence(value) else value
+        return {key: _unmark(one, blobs) for key, one in value.items()}
+    return [_unmark(one, blobs) for one in value] if _is_sequence(value) else value
 
 
 def _encode(data: Any) -> bytes | None:
