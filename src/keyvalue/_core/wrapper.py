@@ -133,11 +133,11 @@ class BaseWrapper(Explaining):
         return key
 
     def _decode_collection(self, collection: str) -> str | None:
-        """Return the caller's collection for the inner store's, or None if it is none of the caller's."""
+        """Return the caller's collection for the inner store's, or None for one outside the caller's namespace."""
         return collection
 
     def _decode_key(self, key: str, collection: str | None) -> str | None:
-        """Return the caller's key for the inner store's key and the caller's collection, or None if it is none of the caller's."""
+        """Return the caller's key for the inner store's key and the caller's collection, or None for one outside the caller's namespace."""
         return key
 
     async def _encode_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:

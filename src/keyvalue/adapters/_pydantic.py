@@ -116,8 +116,11 @@ class PydanticConverter(Generic[T]):
             except RecursionError:
                 break
             # Rows of the predecessor hold computed fields, which a model may forbid as extra ones.
-            places = [problem["loc"] for problem in errors if problem["type"] == "extra_forbidden"]
-            data = _remove(data, [place for place in places if place and place[-1] in self._computed])
+            places = [problem["loc"] for problem in errors if problem["type"] == "extra_forbidden" and problem["loc"]]
+            computed = [place for place in places if place[-1] in self._computed]
+            if not computed:
+                break
+            data = _remove(data, computed)
         for problem in errors:  # keys that are no known names are data
             problem["loc"] = tuple(step if isinstance(step, int) or step in self._known else "…" for step in problem["loc"])
         raise InvalidRowError(self._name, _show(errors) if errors else "it is nested too deep", errors)
