@@ -67,6 +67,7 @@ class BaseWrapper(Explaining):
     # Which hooks a class overrides is decided once: a call pays for no others.
     _has_intercept = _has_encode_value = _has_decode_value = _has_encode_ttl = False
     _has_encode_key = _has_decode_key = _has_encode_collection = _has_decode_collection = False
+    _renames = False
     _lists_only_own = False  # whether some of what is wrapped is not the caller's
     _entered: Sequence[object] = ()
 
@@ -77,6 +78,7 @@ class BaseWrapper(Explaining):
             setattr(cls, f"_has{name}", own is not base)
             if inspect.iscoroutinefunction(own) and not inspect.iscoroutinefunction(base):
                 raise TypeError(f"{cls.__name__}.{name} is not awaited; write it with `def` rather than `async def`")
+        cls._renames = cls._has_encode_key or cls._has_encode_collection
         cls._lists_only_own = cls._has_decode_key or cls._has_decode_collection
 
     def __init__(self, key_value: AsyncKeyValue = _UNSET) -> None:
@@ -279,8 +281,9 @@ class BaseWrapper(Explaining):
     def _encode_names(self, key: str, collection: str | None) -> tuple[str, str | None]:
         """Check a key and a collection, and return the inner store's."""
         arguments.name(key, "key")
-        inner = None if collection is None and not self._has_encode_collection else self._encode_checked(collection)
-        return self._encode_key(key, collection) if self._has_encode_key else key, inner
+        if collection is not None:
+            arguments.name(collection, "collection")
+        return (self._encode_key(key, collection), self._encode_collection(collection)) if self._renames else (key, collection)
 
     def _encode_many_names(self, keys: Sequence[str], collection: str | None) -> tuple[list[str], list[str], str | None]:
         """Do the same for many keys, and return them too, as a list."""
@@ -289,9 +292,7 @@ class BaseWrapper(Explaining):
         return checked, [self._encode_key(key, collection) for key in checked], inner
 
     def _encode_checked(self, collection: str | None) -> str | None:
-        if collection is not None:
-            arguments.name(collection, "collection")
-        return self._encode_collection(collection) if self._has_encode_collection else collection
+        return self._encode_collection(None if collection is None else arguments.name(collection, "collection"))
 
     def _call(self, call: Callable[[Any], Awaitable[T]], *operation: Any) -> Awaitable[T]:
         """Make a call, with `_intercept` around it if the class has one; `operation` is what an `Operation` is made of."""
@@ -347,7 +348,7 @@ def beneath(key_value: object) -> object:
     """Return the first object, from the top of a stack, that may change names, or is not a wrapper of just one."""
     while isinstance(key_value, BaseWrapper):
         wrapped = key_value._wrapped()  # pyright: ignore[reportPrivateUsage] # of its own class
-        renames = key_value._has_encode_key or key_value._has_encode_collection  # pyright: ignore[reportPrivateUsage] # likewise
+        renames = key_value._renames  # pyright: ignore[reportPrivateUsage] # likewise
         if renames or len(wrapped) != 1 or not _is_of_package(type(key_value)):
             break
         (key_value,) = wrapped
