@@ -288,7 +288,7 @@ class FernetEncryptionWrapper(BaseEncryptionWrapper):
             await self._deriving.run(self._derive)
 
     async def _derive(self) -> None:
-        self._fernet = Fernet(await runtime.aside(lambda: _derive_key(self._source_material, self._salt)))
+        self._fernet = Fernet(await runtime.run_in_worker(lambda: _derive_key(self._source_material, self._salt)))
 
     def _encrypt(self, data: bytes) -> bytes:
         assert self._fernet is not None
