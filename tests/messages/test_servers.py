@@ -29,8 +29,8 @@ from keyvalue.errors import (
     StoreSetupError,
     ValueTooLargeError,
 )
+from keyvalue.stores._drivers.mongodb import encode_entries
 from keyvalue.stores._dynamodb import item_of
-from keyvalue.stores._mongodb import documents
 from keyvalue.stores.dynamodb import DynamoDBStore
 from keyvalue.stores.elasticsearch import ElasticsearchStore
 from keyvalue.stores.memcached import MemcachedStore
@@ -877,7 +877,7 @@ def test_vault_where_files_are_served(tmp_path: Path) -> None:
 
 TOO_LARGE = [
     Mistake("Memcached", lambda: MemcachedStore().put("k", {"a": "x" * 2**20}), ValueTooLargeError, ["-I", "max_value_size"]),
-    Mistake("MongoDB", lambda: documents([Entry("c", "k", None, b'"' + b"x" * 2**24 + b'"')]), ValueTooLargeError, ["16 MiB"]),
+    Mistake("MongoDB", lambda: encode_entries([Entry("c", "k", None, b'"' + b"x" * 2**24 + b'"')]), ValueTooLargeError, ["16 MiB"]),
     Mistake("DynamoDB", lambda: item_of("1:ck", Entry("c", "k", None, b'"' + b"x" * 2**19 + b'"')), ValueTooLargeError, ["400 KB"]),
 ]
 

@@ -18,9 +18,12 @@ from dns import asyncresolver, resolver
 from pymongo import AsyncMongoClient, MongoClient, errors, monitoring
 from pymongo.collection import Collection
 
+from keyvalue._core.entry import Entry
+from keyvalue._core.flat import digest_of
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreClosedError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores import mongodb as module
+from keyvalue.stores._drivers import mongodb_client
 from keyvalue.stores.mongodb import MongoDBStore, MongoDBV1CollectionSanitizationStrategy
 from keyvalue.testing import Clock
 from keyvalue.testing._samples import nested, same
@@ -243,12 +246,16 @@ TEXTS: list[dict[str, Any]] = [
     {'$"': 1},
     {"nul\0": 1},
     {"deep": nested(100)},
+    {"$set" + "x" * 100: nested(80)},
+    {"a": [[], {"b": [{"$": 1}]}]},
+    {"n": [-(2**63), 2**64, -(10**400)]},
 ]
 NATIVE: list[dict[str, Any]] = [
     {},
     {"n": [2**31 - 1, -(2**31), 0.1, -0.0, 1.0, 1e300]},
     {"a.b": 1, "": {"": ""}, "_id": 1, "price": "$5", "text": 'a "$x": 1', "nul": "\0"},
     {"deep": nested(80), "wide": [[{}]] * 200},
+    {"text": ["$", '"$', {"a$": "$set"}], "wide": [[{"a": "$"}]] * 200},
 ]
 
 
@@ -418,26 +425,28 @@ async def test_the_commands_of_a_call(runtime: Runtime, url: str, raw: Any) -> N
             return [told.args[0].command_name for told in commands.started.call_args_list]
 
         both = ["k", "l", "new"]
-        # What is new may have been written by py-key-value-aio: its documents give way to the entries' own.
-        assert await list_commands(kv.put_many(both, [{"n": 3}] * 3, collection="c", ttl=50)) == ["update", "delete"]
+        # What has no document of its own yet may have some of py-key-value-aio, which are kept.
+        ids = {document["_id"] for document in raw["c"].find()}
+        assert await list_commands(kv.put_many(both, [{"n": 3}] * 3, collection="c", ttl=50)) == ["update", "find", "insert", "update"]
         assert raw["c"].count_documents({}) == 4
-        assert await list_commands(kv.put_many(both, [{"n": 4}] * 3, collection="c")) == ["update"]
-        assert await list_commands(kv.put("k", {"n": 5}, collection="c")) == ["update"]
-        # A single put keeps the document that it finds.
-        raw["c"].insert_one(make_row("j", {"n": 1}))
-        place = raw["c"].find_one({"key": "j"})["_id"]
-        assert await list_commands(kv.put("j", {"n": 2}, collection="c")) == ["update", "update"]
-        assert await list_commands(kv.get("j", collection="c")) == ["find", "find"]
-        assert raw["c"].find_one({"key": "j"})["_id"] == place
+        assert ids < {document["_id"] for document in raw["c"].find()}
+        assert await list_commands(kv.put_many(both, [{"n": 4}] * 3, collection="c")) == ["update", "find", "update"]
+        assert await list_commands(kv.put("k", {"n": 5}, collection="c")) == ["update", "update"]
+        assert await list_commands(kv.get("k", collection="c")) == ["find", "find"]
+        assert ids < {document["_id"] for document in raw["c"].find()}
         assert await list_commands(kv.put("newer", {}, collection="c")) == ["update", "update"]
         assert await list_commands(kv.put("newer", {"n": 6}, collection="c")) == ["update"]
-        assert await list_commands(kv.put_many(["new", "newest"], [{"n": 7}] * 2, collection="c")) == ["update", "delete"]
+        assert await list_commands(kv.put_many(["new", "newest"], [{"n": 7}] * 2, collection="c")) == ["update", "find", "insert"]
+        assert await list_commands(kv.put_many(["new", "newest"], [{"n": 7}] * 2, collection="c")) == ["update"]
         assert await list_commands(kv.get("newer", collection="c")) == ["find"]
-        assert await list_commands(kv.get_many([*both, "j"], collection="c")) == ["find", "find"]
+        assert await list_commands(kv.get_many([*both, "newer"], collection="c")) == ["find", "find"]
         assert await list_commands(kv.get_many(["newer", "new"], collection="c")) == ["find"]
         assert await kv.get_many([*both, "newer", "newest"], collection="c") == [{"n": 5}, {"n": 4}, {"n": 7}, {"n": 6}, {"n": 7}]
+        for key, commands_of_delete in {"new": ["delete"], "k": ["delete"], "none": ["delete", "delete"]}.items():
+            assert await list_commands(kv.delete(key, collection="c")) == commands_of_delete
+            assert await kv.get(key, collection="c") is None
     held = {document["key"]: document for document in raw["c"].find()}
-    assert len(held) == raw["c"].count_documents({}) == 7
+    assert len(held) == raw["c"].count_documents({}) == 4
     assert not any("expires_at" in document for document in held.values())
 
 
@@ -451,7 +460,7 @@ def entries(url: str, raw: Any) -> Generator[BlockingKeyValue, None, None]:
 
 
 def lose(patch: pytest.MonkeyPatch, method: str, *, sent: int = 10**6, unheard: int = 0) -> list[object]:
-    """Let through so many calls of a method of collections, lose the answers of the first ones, and return the list of calls."""
+    """Let through so many calls of a method of collections, lose the answer to one of them, and return the list of calls."""
     really, calls = getattr(Collection, method), list[object]()
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -461,20 +470,23 @@ def lose(patch: pytest.MonkeyPatch, method: str, *, sent: int = 10**6, unheard: 
         try:
             return really(*args, **kwargs)
         finally:
-            if len(calls) <= unheard:
+            if len(calls) == unheard:
                 raise errors.AutoReconnect("the answer was lost")
 
     patch.setattr(Collection, method, call)
     return calls
 
 
-def test_what_was_sent_twice_leaves_no_other_document(entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unheard", [1, 2])
+def test_what_was_sent_twice_leaves_no_other_document(
+    entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch, unheard: int
+) -> None:
     raw["c"].insert_one(make_row("other", {"n": 1}))
-    calls = lose(monkeypatch, "bulk_write", unheard=1)
-    entries.put_many(["k", "l"], [{"n": 2}, {"n": 3}], collection="c")
-    assert entries.get_many(["k", "l", "other"], collection="c") == [{"n": 2}, {"n": 3}, {"n": 1}]
-    assert len(calls) == 2
-    assert sorted(document["key"] for document in raw["c"].find()) == ["k", "l", "other"]
+    calls = lose(monkeypatch, "bulk_write", unheard=unheard)  # the first is for "l", the second for the others
+    entries.put_many(["k", "l", "new"], [{"n": 2}, {"n": 3}, {"n": 4}], collection="c")
+    assert entries.get_many(["k", "l", "new", "other"], collection="c") == [{"n": 2}, {"n": 3}, {"n": 4}, {"n": 1}]
+    assert len(calls) == 3
+    assert sorted(document["key"] for document in raw["c"].find()) == ["k", "l", "new", "other"]
 
 
 def test_what_was_sent_twice_beside_a_unique_index(entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,14 +500,77 @@ def test_what_was_sent_twice_beside_a_unique_index(entries: BlockingKeyValue, ra
 
 
 def test_a_put_that_failed_in_the_middle(entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw["c"].insert_one(make_row("k", {"n": 1}))
     with monkeypatch.context() as patched:
         lose(patched, "delete_many", sent=0)
         with pytest.raises(StoreConnectionError):
-            entries.put_many(["k", "l"], [{"n": 2}, {"n": 3}], collection="c")
-    assert raw["c"].count_documents({"key": "k"}) == 2
+            entries.put_many(["k", "l"], [{"n": 2}, {"n": 3}], collection="c", ttl=50)
+    # Nothing is left that might be seen once the new value has expired.
+    assert [document["value"]["object"] for document in raw["c"].find({"key": "k"})] == [{"n": 2}] * 2
+    assert all("expires_at" in document for document in raw["c"].find({"key": "k"}))
     entries.put_many(["k", "l"], [{"n": 4}, {"n": 5}], collection="c")
     assert raw["c"].count_documents({"key": "k"}) == 1
     assert entries.get_many(["k", "l"], collection="c") == [{"n": 4}, {"n": 5}]
+
+
+def meddle(patch: pytest.MonkeyPatch, method: str, doing: Callable[[int], object]) -> list[object]:
+    """Do something before each call of a method of collections, given its number, and return the list of calls."""
+    really, calls = getattr(Collection, method), list[object]()
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls.append(None)
+        doing(len(calls))
+        return really(*args, **kwargs)
+
+    patch.setattr(Collection, method, call)
+    return calls
+
+
+def test_documents_that_come_and_go_during_a_put_of_many(entries: BlockingKeyValue, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(number: int) -> None:
+        if number == 2:
+            raw["c"].delete_one({"key": "k"})
+            raw["c"].insert_one(make_row("new", {"n": 1}, _id=digest_of("c", "new")))
+
+    calls = meddle(monkeypatch, "bulk_write", change)
+    entries.put_many(["k", "l", "new", "newer"], [{"n": 2}, {"n": 3}, {"n": 4}, {"n": 5}], collection="c")
+    assert len(calls) == 2
+    assert entries.get_many(["k", "l", "new", "newer"], collection="c") == [{"n": 2}, {"n": 3}, {"n": 4}, {"n": 5}]
+    assert sorted(document["_id"] for document in raw["c"].find()) == sorted(digest_of("c", key) for key in ("k", "l", "new", "newer"))
+
+
+def test_another_put_that_makes_the_document_first(entries: BlockingKeyValue, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = errors.DuplicateKeyError("E11000 duplicate key error collection: c index: _id_ dup key: {}", 11000, {"code": 11000})
+
+    def refuse(number: int) -> None:
+        if number == 1:
+            raise taken
+
+    calls = meddle(monkeypatch, "update_many", refuse)
+    entries.put("new", {"n": 1}, collection="c")
+    assert len(calls) == 2
+    assert entries.get("new", collection="c") == {"n": 1}
+
+
+def test_a_put_of_many_stores_what_the_server_takes(entries: BlockingKeyValue, raw: Any) -> None:
+    raw["c"].create_index("value.object.name", unique=True, sparse=True)
+    values = [{"name": "a"}, {"name": "b"}]
+    entries.put_many(["k", "l"], values, collection="c")
+    for keys in (["m", "k", "n"], ["l", "k", "o"]):  # the first is refused: as a new document, and as one that there is
+        with pytest.raises(StoreRefusedError, match="has the same value"):
+            entries.put_many(keys, [{"name": "a"}, {"name": "a"}, {"name": keys[2]}], collection="c")
+        assert entries.get_many(keys, collection="c") == [values[1] if keys[0] == "l" else None, {"name": "a"}, {"name": keys[2]}]
+
+
+async def test_the_outcome_of_each_entry(kv: Any, raw: Any) -> None:
+    raw.create_collection("c", validator={"value.object.n": {"$type": "int"}})
+    made = [Entry("c", key, None, text, 1.0, None) for key, text in (("k", b'{"n":"x"}'), ("l", b'{"n":1}'), ("m", b'{"n":[]}'))]
+    for _ in range(2):
+        outcomes = await kv._put_each("c", made)
+        assert [type(outcome) for outcome in outcomes] == [StoreRefusedError, type(None), StoreRefusedError]
+        assert await kv.get_many(["k", "l", "m"], collection="c") == [None, {"n": 1}, None]
+    assert await kv._delete_each("c", ["l"]) == [True]
+    assert await kv._delete_each("c", ["l"]) == [False]
 
 
 async def test_a_document_whose_names_were_changed_is_missing_and_gives_way(kv: Any, raw: Any) -> None:
@@ -546,7 +621,7 @@ async def test_a_database_that_is_dropped(kv: Any, raw: Any, monkeypatch: pytest
     await kv.put("k", {"a": 1})
     assert await kv.get("k") == {"a": 1}
     raw.client.drop_database(raw.name)
-    monkeypatch.setattr(module, "_LATELY", 0.0)
+    monkeypatch.setattr(mongodb_client, "_LATELY", 0.0)
     await kv.put_many(["k", "l"], [{}, {}])
     assert set(raw["default_collection"].index_information()) == {"_id_", "key_1", "keyvalue_expires_at"}
 

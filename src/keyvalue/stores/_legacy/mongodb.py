@@ -1,0 +1,139 @@
+"""Documents of MongoDB whose `_id` is not that of their pair.
+
+py-key-value-aio leaves the `_id` to MongoDB, and may make several documents of one pair. They are one entry: the document that has the
+pair's own `_id` counts, or else the first, so that all processes agree; in either case before those that have expired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from keyvalue._core import clock
+from keyvalue._core.entry import Entry
+from keyvalue._core.extras import needs
+from keyvalue._core.flat import digest_of
+from keyvalue.errors import KeyValueError, StoreRefusedError
+from keyvalue.stores._drivers.mongodb import (
+    Fields,
+    decode_document,
+    encode_update,
+    match_pairs,
+    read_deadline,
+    read_entry,
+    split_keys,
+)
+from keyvalue.stores._drivers.mongodb_client import Use, is_duplicate
+
+with needs("mongodb"):
+    from pymongo import InsertOne, UpdateMany
+
+Documents = Sequence[tuple[str, Fields]]
+"""The `_id` and the other fields of each."""
+
+Write = Callable[[str, Sequence[Any]], Awaitable[tuple[int, Sequence[KeyValueError | None]]]]
+"""Makes many writes to a collection; returns how many documents they found, and the error of each."""
+
+_TRIES = 5
+"""How often an update is sent: each time, another put may be quicker in making the document, and a delete remove that."""
+
+
+def read_entries(documents: Iterable[Any], collection: str, keys: Sequence[str]) -> dict[str, Entry]:
+    """Read all documents that were found for some keys."""
+    by_key: dict[str, list[Fields]] = {key: [] for key in keys}
+    for document in documents:
+        fields = decode_document(document)
+        key = fields.get("key")
+        if type(key) is str and key in by_key and fields.get("collection") == collection:
+            by_key[key].append(fields)
+    return {key: read_entry(_choose(several, digest_of(collection, key))) for key, several in by_key.items() if several}
+
+
+async def find_places(use: Use, name: str, collection: str, keys: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the `_id` of all documents of some keys."""
+    query = match_pairs(collection, keys)
+    places: dict[str, list[Any]] = {}
+    for document in await use(lambda database: database.find(name, query, len(keys), {"key": 1})):
+        fields = decode_document(document)
+        places.setdefault(fields["key"], []).append(fields["_id"])
+    return places
+
+
+async def put_by_key(use: Use, name: str, place: str, fields: Fields) -> None:
+    """Put an entry into all documents of its key, of which just one is left; or make one."""
+    query, update = match_pairs(fields["collection"], [fields["key"]]), encode_update(place, fields)
+    for left in reversed(range(_TRIES)):
+        try:
+            result = await use(lambda database: database[name].update_many(query, update, upsert=True))
+        except StoreRefusedError as error:
+            if not left or not is_duplicate(error.__cause__):
+                raise
+        else:
+            if result.matched_count > 1:
+                await sweep(use, name, fields["collection"], [fields["key"]])
+            return
+
+
+async def put_rest(use: Use, write: Write, name: str, collection: str, documents: Documents) -> Sequence[KeyValueError | None]:
+    """Put many entries, after those that have a document with their own `_id` were put into that.
+
+    Returns:
+        The error of each, or None.
+    """
+    places: dict[str, list[Any]] = {}
+    for batch in split_keys(collection, [fields["key"] for _, fields in documents]):
+        places |= await find_places(use, name, collection, batch)
+    models: dict[int, Any] = {}
+    moved: dict[int, list[Any]] = {}
+    for index, (place, fields) in enumerate(documents):
+        others = places.get(fields["key"])
+        if others is None:
+            models[index] = InsertOne({"_id": place, **fields})
+        elif place not in others:
+            moved[index] = others
+            models[index] = UpdateMany({"_id": {"$in": others}}, encode_update(place, fields))
+    outcomes: list[KeyValueError | None] = [None] * len(documents)
+    if not models:
+        return outcomes
+    matched, errors = await write(name, list(models.values()))
+    for index, error in zip(models, errors, strict=True):
+        outcomes[index] = error
+    again = [index for index, error in enumerate(outcomes) if error is not None and is_duplicate(error.__cause__)]
+    if matched < sum(map(len, moved.values())):
+        again += [index for index in moved if outcomes[index] is None]
+    for index in again:  # their documents were made, or removed, meanwhile
+        try:
+            await put_by_key(use, name, *documents[index])
+            outcomes[index] = None
+        except StoreRefusedError as error:
+            outcomes[index] = error
+    if several := [documents[index][1]["key"] for index, others in moved.items() if len(others) > 1]:
+        await sweep(use, name, collection, several)
+    return outcomes
+
+
+async def sweep(use: Use, name: str, collection: str, keys: Sequence[str]) -> None:
+    """Delete all documents but one of each key, after the same was put into all: its own, or else the first."""
+    surplus: list[Any] = []
+    for key, places in (await find_places(use, name, collection, keys)).items():
+        own = digest_of(collection, key)
+        surplus += [place for place in places if place != own] if own in places else places[1:]
+    if surplus:
+        query = {**match_pairs(collection, keys), "_id": {"$in": surplus}}
+        await use(lambda database: database[name].delete_many(query))
+
+
+def _choose(several: Sequence[Fields], own: str) -> Fields:
+    if len(several) == 1:
+        return several[0]
+    now = clock.now()
+    live = [fields for fields in several if not _is_expired(fields, now)]
+    return next((fields for fields in live if fields["_id"] == own), (live or several)[0])
+
+
+def _is_expired(fields: Fields, now: float) -> bool:
+    try:
+        deadline = read_deadline(fields)
+    except ValueError:
+        return False
+    return deadline is not None and deadline <= now
