@@ -440,7 +440,7 @@ _OF_SERVERS = (
     Fault(
         "mongodb-driver-rounds-expiry-down",
         f"{_STORES}/_drivers/mongodb.py",
-        'fields["expires_at"] = DatetimeMS(_round_up(entry.expires_at))',
+        'fields["expires_at"] = DatetimeMS(_to_milliseconds(entry.expires_at))',
         'fields["expires_at"] = DatetimeMS(floor(entry.expires_at * 1000))',
         _server("mongodb", "expir"),
     ),
@@ -454,7 +454,7 @@ _OF_SERVERS = (
     Fault(
         "mongodb-write-of-many-makes-no-documents",
         f"{_STORES}/_legacy/mongodb.py",
-        'models[index] = InsertOne({"_id": place, **fields})',
+        'models[index] = InsertOne({"_id": document_id, **fields})',
         "continue",
         _contract("mongodb and not replicaset"),
     ),

@@ -621,7 +621,7 @@ async def test_a_database_that_is_dropped(kv: Any, raw: Any, monkeypatch: pytest
     await kv.put("k", {"a": 1})
     assert await kv.get("k") == {"a": 1}
     raw.client.drop_database(raw.name)
-    monkeypatch.setattr(mongodb_client, "_LATELY", 0.0)
+    monkeypatch.setattr(mongodb_client, "_RECHECKED_AFTER", 0.0)
     await kv.put_many(["k", "l"], [{}, {}])
     assert set(raw["default_collection"].index_information()) == {"_id_", "key_1", "keyvalue_expires_at"}
 

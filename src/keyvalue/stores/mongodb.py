@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from keyvalue._core.extras import needs
 from keyvalue._core.flat import digest_of
 from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import EnumerableStore, ErrorTable, Row, Stability
-from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreConnectionError
+from keyvalue.errors import KeyValueError, KeyValueStoreError
 from keyvalue.stores._drivers import mongodb as driver
 from keyvalue.stores._drivers import mongodb_client as clients
 from keyvalue.stores._legacy import mongodb as legacy
@@ -25,8 +24,6 @@ with needs("mongodb"):
     from pymongo import AsyncMongoClient, MongoClient, ReplaceOne, errors
 
 __all__ = ["MongoDBStore", "MongoDBV1CollectionSanitizationStrategy"]
-
-_PAGE = 500
 
 
 class MongoDBV1CollectionSanitizationStrategy(sanitization.HybridSanitizationStrategy):
@@ -100,16 +97,14 @@ class MongoDBStore(EnumerableStore):
         if client is not None and url is not None:
             raise ValueError("Give MongoDBStore either a client or a url")
         arguments.seconds(timeout, "timeout")
-        database = db_name or "kv-store-adapter"
-        if re.search(r'[ ./\\"$\0]', database):
-            raise ValueError('No database of MongoDB can have that name; leave out spaces and the characters . / \\ " $')
+        database = clients.check_database(db_name or "kv-store-adapter")
         sanitize = sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy")
         self._name = lru_cache(5000)(partial(driver.name_collection, database, sanitize))
         self._collections = clients.Collections(auto_create)
         kinds: dict[str, Any]
         if client is None:
             url = url and url.replace("#", "%23")  # pymongo takes it for a part of the password, other parsers for the end of the host
-            options = clients.options_beside(url, timeout)
+            options = clients.default_options(url, timeout)
             self._host = "localhost:27017" if url is None else urlsplit(url).netloc.rpartition("@")[2]
             kinds = {
                 "make": lambda: clients.connect(MongoClient, url, database, self.tls, connect=False, **options),
@@ -132,8 +127,8 @@ class MongoDBStore(EnumerableStore):
         name = self._name(collection)
         entries: dict[str, Entry] = {}
         for batch in driver.split_keys(collection, keys):
-            places = [digest_of(collection, key) for key in batch]
-            query = {"_id": places[0] if len(places) == 1 else {"$in": places}}
+            ids = [digest_of(collection, key) for key in batch]
+            query = {"_id": ids[0] if len(ids) == 1 else {"$in": ids}}
             entries |= await self._find(driver.read_entries, name, query, collection, batch)
             now = clock.now()
             others = [key for key in batch if (entry := entries.get(key)) is None or not entry.is_live(now)]
@@ -165,17 +160,17 @@ class MongoDBStore(EnumerableStore):
         await self._collections.prepare(self._use_again, name)
         if len(documents) > 1:
             return await self._put_many(name, collection, documents)
-        place, fields = documents[0]
-        result = await self._use_again(lambda database: database[name].replace_one({"_id": place}, fields))
+        document_id, fields = documents[0]
+        result = await self._use_again(lambda database: database[name].replace_one({"_id": document_id}, fields))
         if not result.matched_count:
-            await legacy.put_by_key(self._use_again, name, place, fields)
+            await legacy.put_by_key(self._use_again, name, document_id, fields)
         return None
 
     async def _put_many(self, name: str, collection: str, documents: legacy.Documents) -> Sequence[KeyValueError | None]:
-        matched, outcomes = await self._write_many(name, [ReplaceOne({"_id": place}, fields) for place, fields in documents])
+        matched, outcomes = await self._write_many(name, [ReplaceOne({"_id": document_id}, fields) for document_id, fields in documents])
         left = [index for index, outcome in enumerate(outcomes) if outcome is None]
         if matched < len(left):
-            rest = await legacy.put_rest(self._use_again, self._write_many, name, collection, [documents[index] for index in left])
+            rest = await legacy.put_missing(self._use_again, self._write_many, name, collection, [documents[index] for index in left])
             for index, outcome in zip(left, rest, strict=True):
                 outcomes[index] = outcome
         return outcomes
@@ -217,13 +212,13 @@ class MongoDBStore(EnumerableStore):
         for name in await self._collections.list_names(self._use_again) if collection is None else [self._name(collection)]:
             cursor: Any = None
 
-            def more(database: Any, name: str = name) -> Any:
+            def read_page(database: Any, name: str = name) -> Any:
                 nonlocal cursor
                 if cursor is None:
-                    cursor = database[name].find(driver.match_entries(collection), driver.HEAD, batch_size=_PAGE)
-                return cursor.to_list(_PAGE)
+                    cursor = database[name].find(driver.match_entries(collection), driver.ROW_FIELDS, batch_size=500)
+                return cursor.to_list(500)
 
-            while page := await self._use(more):
+            while page := await self._use(read_page):
                 rows = [driver.read_row(document) for document in page]
                 yield [row for row in rows if row is not None and self._name(row.collection) == name]
 
@@ -237,8 +232,7 @@ class MongoDBStore(EnumerableStore):
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
         clients.forget_values(error)
-        rule = None if self._closed else clients.find_rule(error)
-        mapped = super()._mapped(error) if rule is None else self._problem(rule.error, rule.advice_for(error), error)
-        if isinstance(mapped, StoreConnectionError):
+        if isinstance(error, errors.ConnectionFailure):
             self._collections.forget()
-        return mapped
+        rule = None if self._closed else clients.find_rule(error)
+        return super()._mapped(error) if rule is None else self._problem(rule.error, rule.advice_for(error), error)

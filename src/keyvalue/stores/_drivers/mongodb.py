@@ -32,7 +32,7 @@ with needs("mongodb"):
 
 Fields = dict[str, Any]
 
-HEAD = {"_id": 0, "collection": 1, "key": 1, "expires_at": 1, "value.deadline": 1}
+ROW_FIELDS = {"_id": 0, "collection": 1, "key": 1, "expires_at": 1, "value.deadline": 1}
 """The fields that `read_row` needs."""
 
 _CODEC: CodecOptions[Fields] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)  # dates may lie anywhere
@@ -40,7 +40,7 @@ _LENIENT = _CODEC.with_options(unicode_decode_error_handler="replace")
 _JSON = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _NO_ARRAY: Fields = {"$not": {"$type": "array"}}  # of which a query would match the elements
 _MAX_SIZE = 2**24  # bytes of a document
-_OVERHEAD = 1024  # bytes, more than the names of the fields and operators of an update take
+_OVERROW_FIELDS = 1024  # bytes, more than the names of the fields and operators of an update take
 _MAX_DEPTH = 90  # MongoDB promises 100 levels, of which the document takes some
 _BATCH = 2**23  # bytes of keys in one command
 _UNUSABLE = re.compile(r"[$\0]|\.\.|^\.|\.$|^system\.|\.system\.|^~[0-9a-f]{64}$|^$")
@@ -55,21 +55,21 @@ def encode_entries(entries: Iterable[Entry]) -> list[tuple[str, Fields]]:
     for entry in entries:
         value = _encode_value(entry.json, {} if entry.expires_at is None else {"deadline": entry.expires_at})
         # The names are twice in an update: in the query as well.
-        size = len(value.raw) + 2 * len((entry.key + entry.collection).encode()) + _OVERHEAD
+        size = len(value.raw) + 2 * len((entry.key + entry.collection).encode()) + _OVERROW_FIELDS
         if size > _MAX_SIZE:
             raise ValueTooLargeError(size, _MAX_SIZE, entry.collection, entry.key[:1000], limit="a document of MongoDB has 16 MiB at most")
         fields: Fields = {"collection": entry.collection, "key": entry.key, "version": 1, "value": value}
         if entry.created_at is not None:
             fields["created_at"] = DatetimeMS(floor(entry.created_at * 1000))
         if entry.expires_at is not None:
-            fields["expires_at"] = DatetimeMS(_round_up(entry.expires_at))
+            fields["expires_at"] = DatetimeMS(_to_milliseconds(entry.expires_at))
         documents.append((digest_of(entry.collection, entry.key), fields))
     return documents
 
 
-def encode_update(place: str, fields: Fields) -> Fields:
+def encode_update(document_id: str, fields: Fields) -> Fields:
     """Return the update that puts an entry into a document of any `_id`, or makes one with its own."""
-    update: Fields = {"$set": fields, "$setOnInsert": {"_id": place}}
+    update: Fields = {"$set": fields, "$setOnInsert": {"_id": document_id}}
     if "expires_at" not in fields:
         update["$unset"] = {"expires_at": ""}
     return update
@@ -83,7 +83,7 @@ def _encode_value(text: bytes, rest: Fields) -> RawBSONDocument:
             native = bson.encode({"object": value, **rest})
             back = bson.decode(native, _CODEC)["object"]  # pyright: ignore[reportUnknownMemberType] # for the types of buffer that it takes
             # orjson refuses what has another type: integers beyond 32 bits come back as Int64.
-            if orjson.dumps(back, option=_JSON) == text and len(native) <= max(_MAX_SIZE - 2 * _OVERHEAD, len(text)):
+            if orjson.dumps(back, option=_JSON) == text and len(native) <= max(_MAX_SIZE - 2 * _OVERROW_FIELDS, len(text)):
                 return RawBSONDocument(native)
     except (BSONError, OverflowError, TypeError, ValueError):
         pass
@@ -176,7 +176,7 @@ def read_deadline(fields: Fields) -> float | None:
         raise ValueError("its field `expires_at` is not a date")
     held = fields.get("value")
     exact: Any = cast("Fields", held).get("deadline") if isinstance(held, dict) else None
-    return exact if type(exact) is float and _round_up(exact) == int(expires_at) else int(expires_at) / 1000
+    return exact if type(exact) is float and _to_milliseconds(exact) == int(expires_at) else int(expires_at) / 1000
 
 
 def _to_json(value: object) -> tuple[object, bytes]:
@@ -206,7 +206,7 @@ def _to_plain(value: object) -> Any:
     raise ValueError(f"its value holds something of type {type(value).__name__}, which JSON has no form for")
 
 
-def _round_up(seconds: float) -> int:
+def _to_milliseconds(seconds: float) -> int:
     """Return a moment in milliseconds, rounded up, but not out of the year 9999."""
     return min(-(-round(seconds * 1e6) // 1000), 253_402_300_799_999)
 
@@ -236,7 +236,7 @@ def match_expired(now: float) -> list[Fields]:
 
 def split_keys(collection: str, keys: Sequence[str]) -> Generator[list[str], None, None]:
     """Yield keys in batches that fit into a command; those that fit into no document are left out."""
-    room = _MAX_SIZE - _OVERHEAD - len(collection.encode())
+    room = _MAX_SIZE - _OVERROW_FIELDS - len(collection.encode())
     most = min(_BATCH, room)
     batch: list[str] = []
     size = 0

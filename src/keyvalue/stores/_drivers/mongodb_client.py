@@ -30,7 +30,7 @@ _UNACKNOWLEDGED = "MongoDBStore needs writes to be acknowledged, because it must
 
 _RAW = CodecOptions(document_class=RawBSONDocument)  # documents as they came, so that large ones can be decoded in a worker thread
 _KEPT = 5000  # collections that are remembered
-_LATELY = 60.0  # seconds for which collections are taken to be as they were found
+_RECHECKED_AFTER = 60.0  # seconds; until then collections are taken to be as they were found
 _TIMEOUTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS")
 _INDEXES = (
     IndexModel("key"),
@@ -48,12 +48,12 @@ _SELECTION_DENIAL = "Authentication failed"  # for a while, what pymongo says of
 # LockBusy, StaleShardVersion, NetworkTimeout, WriteConflict, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet, StaleEpoch,
 # NetworkInterfaceExceededTimeLimit, ExceededTimeLimit, TemporarilyUnavailable, rate limits, SocketException, Interrupted, StaleConfig.
 _PASSING = {6, 7, 24, 46, 63, 89, 112, 133, 134, 150, 202, 262, 365, 433, 462, 9001, 11601, 13388}
-_SHED = ("RetryableError", "RetryableWriteError", "SystemOverloadedError")  # the same by labels
-_VALUES = re.compile(r", full error:| dup key:|\{")  # what a message may quote the value after
+_PASSING_LABELS = ("RetryableError", "RetryableWriteError", "SystemOverloadedError")  # the same by labels
+_BEFORE_VALUE = re.compile(r", full error:| dup key:|\{")  # what a message may quote the value after
 _INVALID = f"the server refused the command: the validator of the collection does not allow the value (code {_VALIDATION})"
 _UNREACHABLE = "could not reach the server; is it running, and are host and port right?"
 _CROWDED = "all connections of the client are taken; something else uses it too, so give it a larger maxPoolSize"
-_TOLD = frozenset({"ok", "code", "codeName", "errorLabels", "n", "nInserted", "nUpserted", "nMatched", "nModified", "nRemoved"})
+_SAFE_DETAILS = frozenset({"ok", "code", "codeName", "errorLabels", "n", "nInserted", "nUpserted", "nMatched", "nModified", "nRemoved"})
 """What of the server's answer to a refused write an error keeps: all else may quote the value."""
 
 
@@ -116,7 +116,7 @@ def parse_options(url: str) -> dict[str, str] | None:
         return None
 
 
-def options_beside(url: str | None, timeout: float) -> Fields:
+def default_options(url: str | None, timeout: float) -> Fields:
     """Return the options of a client that its URL does not give.
 
     Raises:
@@ -130,6 +130,17 @@ def options_beside(url: str | None, timeout: float) -> Fields:
     if "timeoutms" not in given:
         options |= dict.fromkeys(_TIMEOUTS, timeout * 1000)
     return {option: value for option, value in options.items() if option.lower() not in given}
+
+
+def check_database(name: str) -> str:
+    """Return a name that a database can have.
+
+    Raises:
+        ValueError: No database can have it.
+    """
+    if re.search(r'[ ./\\"$\0]', name):
+        raise ValueError('No database of MongoDB can have that name; leave out spaces and the characters . / \\ " $')
+    return name
 
 
 def check_client(client: object) -> None:
@@ -182,7 +193,7 @@ class Collections:
             StoreSetupError: It is not there, and must not be made.
         """
         now = time.monotonic()
-        if now - self._since > _LATELY or len(self._prepared) > _KEPT:
+        if now - self._since > _RECHECKED_AFTER or len(self._prepared) > _KEPT:
             self._prepared.clear()
             self._since = now
         once = self._prepared.get(name)
@@ -243,15 +254,13 @@ def forget_values(error: Exception) -> None:
     """Remove from a client's error what may quote the value."""
     if not isinstance(error, errors.OperationFailure):
         return
-    error.args = (_VALUES.split(str(error), maxsplit=1)[0],)
+    error.args = (_BEFORE_VALUE.split(str(error), maxsplit=1)[0],)
     error._message = error.args[0]  # pyright: ignore[reportPrivateUsage] # pymongo keeps its text twice
     details: Any = error.details or {}
-    kept: Fields = {name: value for name, value in details.items() if name in _TOLD}
-    for name in ("writeErrors", "writeConcernErrors", "upserted"):
-        if name in details:
-            kept[name] = [{part: item[part] for part in ("index", "code", "errmsg") if part in item} for item in details[name]]
-            for item in kept[name]:
-                item["errmsg"] = _VALUES.split(str(item.get("errmsg")), maxsplit=1)[0]
+    kept: Fields = {name: value for name, value in details.items() if name in _SAFE_DETAILS}
+    for name in {"writeErrors", "writeConcernErrors"} & details.keys():
+        parts = [(item.get("index"), item.get("code"), str(item.get("errmsg"))) for item in details[name]]
+        kept[name] = [{"index": index, "code": code, "errmsg": _BEFORE_VALUE.split(text, maxsplit=1)[0]} for index, code, text in parts]
     error.__dict__["_OperationFailure__details"] = kept
 
 
@@ -308,7 +317,7 @@ def passes(error: errors.OperationFailure) -> bool:
     codes = _find_codes(error) - {_DUPLICATE}
     if isinstance(error, errors.BulkWriteError) and codes:
         return codes <= _PASSING
-    return error.code in _PASSING or any(map(error.has_error_label, _SHED))
+    return error.code in _PASSING or any(map(error.has_error_label, _PASSING_LABELS))
 
 
 def is_unresolved(error: errors.ConfigurationError) -> bool:

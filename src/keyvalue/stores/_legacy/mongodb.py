@@ -49,19 +49,19 @@ def read_entries(documents: Iterable[Any], collection: str, keys: Sequence[str])
     return {key: read_entry(_choose(several, digest_of(collection, key))) for key, several in by_key.items() if several}
 
 
-async def find_places(use: Use, name: str, collection: str, keys: Sequence[str]) -> dict[str, list[Any]]:
+async def find_ids(use: Use, name: str, collection: str, keys: Sequence[str]) -> dict[str, list[Any]]:
     """Return the `_id` of all documents of some keys."""
     query = match_pairs(collection, keys)
-    places: dict[str, list[Any]] = {}
+    ids: dict[str, list[Any]] = {}
     for document in await use(lambda database: database.find(name, query, len(keys), {"key": 1})):
         fields = decode_document(document)
-        places.setdefault(fields["key"], []).append(fields["_id"])
-    return places
+        ids.setdefault(fields["key"], []).append(fields["_id"])
+    return ids
 
 
-async def put_by_key(use: Use, name: str, place: str, fields: Fields) -> None:
+async def put_by_key(use: Use, name: str, document_id: str, fields: Fields) -> None:
     """Put an entry into all documents of its key, of which just one is left; or make one."""
-    query, update = match_pairs(fields["collection"], [fields["key"]]), encode_update(place, fields)
+    query, update = match_pairs(fields["collection"], [fields["key"]]), encode_update(document_id, fields)
     for left in reversed(range(_TRIES)):
         try:
             result = await use(lambda database: database[name].update_many(query, update, upsert=True))
@@ -74,24 +74,24 @@ async def put_by_key(use: Use, name: str, place: str, fields: Fields) -> None:
             return
 
 
-async def put_rest(use: Use, write: Write, name: str, collection: str, documents: Documents) -> Sequence[KeyValueError | None]:
+async def put_missing(use: Use, write: Write, name: str, collection: str, documents: Documents) -> Sequence[KeyValueError | None]:
     """Put many entries, after those that have a document with their own `_id` were put into that.
 
     Returns:
         The error of each, or None.
     """
-    places: dict[str, list[Any]] = {}
+    ids: dict[str, list[Any]] = {}
     for batch in split_keys(collection, [fields["key"] for _, fields in documents]):
-        places |= await find_places(use, name, collection, batch)
+        ids |= await find_ids(use, name, collection, batch)
     models: dict[int, Any] = {}
     moved: dict[int, list[Any]] = {}
-    for index, (place, fields) in enumerate(documents):
-        others = places.get(fields["key"])
+    for index, (document_id, fields) in enumerate(documents):
+        others = ids.get(fields["key"])
         if others is None:
-            models[index] = InsertOne({"_id": place, **fields})
-        elif place not in others:
+            models[index] = InsertOne({"_id": document_id, **fields})
+        elif document_id not in others:
             moved[index] = others
-            models[index] = UpdateMany({"_id": {"$in": others}}, encode_update(place, fields))
+            models[index] = UpdateMany({"_id": {"$in": others}}, encode_update(document_id, fields))
     outcomes: list[KeyValueError | None] = [None] * len(documents)
     if not models:
         return outcomes
@@ -107,7 +107,8 @@ async def put_rest(use: Use, write: Write, name: str, collection: str, documents
             outcomes[index] = None
         except StoreRefusedError as error:
             outcomes[index] = error
-    if several := [documents[index][1]["key"] for index, others in moved.items() if len(others) > 1]:
+    several = [documents[index][1]["key"] for index, others in moved.items() if len(others) > 1 and outcomes[index] is None]
+    if several:
         await sweep(use, name, collection, several)
     return outcomes
 
@@ -115,9 +116,9 @@ async def put_rest(use: Use, write: Write, name: str, collection: str, documents
 async def sweep(use: Use, name: str, collection: str, keys: Sequence[str]) -> None:
     """Delete all documents but one of each key, after the same was put into all: its own, or else the first."""
     surplus: list[Any] = []
-    for key, places in (await find_places(use, name, collection, keys)).items():
+    for key, ids in (await find_ids(use, name, collection, keys)).items():
         own = digest_of(collection, key)
-        surplus += [place for place in places if place != own] if own in places else places[1:]
+        surplus += [document_id for document_id in ids if document_id != own] if own in ids else ids[1:]
     if surplus:
         query = {**match_pairs(collection, keys), "_id": {"$in": surplus}}
         await use(lambda database: database[name].delete_many(query))
