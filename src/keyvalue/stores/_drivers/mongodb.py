@@ -40,7 +40,7 @@ _LENIENT = _CODEC.with_options(unicode_decode_error_handler="replace")
 _JSON = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _NO_ARRAY: Fields = {"$not": {"$type": "array"}}  # of which a query would match the elements
 _MAX_SIZE = 2**24  # bytes of a document
-_OVERROW_FIELDS = 1024  # bytes, more than the names of the fields and operators of an update take
+_OVERHEAD = 1024  # bytes, more than the names of the fields and operators of an update take
 _MAX_DEPTH = 90  # MongoDB promises 100 levels, of which the document takes some
 _BATCH = 2**23  # bytes of keys in one command
 _UNUSABLE = re.compile(r"[$\0]|\.\.|^\.|\.$|^system\.|\.system\.|^~[0-9a-f]{64}$|^$")
@@ -55,7 +55,7 @@ def encode_entries(entries: Iterable[Entry]) -> list[tuple[str, Fields]]:
     for entry in entries:
         value = _encode_value(entry.json, {} if entry.expires_at is None else {"deadline": entry.expires_at})
         # The names are twice in an update: in the query as well.
-        size = len(value.raw) + 2 * len((entry.key + entry.collection).encode()) + _OVERROW_FIELDS
+        size = len(value.raw) + 2 * len((entry.key + entry.collection).encode()) + _OVERHEAD
         if size > _MAX_SIZE:
             raise ValueTooLargeError(size, _MAX_SIZE, entry.collection, entry.key[:1000], limit="a document of MongoDB has 16 MiB at most")
         fields: Fields = {"collection": entry.collection, "key": entry.key, "version": 1, "value": value}
@@ -79,35 +79,24 @@ def _encode_value(text: bytes, rest: Fields) -> RawBSONDocument:
     """Return the field `value`: with the value as a document if that comes back exactly the same, or else as its JSON text."""
     try:
         value = orjson.loads(text)  # integers beyond 64 bits become floats, which are other text, or are refused
-        if _is_storable(value, text):
+        is_plain = text.find(b'"$') < 0 and (len(text) < _MAX_DEPTH or text.count(b"{") + text.count(b"[") <= _MAX_DEPTH)
+        if is_plain or _is_storable(value):
             native = bson.encode({"object": value, **rest})
             back = bson.decode(native, _CODEC)["object"]  # pyright: ignore[reportUnknownMemberType] # for the types of buffer that it takes
             # orjson refuses what has another type: integers beyond 32 bits come back as Int64.
-            if orjson.dumps(back, option=_JSON) == text and len(native) <= max(_MAX_SIZE - 2 * _OVERROW_FIELDS, len(text)):
+            if orjson.dumps(back, option=_JSON) == text and len(native) <= max(_MAX_SIZE - 2 * _OVERHEAD, len(text)):
                 return RawBSONDocument(native)
     except (BSONError, OverflowError, TypeError, ValueError):
         pass
     return RawBSONDocument(bson.encode({"object": text.decode(), **rest}))
 
 
-def _is_storable(value: object, text: bytes) -> bool:
-    """Return whether the server takes a value as a document: no key starts with `$`, and there are not too many levels."""
-    if text.find(b'"$') < 0 and (len(text) < _MAX_DEPTH or text.count(b"{") + text.count(b"[") <= _MAX_DEPTH):
-        return True
-    level: list[Any] = [value]
-    for _ in range(_MAX_DEPTH + 1):
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, list):
-                below += cast("list[Any]", item)
-            elif any(key.startswith("$") for key in item):
-                return False
-            else:
-                below += item.values()
-        level = [item for item in below if isinstance(item, dict | list)]
-        if not level:
-            return True
-    return False
+def _is_storable(value: Fields | list[Any], levels: int = _MAX_DEPTH) -> bool:
+    """Return whether the server takes a value as a document: no key starts with `$`, and there are so many levels below at most."""
+    if isinstance(value, dict) and any(key.startswith("$") for key in value):
+        return False
+    below: list[Any] = [item for item in (value.values() if isinstance(value, dict) else value) if isinstance(item, dict | list)]
+    return not below or (levels > 0 and all(_is_storable(item, levels - 1) for item in below))
 
 
 def decode_document(document: RawBSONDocument) -> Fields:
@@ -236,15 +225,14 @@ def match_expired(now: float) -> list[Fields]:
 
 def split_keys(collection: str, keys: Sequence[str]) -> Generator[list[str], None, None]:
     """Yield keys in batches that fit into a command; those that fit into no document are left out."""
-    room = _MAX_SIZE - _OVERROW_FIELDS - len(collection.encode())
-    most = min(_BATCH, room)
+    room = _MAX_SIZE - _OVERHEAD - len(collection.encode())
     batch: list[str] = []
     size = 0
     for key in keys:
-        length = 4 * len(key) + 80  # which is more than an `_id` takes
-        if length > most and (length := len(key.encode())) > room:
+        length = len(key.encode()) + 80  # which is more than an `_id` takes
+        if length > room:
             continue
-        if batch and size + length > most:
+        if batch and size + length > min(_BATCH, room):
             yield batch
             batch, size = [], 0
         batch.append(key)
