@@ -18,6 +18,7 @@ from keyvalue._core.store import EnumerableStore, ErrorTable, Row, Stability
 from keyvalue.errors import KeyValueError, KeyValueStoreError
 from keyvalue.stores._drivers import mongodb as driver
 from keyvalue.stores._drivers import mongodb_client as clients
+from keyvalue.stores._drivers import mongodb_errors as driver_errors
 from keyvalue.stores._legacy import mongodb as legacy
 
 with needs("mongodb"):
@@ -78,7 +79,7 @@ class MongoDBStore(EnumerableStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "write ?tls=true in the URL", "leave out tls=true", "name the file with its certificate by tlsCAFile in the URL"
     )
-    errors: ClassVar[ErrorTable] = [(rule.types, rule.error, str(rule.advice)) for rule in clients.ERRORS if rule.when is None]
+    errors: ClassVar[ErrorTable] = [(rule.types, rule.error, str(rule.advice)) for rule in driver_errors.ERRORS if rule.when is None]
 
     @arguments.checked
     def __init__(
@@ -181,7 +182,7 @@ class MongoDBStore(EnumerableStore):
         try:
             result = await self._use_again(lambda database: database[name].bulk_write(models, ordered=False))
         except KeyValueStoreError as error:
-            matched, causes = clients.split_error(error.__cause__)
+            matched, causes = driver_errors.split_error(error.__cause__)
             if not causes:
                 raise
             for index, cause in causes.items():
@@ -231,8 +232,8 @@ class MongoDBStore(EnumerableStore):
         return isinstance(error, errors.AutoReconnect) and not error.timeout
 
     def _mapped(self, error: Exception) -> KeyValueStoreError | None:
-        clients.forget_values(error)
+        driver_errors.forget_values(error)
         if isinstance(error, errors.ConnectionFailure):
             self._collections.forget()
-        rule = None if self._closed else clients.find_rule(error)
+        rule = None if self._closed else driver_errors.find_rule(error)
         return super()._mapped(error) if rule is None else self._problem(rule.error, rule.advice_for(error), error)
