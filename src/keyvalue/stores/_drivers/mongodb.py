@@ -43,6 +43,7 @@ _MAX_SIZE = 2**24  # bytes of a document
 _OVERHEAD = 1024  # bytes, more than the names of the fields and operators of an update take
 _MAX_DEPTH = 90  # MongoDB promises 100 levels, of which the document takes some
 _BATCH = 2**23  # bytes of keys in one command
+_PER_KEY = 80  # bytes beside those of a key, and more than an `_id` takes
 _UNUSABLE = re.compile(r"[$\0]|\.\.|^\.|\.$|^system\.|\.system\.|^~[0-9a-f]{64}$|^$")
 
 
@@ -223,16 +224,20 @@ def match_expired(now: float) -> list[Fields]:
     return [{"expires_at": {"$lte": DatetimeMS(millis)}}, {"expires_at": DatetimeMS(millis + 1), "value.deadline": {"$lte": now}}]
 
 
-def split_keys(collection: str, keys: Sequence[str]) -> Generator[list[str], None, None]:
+def split_keys(collection: str, keys: Sequence[str]) -> Generator[Sequence[str], None, None]:
     """Yield keys in batches that fit into a command; those that fit into no document are left out."""
     room = _MAX_SIZE - _OVERHEAD - len(collection.encode())
+    most = min(_BATCH, room)
+    if 4 * sum(map(len, keys)) + _PER_KEY * len(keys) <= most:  # as nearly always
+        yield keys
+        return
     batch: list[str] = []
     size = 0
     for key in keys:
-        length = len(key.encode()) + 80  # which is more than an `_id` takes
+        length = len(key.encode()) + _PER_KEY
         if length > room:
             continue
-        if batch and size + length > min(_BATCH, room):
+        if batch and size + length > most:
             yield batch
             batch, size = [], 0
         batch.append(key)

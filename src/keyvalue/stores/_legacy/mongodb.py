@@ -92,7 +92,9 @@ async def put_missing(use: Use, write: Write, name: str, collection: str, docume
             models[index] = InsertOne({"_id": document_id, **fields})
         elif document_id not in others:
             moved[index] = others
-            models[index] = UpdateMany({"_id": {"$in": others}}, encode_update(document_id, fields))
+            # `$in` takes twice as long.
+            query = {"_id": others[0] if len(others) == 1 else {"$in": others}}
+            models[index] = UpdateMany(query, encode_update(document_id, fields))
     outcomes: list[KeyValueError | None] = [None] * len(documents)
     if not models:
         return outcomes
