@@ -19,7 +19,7 @@ from pymongo import AsyncMongoClient, MongoClient, errors, monitoring
 from pymongo.collection import Collection
 
 from keyvalue._core.entry import Entry
-from keyvalue._core.flat import digest_of
+from keyvalue._core.layout import digest_of
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreClosedError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores import mongodb as module

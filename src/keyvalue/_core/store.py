@@ -165,14 +165,14 @@ class BaseStore(Explaining, ABC):
         """
         return not isinstance(error, TimeoutError)
 
-    def _redact(self, error: Exception) -> None:
-        """Remove from a client's error what may quote a value."""
+    def _on_error(self, error: Exception) -> None:
+        """Called with each of the client's errors before it is translated, such as to remove what quotes a value."""
 
     def _translate_error(self, error: Exception) -> KeyValueStoreError | None:
         """Return the error to raise for one of the client's, or None to let it pass."""
         if self._closed:
             return self._closed_error()
-        self._redact(error)
+        self._on_error(error)
         rule = find_rule(self.errors, error)
         if rule is None:
             return None

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 from keyvalue._core import arguments, clock, codec, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
-from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import digest_of
+from keyvalue._core.layout import digest_of
+from keyvalue._core.legacy import sanitization
+from keyvalue._core.listing import EnumerableStore, ListedEntry
 from keyvalue._core.sockets import TlsOptions
-from keyvalue._core.store import EnumerableStore, ErrorTable, Row, Stability
+from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError, KeyValueStoreError
 from keyvalue.stores._drivers import mongodb as driver
 from keyvalue.stores._drivers import mongodb_client as clients
@@ -22,7 +23,8 @@ from keyvalue.stores._drivers import mongodb_errors as driver_errors
 from keyvalue.stores._legacy import mongodb as legacy
 
 with needs("mongodb"):
-    from pymongo import AsyncMongoClient, MongoClient, ReplaceOne, errors
+    from pymongo import AsyncMongoClient, MongoClient, ReplaceOne
+    from pymongo.errors import AutoReconnect, ConnectionFailure
 
 __all__ = ["MongoDBStore", "MongoDBV1CollectionSanitizationStrategy"]
 
@@ -79,7 +81,7 @@ class MongoDBStore(EnumerableStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "write ?tls=true in the URL", "leave out tls=true", "name the file with its certificate by tlsCAFile in the URL"
     )
-    errors: ClassVar[ErrorTable] = [(rule.types, rule.error, str(rule.advice)) for rule in driver_errors.ERRORS if rule.when is None]
+    errors = driver_errors.ERRORS
 
     @arguments.checked
     def __init__(
@@ -140,16 +142,11 @@ class MongoDBStore(EnumerableStore):
     async def _find(
         self, read: Callable[..., dict[str, Entry]], name: str, query: driver.Fields, collection: str, keys: Sequence[str]
     ) -> dict[str, Entry]:
-        found = await self._use_again(lambda database: database.find(name, query, len(keys)))
+        found = await self._use(lambda database: database.find(name, query, len(keys)), repeatable=True)
         is_large = sum(len(document.raw) for document in found) > codec.LARGE
-        return await runtime.aside(lambda: read(found, collection, keys)) if is_large else read(found, collection, keys)
+        return await runtime.run_in_worker(lambda: read(found, collection, keys)) if is_large else read(found, collection, keys)
 
-    async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
-        for outcome in await self._put_each(collection, entries) or ():
-            if outcome is not None:
-                raise outcome
-
-    async def _put_each(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
+    async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
         """Put entries into the documents that have their pair's `_id`, or, if there are none, into those of their key.
 
         An update by key alone would do for both, but takes 15 % longer than one by `_id`, of many entries three times as long, and reads
@@ -157,21 +154,21 @@ class MongoDBStore(EnumerableStore):
         """
         name = self._name(collection)
         is_large = sum(len(entry.json) for entry in entries) > codec.LARGE
-        documents = await runtime.aside(lambda: driver.encode_entries(entries)) if is_large else driver.encode_entries(entries)
-        await self._collections.prepare(self._use_again, name)
+        documents = await runtime.run_in_worker(lambda: driver.encode_entries(entries)) if is_large else driver.encode_entries(entries)
+        await self._collections.prepare(self._use, name)
         if len(documents) > 1:
             return await self._put_many(name, collection, documents)
         document_id, fields = documents[0]
-        result = await self._use_again(lambda database: database[name].replace_one({"_id": document_id}, fields))
+        result = await self._use(lambda database: database[name].replace_one({"_id": document_id}, fields))
         if not result.matched_count:
-            await legacy.put_by_key(self._use_again, name, document_id, fields)
+            await legacy.put_by_key(self._use, name, document_id, fields)
         return None
 
     async def _put_many(self, name: str, collection: str, documents: legacy.Documents) -> Sequence[KeyValueError | None]:
         matched, outcomes = await self._write_many(name, [ReplaceOne({"_id": document_id}, fields) for document_id, fields in documents])
         left = [index for index, outcome in enumerate(outcomes) if outcome is None]
         if matched < len(left):
-            rest = await legacy.put_missing(self._use_again, self._write_many, name, collection, [documents[index] for index in left])
+            rest = await legacy.put_missing(self._use, self._write_many, name, collection, [documents[index] for index in left])
             for index, outcome in zip(left, rest, strict=True):
                 outcomes[index] = outcome
         return outcomes
@@ -180,22 +177,19 @@ class MongoDBStore(EnumerableStore):
         """Make many writes; return how many documents they found, and the error of each, or None."""
         outcomes: list[KeyValueError | None] = [None] * len(models)
         try:
-            result = await self._use_again(lambda database: database[name].bulk_write(models, ordered=False))
+            result = await self._use(lambda database: database[name].bulk_write(models, ordered=False))
         except KeyValueStoreError as error:
             matched, causes = driver_errors.split_error(error.__cause__)
             if not causes:
                 raise
             for index, cause in causes.items():
-                outcomes[index] = outcome = self._mapped(cause)
+                outcomes[index] = outcome = self._translate_error(cause)
                 if outcome is not None:
                     outcome.__cause__ = cause
             return matched, outcomes
         return result.matched_count, outcomes
 
-    async def _delete(self, collection: str, keys: Sequence[str]) -> int:
-        return sum(await self._delete_each(collection, keys))
-
-    async def _delete_each(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
+    async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
         """Delete, and say which keys held a live entry: of several, the server only says how many, so the first ones stand for these."""
         name = self._name(collection)
         expired = driver.match_expired(clock.now())
@@ -209,8 +203,8 @@ class MongoDBStore(EnumerableStore):
             outcomes += [number < count for number in range(len(batch))]
         return outcomes + [False] * (len(keys) - len(outcomes))
 
-    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[Row], None]:
-        for name in await self._collections.list_names(self._use_again) if collection is None else [self._name(collection)]:
+    async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
+        for name in await self._collections.list_names(self._use) if collection is None else [self._name(collection)]:
             cursor: Any = None
 
             def read_page(database: Any, name: str = name) -> Any:
@@ -225,15 +219,13 @@ class MongoDBStore(EnumerableStore):
 
     async def _cull(self, now: float) -> None:
         query = {**driver.match_entries(None), "$or": driver.match_expired(now)}
-        for name in await self._collections.list_names(self._use_again):
+        for name in await self._collections.list_names(self._use):
             await self._use(lambda database, name=name: database[name].delete_many(query))
 
     def _is_stale_connection(self, error: BaseException | None) -> bool:
-        return isinstance(error, errors.AutoReconnect) and not error.timeout
+        return isinstance(error, AutoReconnect) and not error.timeout
 
-    def _mapped(self, error: Exception) -> KeyValueStoreError | None:
+    def _on_error(self, error: Exception) -> None:
         driver_errors.forget_values(error)
-        if isinstance(error, errors.ConnectionFailure):
+        if isinstance(error, ConnectionFailure):
             self._collections.forget()
-        rule = None if self._closed else driver_errors.find_rule(error)
-        return super()._mapped(error) if rule is None else self._problem(rule.error, rule.advice_for(error), error)

@@ -13,8 +13,8 @@ import orjson
 from keyvalue._core import codec
 from keyvalue._core.entry import Entry, unreadable
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import digest, digest_of
-from keyvalue._core.store import Row
+from keyvalue._core.layout import digest, digest_of
+from keyvalue._core.listing import ListedEntry
 from keyvalue.errors import ValueTooLargeError
 
 with needs("mongodb"):
@@ -144,11 +144,11 @@ def read_entry(fields: Fields) -> Entry:
     raise unreadable(collection, key, reason)
 
 
-def read_row(document: RawBSONDocument) -> Row | None:
+def read_row(document: RawBSONDocument) -> ListedEntry | None:
     """Read what a listing needs of a document; None if it is damaged."""
     fields = decode_document(document)
     try:
-        return Row(fields["collection"], fields["key"], read_deadline(fields))
+        return ListedEntry(fields["collection"], fields["key"], read_deadline(fields))
     except ValueError:
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from keyvalue._core import arguments, runtime
@@ -23,8 +23,13 @@ with needs("mongodb"):
     from pymongo.uri_parser import parse_uri
 
 Fields = dict[str, Any]
-Use = Callable[[Callable[[Any], Any]], Awaitable[Any]]
-"""Calls a function of the database, and once more if the connection was lost."""
+
+
+class Use(Protocol):
+    """Calls a function of the database; see `BaseStore._use`."""
+
+    def __call__(self, function: Callable[[Any], Any], *, repeatable: bool = False) -> Awaitable[Any]: ...
+
 
 _UNACKNOWLEDGED = "MongoDBStore needs writes to be acknowledged, because it must know what they did; leave out w=0"
 
@@ -106,7 +111,7 @@ def default_options(url: str | None, timeout: float) -> Fields:
     given = {} if url is None else arguments.url("MongoDBStore", url, parse_options, "mongodb://user:password@localhost:27017")
     if re.fullmatch("0+", given.get("w", "")):
         raise ValueError(_UNACKNOWLEDGED)
-    # Retrying is a wrapper's business, beyond what `_use_again` does; and pymongo's `timeoutMS`, which covers all, costs much on each call.
+    # Retrying is a wrapper's business, beyond what `_use` does; and pymongo's `timeoutMS`, which covers all, costs much on each call.
     options: Fields = {"retryReads": False, "retryWrites": False}
     if "timeoutms" not in given:
         options |= dict.fromkeys(_TIMEOUTS, timeout * 1000)
@@ -186,7 +191,7 @@ class Collections:
     async def list_names(self, use: Use, **query: str) -> list[str]:
         """Return the names of the collections that there are."""
         query = {"type": "collection", **query}
-        names: list[str] = await use(lambda database: database.database.list_collection_names(filter=query))
+        names: list[str] = await use(lambda database: database.database.list_collection_names(filter=query), repeatable=True)
         return [name for name in names if not name.startswith("system.")]
 
     async def _prepare(self, use: Use, name: str) -> None:
@@ -203,7 +208,7 @@ class Collections:
 
     async def _create_index(self, use: Use, name: str, index: IndexModel) -> None:
         try:
-            await use(lambda database: database[name].create_indexes([index]))
+            await use(lambda database: database[name].create_indexes([index]), repeatable=True)
         except StoreRefusedError as error:
             if not is_index_conflict(error.__cause__):
                 raise

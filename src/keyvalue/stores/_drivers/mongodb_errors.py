@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
+from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("mongodb"):
     from pymongo import errors
@@ -34,28 +34,6 @@ _UNREACHABLE = "could not reach the server; is it running, and are host and port
 _CROWDED = "all connections of the client are taken; something else uses it too, so give it a larger maxPoolSize"
 _SAFE_DETAILS = frozenset({"ok", "code", "codeName", "errorLabels", "n", "nInserted", "nUpserted", "nMatched", "nModified", "nRemoved"})
 """What of the server's answer to a refused write an error keeps: all else may quote the value."""
-
-
-class ErrorRule(NamedTuple):
-    """What to raise for an error of the client. Of these, the first that matches counts.
-
-    Attributes:
-        types: The class of the client's error.
-        error: The class to raise.
-        advice: What went wrong and what to do, or a function of the client's error that returns that.
-        when: A further condition: a function of the client's error.
-        unsent: Whether the request surely never reached the server.
-    """
-
-    types: type[Exception]
-    error: type[KeyValueStoreError]
-    advice: str | Callable[[Any], str]
-    when: Callable[[Any], bool] | None = None
-    unsent: bool = False
-
-    def advice_for(self, error: Exception) -> str:
-        """Return what to say of an error."""
-        return self.advice if isinstance(self.advice, str) else self.advice(error)
 
 
 def forget_values(error: Exception) -> None:
@@ -173,9 +151,4 @@ ERRORS = (
     ErrorRule(errors.PyMongoError, StoreRefusedError, "the client refused"),
     ErrorRule(BSONError, StoreRefusedError, "the client refused"),
 )
-"""How pymongo's errors are mapped."""
-
-
-def find_rule(error: Exception) -> ErrorRule | None:
-    """Return the rule for an error, if it is one that looks at more than its class."""
-    return next((rule for rule in ERRORS if rule.when is not None and isinstance(error, rule.types) and rule.when(error)), None)
+"""What to raise for them."""

@@ -12,7 +12,7 @@ from typing import Any
 from keyvalue._core import clock
 from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import digest_of
+from keyvalue._core.layout import digest_of
 from keyvalue.errors import KeyValueError, StoreRefusedError
 from keyvalue.stores._drivers.mongodb import (
     Fields,
@@ -54,7 +54,7 @@ async def find_ids(use: Use, name: str, collection: str, keys: Sequence[str]) ->
     """Return the `_id` of all documents of some keys."""
     query = match_pairs(collection, keys)
     ids: dict[str, list[Any]] = {}
-    for document in await use(lambda database: database.find(name, query, len(keys), {"key": 1})):
+    for document in await use(lambda database: database.find(name, query, len(keys), {"key": 1}), repeatable=True):
         fields = decode_document(document)
         ids.setdefault(fields["key"], []).append(fields["_id"])
     return ids
