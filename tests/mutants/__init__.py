@@ -19,6 +19,7 @@ CONTRACT = "tests/stores/test_contract.py"
 BACKENDS = "tests/stores/test_backends.py"
 BASE = "tests/wrappers/test_base.py"
 CACHE = "tests/wrappers/test_cache.py"
+CACHE_SCHEDULES = "tests/wrappers/test_cache_schedules.py"
 COMPRESSION = "tests/wrappers/test_compression.py"
 ENCRYPTION = "tests/wrappers/test_encryption.py"
 FALLBACK = "tests/wrappers/test_fallback.py"
@@ -625,8 +626,36 @@ _OF_WRAPPERS = (
     Fault(
         "passthrough-cache-outlives-the-entry",
         f"{_WRAPPERS}/passthrough_cache.py",
-        "expires = None if left is None else asked + left",
-        "expires = None if left is None else clock.now() + left",
+        "None if left is None else asked + left",
+        "None if left is None else clock.now() + left",
+        (CACHE,),
+    ),
+    Fault(
+        "passthrough-cache-believes-rows-from-before-a-write",
+        f"{_WRAPPERS}/passthrough_cache.py",
+        "or end <= now or not self._is_current(collection, key, at):",
+        "or end <= now:",
+        (CACHE,),
+    ),
+    Fault(
+        "passthrough-cache-shares-a-read-from-before-a-write",
+        f"{_WRAPPERS}/passthrough_cache.py",
+        "if other and self._is_current(collection, key, other.at) and other.join():",
+        "if other and other.join():",
+        (CACHE_SCHEDULES,),
+    ),
+    Fault(
+        "passthrough-cache-notes-no-write-that-failed",
+        f"{_WRAPPERS}/passthrough_cache.py",
+        "            self._stamp(places)  # it may",
+        "            pass  # it may",
+        (CACHE,),
+    ),
+    Fault(
+        "passthrough-cache-leaves-a-late-row-to-other-processes",
+        f"{_WRAPPERS}/passthrough_cache.py",
+        "for key in keys if not self._is_current(collection, key, at)]:",
+        "for key in keys if False]:",
         (CACHE,),
     ),
     Fault(

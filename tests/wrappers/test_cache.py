@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 import threading
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from copy import deepcopy
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -16,6 +21,7 @@ from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.testing import Clock
+from keyvalue.wrappers import passthrough_cache as cache_module
 from keyvalue.wrappers.compression import CompressionWrapper
 from keyvalue.wrappers.passthrough_cache import PassthroughCacheWrapper
 from tests.interpreter import forks, returns_true_in_a_fork
@@ -167,19 +173,41 @@ async def test_what_could_not_be_removed_from_the_cache_is_not_read_from_it(whol
     assert await cached.kv.get("k", collection="c") == (None if whole else NEW)
 
 
-async def test_many_keys_that_could_not_be_removed_become_one() -> None:
+@pytest.mark.parametrize("slots", [1, 1000])
+async def test_however_many_keys_are_written_memory_is_bounded_and_no_stale_value_is_read(
+    slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "_SLOTS", slots)
     cached = Cached()
     await cached.kv.get("k")
-    cached.cache.plan(*[DOWN] * 99)
+    cached.cache.plan(*[DOWN] * 9999)
     await cached.kv.put("k", NEW)
     for number in range(20):
         await cached.kv.delete_many([f"k{number}-{other}" for other in range(1000)])
-    assert len(cached.kv._distrusted) <= 10_000
+        await cached.kv.put("k", NEW, collection=f"c{number}")
+    for number in range(2000):
+        await cached.kv.destroy_collection(f"c{number}")
+    assert len(cached.kv._last_writes) <= 2 * slots
     cached.cache.plan()
     assert await cached.kv.get("k") == NEW
     cached.calls()
     assert await cached.kv.get("k") == NEW
     assert cached.calls()[0] == [], "what has been cached since is trusted"
+
+
+async def test_a_write_makes_nothing_else_a_miss() -> None:
+    cached = Cached()
+    await cached.kv.put_many(["l", "m"], [OLD, OLD])
+    await cached.kv.get_many(["k", "l", "m"])
+    await cached.kv.put("l", NEW)
+    await cached.kv.put("k", NEW, collection="c")
+    await cached.kv.destroy_collection("c")
+    cached.calls()
+    assert await cached.kv.get_many(["k", "l", "m"]) == [OLD, NEW, OLD]
+    assert await cached.kv.get("m") == OLD
+    assert cached.calls() == (["ttl_many"], ["get_many", "put_many", "get"])
+    await cached.kv.destroy()
+    assert await cached.kv.get_many(["k", "l", "m"]) == [None] * 3
 
 
 @forks
@@ -259,7 +287,9 @@ async def test_concurrent_misses_read_the_primary_once(ending: str) -> None:
     async def read(scope: anyio.CancelScope) -> None:
         with scope:
             try:
-                answers.append(await cached.kv.get("k"))
+                answer = await cached.kv.get("k")
+                answers.append(deepcopy(answer))
+                answer["a"].append(1)  # nobody else's
             except StoreConnectionError as error:
                 answers.append(error)
 
@@ -278,8 +308,7 @@ async def test_concurrent_misses_read_the_primary_once(ending: str) -> None:
     else:
         assert answers == [{"a": []}] * (20 if ending == "cancelled" else 21)
         assert len(cached.primary.calls) == (1 if ending == "cancelled" else 0)
-        answers[0]["a"].append(1)
-        assert answers[1:] == [{"a": []}] * len(answers[1:])
+    assert cached.kv._flights == {}
 
 
 @on_loops
@@ -303,19 +332,34 @@ async def test_one_readers_damaged_key_fails_no_other_key() -> None:
     assert answers == [{"a": 1}]
 
 
-def test_threads_share_one_read_too() -> None:
-    cached = Cached()
+def test_threads_share_one_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached, waiting, wait = Cached(), threading.Semaphore(0), runtime_module.wait
+
+    def noted_wait(*args: Any) -> Any:
+        waiting.release()
+        return wait(*args)
 
     def await_followers() -> None:
-        for _ in range(10_000):
-            if sum(flight.followers for flight in cached.kv._flights.values()) == 7:
-                return
-            time.sleep(0.001)
+        for _ in range(7):
+            assert waiting.acquire(timeout=60)
 
+    monkeypatch.setattr(runtime_module, "wait", noted_wait)
     cached.primary.before = await_followers
     with BlockingKeyValue(cached.kv) as kv, ThreadPoolExecutor(8) as pool:
         assert list(pool.map(kv.get, ["k"] * 8)) == [OLD] * 8
     assert cached.primary.calls.count("ttl") == 1
+
+
+def test_the_handler_of_a_signal_does_not_wait_for_the_read_that_it_interrupted() -> None:
+    cached, read = Cached(), list[Any]()
+    kv = BlockingKeyValue(cached.kv)
+
+    def handle() -> None:
+        cached.primary.before = lambda: None
+        read.append(kv.get("k"))
+
+    cached.primary.before = handle
+    assert [kv.get("k"), *read] == [OLD, OLD]
 
 
 async def test_a_read_does_not_wait_for_a_loop_that_waits_for_it() -> None:
@@ -379,17 +423,143 @@ async def test_a_slow_read_caches_nothing_that_was_overwritten_meanwhile() -> No
         await cached.kv.put("k", NEW)
         assert await cached.kv.get("k") == NEW, "a read that begins after the write must not join one from before"
     assert read == [OLD]
+    cached.calls()
     assert await cached.kv.get("k") == NEW
+    assert cached.calls()[0] == [], "what has been cached since is still there"
 
 
 @on_loops
-async def test_a_write_waits_for_what_is_being_cached() -> None:
-    cached, gate = Cached(), Gate()
+@each_write
+@pytest.mark.parametrize("removal", ["succeeds", "fails"])
+async def test_a_write_does_not_wait_for_what_is_being_cached(write: str, removal: str) -> None:
+    cached, gate, expected = Cached(), Gate(), NEW if "put" in write else None
+    cached.cache.plan(gate, on="put")
+    async with gate.holding(cached.kv.get, "k"):
+        await CALLS[write](cached.kv)
+        assert await cached.kv.get("k") == expected
+        if removal == "fails":
+            cached.cache.plan(DOWN, on="delete")
+    assert await cached.kv.get("k") == expected
+    assert await cached.kv.get_many(["k"]) == [expected]
+    row = await cached.cache.key_value.get("k", collection=DEFAULT) or {"__cached_value__": expected}
+    assert row["__cached_value__"] == (OLD if removal == "fails" and expected is None else expected), "for other processes too"
+
+
+@on_loops
+async def test_a_read_that_is_cancelled_while_it_caches_removes_what_was_written_meanwhile() -> None:
+    cached, gate, removal = Cached(), Gate(after=True), Gate()
     cached.cache.plan(gate, on="put")
     async with gate.holding(cached.kv.get, "k") as group:
-        group.start_soon(cached.kv.put, "k", NEW)
-        await anyio.wait_all_tasks_blocked()
+        await cached.kv.put("k", NEW)
+        await cached.cache.key_value.put("k", {"late": True}, collection=DEFAULT)
+        removal.open()
+        cached.cache.plan(removal, on="delete")
+        group.cancel_scope.cancel()
+    assert removal.reached.is_set()
+    assert await cached.cache.key_value.get("k", collection=DEFAULT) is None, "for other processes"
+
+
+@on_loops
+@each_write
+async def test_a_slow_read_is_not_shared_with_readers_that_begin_after_a_write(write: str) -> None:
+    cached, gate, expected = Cached(), Gate(after=True), NEW if "put" in write else None
+    cached.primary.plan(gate, on="ttl")
+    async with gate.holding(cached.kv.get, "k"):
+        await CALLS[write](cached.kv)
+        assert await cached.kv.get("k") == expected
+        assert await cached.kv.get_many(["k"]) == [expected]
+    assert await cached.kv.get("k") == expected
+
+
+@each_write
+@pytest.mark.parametrize("ending", ["answer", "lost", "interrupted"])
+def test_what_is_read_and_cached_during_a_write_is_not_read_after_it(write: str, ending: str) -> None:
+    cached, expected = Cached(), NEW if "put" in write else None
+    kv = BlockingKeyValue(cached.kv)
+
+    def read() -> None:
+        cached.primary.before = lambda: None
+        assert kv.get("k") == OLD
+        cached.primary.after = end
+
+    def end() -> None:
+        cached.primary.after = lambda: None
+        if ending != "answer":
+            raise DOWN if ending == "lost" else KeyboardInterrupt
+
+    cached.primary.before = read
+    cached.cache.plan(*[DOWN] * 2, on={"put": "delete", "put_many": "delete_many"}.get(write, write))
+    with suppress(StoreConnectionError, KeyboardInterrupt):
+        CALLS[write](kv)
+    assert cached.kv.cache_errors == 2
+    assert runtime_module.drive(cached.cache.get("k", collection=DEFAULT)) is not None
+    assert kv.get("k") == expected
+    assert kv.get_many(["k"]) == [expected]
+
+
+def test_a_write_that_is_interrupted_anywhere_leaves_no_stale_value() -> None:
+    interrupted_at = set[int]()
+    for line in itertools.count():
+        cached = Cached()
+        kv, store, left = BlockingKeyValue(cached.kv), cached.primary.key_value, itertools.count(line, -1)
+
+        def read(cached: Cached = cached, kv: Any = kv) -> None:
+            cached.primary.before = lambda: None
+            sys.settrace(None)
+            assert kv.get("k") == OLD
+            sys.settrace(trace)
+
+        def trace(frame: FrameType, event: str, _: object, left: Iterator[int] = left) -> Any:
+            if frame.f_code.co_filename != cache_module.__file__:
+                return None
+            if event == "line" and next(left) == 0:
+                interrupted_at.add(frame.f_lineno)
+                raise KeyboardInterrupt
+            return trace
+
+        cached.primary.before = read
+        cached.cache.plan(*[DOWN] * 2, on="delete")
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            kv.put("k", NEW)
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        cached.primary.before = lambda: None
+        assert kv.get("k") == runtime_module.drive(store.get("k"))
+        kv.put("k", {"v": "last"})
+        assert kv.get("k") == {"v": "last"}
+    assert len(interrupted_at) > 20
+
+
+@on_loops
+async def test_a_row_that_another_process_caches_late_is_not_read() -> None:
+    cached, gate = Cached(), Gate(after=True)
+    other = PassthroughCacheWrapper(cached.primary, cached.cache)
+    cached.primary.plan(gate, on="ttl")
+    async with gate.holding(other.get, "k"):
+        await cached.kv.put("k", NEW)
+    assert (await cached.cache.get("k", collection=DEFAULT) or {})["__cached_value__"] == OLD
     assert await cached.kv.get("k") == NEW
+    assert await other.get("k") == NEW
+
+
+async def test_a_clock_that_goes_back_makes_nothing_stale(clock: Clock) -> None:
+    clock.freeze()
+    cached = Cached(negative_ttl=100)
+    for value in (NEW, OLD, None, NEW):
+        await cached.kv.get("k")
+        clock.advance(-1000)
+        cached.cache.plan(DOWN, DOWN, on="delete")
+        await (cached.kv.delete("k") if value is None else cached.kv.put("k", value))
+        assert await cached.kv.get("k") == value
+        cached.calls()
+        assert await cached.kv.get("k") == value
+        assert cached.calls()[0] == []
 
 
 @on_loops
@@ -424,7 +594,7 @@ async def test_what_a_read_out_of_reach_caches_late_is_not_trusted() -> None:
         facade = BlockingKeyValue(cached.kv)
         assert facade.get("k") == OLD
         facade.put("k", NEW)
-        cached.cache.plan(DOWN, on="delete_many")  # so that what is cached late stays there
+        cached.cache.plan(DOWN, on="delete")  # so that what is cached late stays there
     assert (await cached.cache.get("k", collection=DEFAULT) or {})["__cached_value__"] == OLD
     assert await cached.kv.get("k") == NEW
 

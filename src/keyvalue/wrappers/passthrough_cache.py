@@ -6,9 +6,8 @@ import logging
 import math
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from functools import partial
 from typing import Any, SupportsFloat, cast
 
 from keyvalue._core import arguments, clock, codec, fork, runtime
@@ -24,44 +23,44 @@ _LOGGER = logging.getLogger("keyvalue.passthrough_cache")
 
 _VALUE, _AT, _UNTIL, _EXPIRES = "__cached_value__", "__cached_at__", "__cached_until__", "__expires_at__"
 _ROW = {_VALUE, _AT, _UNTIL, _EXPIRES}
+_NUMBERS, _VALUES = (float, int), (dict, type(None))
 _SECONDS = 1800.0
-_MANY = 10_000  # places that are remembered each for itself
+_SLOTS = 2**16  # see _slot
+_PATIENCE = 5.0  # seconds for which a cancelled read still tries to remove a row from the cache
 
 
-class _Flight:
-    """One key on its way from the primary store, for all that ask for it.
+class _Flight(Future["dict[str, Pair]"]):
+    """A read of the primary, shared by all callers that miss one of its keys.
+
+    Its result is for the other callers. If it is cancelled, they read for themselves.
 
     Attributes:
-        at: The moment from before it was asked for; see `PassthroughCacheWrapper._moment`.
-        done: Completed with the value and its time to live; with None if whoever fetched it gave up.
-        owner: The loop that it is fetched on.
-        followers: How many others wait for it.
-        stale: Whether a write has begun since, so that it must not be cached.
-        populating: Whether it is being cached.
+        at: Its moment, from before the primary is asked; see `PassthroughCacheWrapper._stamp`.
+        is_shared: Whether other callers wait for it.
     """
 
-    __slots__ = ("at", "done", "followers", "owner", "populating", "stale")
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.at, self.is_shared = at, False
+        self.thread, self.loop = threading.get_ident(), None if runtime.is_inline() else runtime.running_loop()
 
-    def __init__(self, at: float, stale: bool) -> None:
-        self.at = at
-        self.done: Future[Pair | None] = Future()
-        self.owner = None if runtime.is_inline() else runtime.running_loop()
-        self.followers = 0
-        self.stale = stale
-        self.populating = False
-
-    def is_out_of_reach(self) -> bool:
-        return self.owner is not None and (self.owner in runtime.blocked() or runtime.is_over(self.owner))
+    def join(self) -> bool:
+        """Share it with the caller; return False if it has ended, or can't go on while the caller waits."""
+        # One without a loop can't go on if the caller is a signal handler that interrupted it.
+        stuck = self.thread == threading.get_ident() if self.loop is None else self.loop in runtime.blocked() or runtime.is_over(self.loop)
+        self.is_shared |= (can_join := not (stuck or self.done()))
+        return can_join
 
 
 class PassthroughCacheWrapper(BaseWrapper):
     """Reads from a cache what it can, and everything else from the primary store, and writes to the primary store.
 
     A miss reads the primary once, however many tasks and threads ask for the key at the time. A write removes the key from the cache,
-    before and after it reaches the primary; what is read meanwhile is not cached. If the cache fails, reads go to the primary and writes
-    go on; what could not be removed is not trusted by this object any more. Other processes that write to the primary are not
-    noticed: what they write is seen when the cached copy ends. Nor is a write that failed or was cancelled and takes effect all the same
-    after a later read, which stores of this library rule out for cancelled ones, and others may not.
+    before and after it reaches the primary, and this object ignores what was read before the write ended, even if it is cached later,
+    by another process, or could not be removed. While a write is under way, reads may give the old value. If the cache fails, reads go to
+    the primary and writes go on. Writes of other processes, or through another wrapper, are not noticed: they are seen when the cached
+    copy ends. Nor is a write that failed or was cancelled and takes effect all the same after a later read, which stores of this library
+    rule out for cancelled ones, and others may not.
 
     Place: above a store that is slow or far away, below wrappers that change values only for the caller; above encryption, the cache holds
     values in plain text. The cache sees names and values as this wrapper does; give it a store, or a collection prefix, of its own:
@@ -111,286 +110,209 @@ class PassthroughCacheWrapper(BaseWrapper):
                 "another store, or put a PrefixCollectionsWrapper around it for the cache"
             )
         self.maximum_ttl: float = _SECONDS if maximum_ttl is None else arguments.ttl_argument(maximum_ttl, "maximum_ttl")
-        missing = _SECONDS if missing_ttl is None else arguments.ttl_argument(missing_ttl, "missing_ttl")
-        self.missing_ttl: float = min(missing, self.maximum_ttl)
-        self.negative_ttl: float | None = None
-        if negative_ttl is not None:
-            self.negative_ttl = min(arguments.ttl_argument(negative_ttl, "negative_ttl"), self.maximum_ttl)
+        self.missing_ttl = min(_SECONDS if missing_ttl is None else arguments.ttl_argument(missing_ttl, "missing_ttl"), self.maximum_ttl)
+        self.negative_ttl = None if negative_ttl is None else min(arguments.ttl_argument(negative_ttl, "negative_ttl"), self.maximum_ttl)
         self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
         self.cache_errors: int = 0
-        self._distrusted: dict[EntryRef, float] = {}
-        self._last_moment = 0.0
+        self._last_writes: dict[int | None, float] = {}  # their moments, by slot
+        self._last_write = self._last_moment = 0.0
         self._after_fork()
         fork.register_after_fork(self)
         super().__init__(primary_key_value)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
-        self._flights: dict[tuple[str, str], _Flight] = {}
-        self._written: dict[EntryRef, set[object]] = {}  # the writes that are under way
+        self._flights: dict[Place, _Flight] = {}
 
     def _wrapped(self) -> Sequence[AsyncKeyValue]:
         return self.primary_key_value, self.cache_key_value
 
     def _capabilities(self) -> frozenset[str]:
-        found, cache = capabilities_of(self.primary_key_value), capabilities_of(self.cache_key_value)
-        return found - ({"destroy", "destroy_collection"} - cache)
+        return capabilities_of(self.primary_key_value) - ({"destroy", "destroy_collection"} - capabilities_of(self.cache_key_value))
 
     async def setup(self) -> None:
         """Open the primary store and the cache. A cache that can't be opened is no failure."""
         await self._open_one(self.primary_key_value)
-        await self._tried(lambda: self._open_one(self.cache_key_value))
+        await self._tried(self._open_one, self.cache_key_value)
 
-    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
-        if operation.is_write:
-            return await self._write(operation, call)
-        if not operation.is_read or not operation.keys:
-            return await call(self.primary_key_value)
-        is_bulk = operation.name.endswith("_many")
-        pairs = await self._read(operation.collection or self.default_collection, operation, is_bulk)
-        result = pairs if operation.name.startswith("ttl") else [value for value, _ in pairs]
-        return result if is_bulk else result[0]
+    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
+        if operation.is_read and operation.keys:
+            return await self._read(operation)
+        if operation.is_write and (places := operation.places(self.default_collection)):
+            return await self._write(places, call)
+        return await call(self.primary_key_value)
 
     async def _cull(self) -> None:
         await super()._cull()
         if "cull" in capabilities_of(self.cache_key_value):
-            cache: Any = self.cache_key_value
-            await self._tried(cache.cull)
+            await self._tried(cast("Any", self.cache_key_value).cull)
 
-    # Reading.
+    # No read that begins after a write has ended returns an older value:
+    # - A read takes its moment before it asks the primary. A write notes its moment after the primary has answered, or failed.
+    # - The answer to a read is used only while its moment is later than that of the key's last write: to share it with a caller that
+    #   comes later, to cache it, and each time that its row is found in the cache.
+    # So it does not matter when a row is cached, or by which process, nor whether it is removed. Rows are removed for other processes: a
+    # write removes them after it has noted its moment, and a read looks for such a moment after it has cached a row, so one of them does.
+    # Of two writes at the same time, the one that ends last decides. A write that never ends has not returned either.
 
-    async def _read(self, collection: str, operation: Operation, is_bulk: bool) -> list[Pair]:
-        keys = operation.keys
-        left = list(dict.fromkeys(keys)) if is_bulk else keys
-        found = await self._cached(collection, left, is_bulk)
-        while left := [key for key in left if key not in found]:
-            mine: dict[str, _Flight] = {}
+    async def _read(self, operation: Operation) -> Any:
+        cache, collection, is_bulk = self.cache_key_value, operation.collection or self.default_collection, operation.name.endswith("_many")
+        left = list(dict.fromkeys(operation.keys)) if is_bulk else operation.keys
+        found: dict[str, Pair] = {}
+        while left:  # again if a read that was shared has been cancelled
             try:
-                others = self._share(collection, left, mine)
-                if mine:
-                    found.update(await self._fetch(collection, mine, operation.collection, is_bulk))
-            except BaseException as error:
-                # A cancellation is this caller's own affair, and so is the fault of another key: those who wait try themselves.
-                self._land(collection, mine, {}, error if isinstance(error, Exception) and len(mine) == 1 else None)
-                raise
-            for key, flight in others.items():
-                pair = await _followed(flight)
-                if pair is not None:
-                    found[key] = pair
-            if left := [key for key in left if key not in found]:  # whoever read it was cancelled, and another one may have cached it since
-                found.update(await self._cached(collection, left, is_bulk))
-        if len(found) == len(keys):
-            return [found[key] for key in keys]
-        given: set[str] = set()
-        return [_copied(found[key]) if key in given else given.add(key) or found[key] for key in keys]
+                rows = await cache.get_many(left, collection=collection) if is_bulk else [await cache.get(left[0], collection=collection)]
+                now = clock.now()
+                found |= {key: pair for key, row in zip(left, rows, strict=True) if (pair := self._pair(collection, key, row, now))}
+            except Exception as error:  # noqa: BLE001 # a cache must not fail a read
+                self._failed(error)
+            if left := [key for key in left if key not in found]:
+                found |= await self._fetch(collection, left, operation.collection, is_bulk)
+                left = [key for key in left if key not in found]
+        pairs = [found[key] for key in operation.keys]
+        if len(found) < len(pairs):  # each place in the answer gets a value of its own
+            pairs = list(map(_copied, pairs))
+        result = pairs if operation.name.startswith("ttl") else [value for value, _ in pairs]
+        return result if is_bulk else result[0]
 
-    async def _cached(self, collection: str, keys: Sequence[str], is_bulk: bool) -> dict[str, Pair]:
-        """Return what the cache knows."""
-        cache = self.cache_key_value
+    def _pair(self, collection: str, key: str, row: dict[str, Any] | None, now: float) -> Pair | None:
+        """Return what a row of the cache says, or None if that is nothing, or not to be believed."""
+        if row is None or row.keys() != _ROW:
+            return None
+        value, at, until, expires = row[_VALUE], row[_AT], row[_UNTIL], row[_EXPIRES]
+        end = until if expires is None else expires
+        if type(at) not in _NUMBERS or type(until) not in _NUMBERS or type(end) not in _NUMBERS or type(value) not in _VALUES:
+            return None
+        if until <= now or end <= now or not self._is_current(collection, key, at):
+            return None
+        return value, None if expires is None else expires - now
+
+    async def _fetch(self, collection: str, keys: Sequence[str], named: str | None, is_bulk: bool) -> dict[str, Pair]:
+        """Read keys from the primary and cache them, or share the reads of other callers. What those give up is left out."""
+        primary, flight = self.primary_key_value, _Flight(self._stamp())
+        found: dict[str, Pair] = {}
         try:
-            rows = await cache.get_many(keys, collection=collection) if is_bulk else [await cache.get(keys[0], collection=collection)]
-            now = clock.now()
-            pairs = {key: _pair(row, now, self._trusted_from(collection, key)) for key, row in zip(keys, rows, strict=True)}
-        except Exception as error:  # noqa: BLE001 # a cache must not fail a read
-            self._failed(error)
-            return {}
-        return {key: pair for key, pair in pairs.items() if pair is not None}
+            others = self._join(collection, keys, flight)
+            if mine := [key for key in keys if key not in others]:
+                asked = clock.now()
+                pairs = await primary.ttl_many(mine, collection=named) if is_bulk else [await primary.ttl(mine[0], collection=named)]
+                found.update(zip(mine, pairs, strict=True))
+                await self._tried(self._fill, collection, found, flight.at, asked, is_bulk)
+            with self._lock:  # the caller may change its values, so the others get copies
+                flight.set_result({key: _copied(pair) for key, pair in found.items()} if flight.is_shared else {})
+        except BaseException as error:
+            # A cancellation concerns only this caller. An error of several keys may be that of another key.
+            if isinstance(error, Exception) and len(keys) == 1 and not flight.done():
+                flight.set_exception(error)
+            flight.cancel()
+            raise
+        finally:
+            with self._lock:
+                for key in keys:
+                    if self._flights.get((collection, key)) is flight:
+                        del self._flights[collection, key]
+            del flight  # or an error would hold on to the frame that holds on to it
+        for key, other in others.items():
+            with suppress(CancelledError, runtime.LoopOverError):
+                found[key] = _copied((await runtime.wait(other, other.loop))[key])
+        return found
 
-    def _share(self, collection: str, keys: Sequence[str], mine: dict[str, _Flight]) -> dict[str, _Flight]:
-        """Add a flight of its own for each key that has none, and return those of others for the rest."""
+    def _join(self, collection: str, keys: Sequence[str], flight: _Flight) -> dict[str, _Flight]:
+        """Join the flights of other callers, and offer a new one for the other keys. Returns those of others, by key."""
         others: dict[str, _Flight] = {}
         with self._lock:
             for key in keys:
-                flight = self._flights.get((collection, key))
-                if flight is None or flight.is_out_of_reach():
-                    if flight is not None:
-                        flight.stale = True
-                        if flight.populating:
-                            self._distrust([(collection, key)])  # no write will know of it any more
-                    written = any(place in self._written for place in _places(collection, key))
-                    mine[key] = self._flights[collection, key] = _Flight(self._moment(), stale=written)
+                other = self._flights.get((collection, key))
+                if other and self._is_current(collection, key, other.at) and other.join():
+                    others[key] = other
                 else:
-                    flight.followers += 1
-                    others[key] = flight
+                    self._flights[collection, key] = flight
         return others
 
-    async def _fetch(self, collection: str, flights: dict[str, _Flight], named: str | None, is_bulk: bool) -> dict[str, Pair]:
-        """Read keys from the primary, cache them, and give them to those that wait for them."""
-        keys = list(flights)
-        primary = self.primary_key_value
-        asked = clock.now()
-        pairs = await primary.ttl_many(keys, collection=named) if is_bulk else [await primary.ttl(keys[0], collection=named)]
-        found = dict(zip(keys, pairs, strict=True))
-        await self._populate(collection, found, flights, asked, is_bulk)
-        self._land(collection, flights, found, None)
-        return found
-
-    def _land(self, collection: str, flights: dict[str, _Flight], found: Mapping[str, Pair], error: Exception | None) -> None:
-        with self._lock:
-            for key, flight in flights.items():
-                if self._flights.get((collection, key)) is flight:
-                    del self._flights[collection, key]
-                if flight.done.done():  # before this was interrupted
-                    continue
-                if error is not None:
-                    flight.done.set_exception(error)
-                else:
-                    # The caller may change what it is given, so those who wait get another one.
-                    flight.done.set_result(_copied(found[key]) if flight.followers and key in found else None)
-        flights.clear()  # or an error would hold on to the frames that hold on to it
-
-    async def _populate(
-        self, collection: str, found: Mapping[str, Pair], flights: Mapping[str, _Flight], asked: float, is_bulk: bool
-    ) -> None:
-        rows: dict[str, dict[str, Any]] = {}
-        longest = 0.0
-        with self._lock:
-            for key, (value, left) in found.items():
-                allowed = self.negative_ttl or 0.0 if value is None else self.missing_ttl if left is None else self.maximum_ttl
-                seconds = allowed if left is None else min(left, allowed)
-                flight = flights[key]
-                if seconds > 0 and not flight.stale:
-                    flight.populating = True
-                    expires = None if left is None else asked + left  # not from when the answer came: what it says is older than that
-                    rows[key] = {_VALUE: value, _AT: flight.at, _UNTIL: asked + seconds, _EXPIRES: expires}
-                    longest = max(longest, seconds)
+    async def _fill(self, collection: str, found: Mapping[str, Pair], at: float, asked: float, is_bulk: bool) -> None:
+        """Cache what was read at a moment and not written since."""
+        cache, rows = self.cache_key_value, dict[str, dict[str, Any]]()
+        for key, (value, left) in found.items():
+            allowed = self.negative_ttl or 0.0 if value is None else self.missing_ttl if left is None else min(left, self.maximum_ttl)
+            until, expires = asked + allowed, None if left is None else asked + left  # `left` may be as old as the question
+            if until > asked and self._is_current(collection, key, at):
+                rows[key] = {_VALUE: value, _AT: at, _UNTIL: until, _EXPIRES: expires}
         if not rows:
             return
-        cache, keys = self.cache_key_value, list(rows)
-        if is_bulk:
-            await self._tried(lambda: cache.put_many(keys, list(rows.values()), collection=collection, ttl=longest))
-        else:
-            await self._tried(lambda: cache.put(keys[0], rows[keys[0]], collection=collection, ttl=longest))
-        if written := [key for key in keys if flights[key].stale]:  # perhaps by a call that could not wait, and so could not remove it
-            await self._tried(lambda: cache.delete_many(written, collection=collection))
+        keys, values, seconds = list(rows), list(rows.values()), max([row[_UNTIL] for row in rows.values()]) - asked
+        options: Any = {"collection": collection, "ttl": seconds}
+        try:
+            await (cache.put_many(keys, values, **options) if is_bulk else cache.put(keys[0], values[0], **options))
+        finally:
+            if written := [(collection, key) for key in keys if not self._is_current(collection, key, at)]:
+                with runtime.shielded(_PATIENCE):
+                    await self._remove(written)
 
     # Writing.
 
-    async def _write(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
-        places = operation.entry_refs(self.default_collection)
-        write = object()
+    async def _write(self, places: Sequence[Place], call: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
-            with self._lock:
-                for place in places:
-                    self._written.setdefault(place, set()).add(write)
-                caching = self._detach(places)
-            for flight in caching:
-                if flight.is_out_of_reach() or not await _settled(flight):
-                    with self._lock:
-                        self._distrust(places)  # it may still put what it has read
-            await self._forget(operation, places)
-            try:
-                return await call(self.primary_key_value)
-            finally:
-                await self._forget(operation, places)
+            await self._tried(self._remove, places)
+            result = await call(self.primary_key_value)
+            self._stamp(places)
+        except BaseException:
+            self._stamp(places)  # it may have been written; and if the other one was interrupted, it was
+            raise
         finally:
-            with self._lock:
-                for place in places:
-                    writes = self._written.get(place, set())
-                    writes.discard(write)
-                    if not writes:
-                        self._written.pop(place, None)
-                self._detach(places)
+            await self._tried(self._remove, places)
+        return result
 
-    def _detach(self, places: Sequence[EntryRef]) -> list[_Flight]:
-        """Let nobody join the flights of some places any more, and return those that are being cached."""
-        detached: list[_Flight] = []
-        for collection, key in places:
-            if collection is not None and key is not None:
-                found = [(collection, key)] if (collection, key) in self._flights else []
-            else:
-                found = [place for place in self._flights if collection in (None, place[0])]
-            detached += [self._flights.pop(place) for place in found]
-        for flight in detached:
-            flight.stale = True
-        return [flight for flight in detached if flight.populating]
-
-    async def _forget(self, operation: Operation, places: Sequence[EntryRef]) -> None:
-        """Remove from the cache what is written, or else don't trust it any more."""
-        if not places:
-            return
+    async def _remove(self, places: Sequence[Place]) -> None:
+        """Remove from the cache one place, or several keys of a collection."""
         cache: Any = self.cache_key_value
         collection, key = places[0]
-        if collection is None:
-            remove = cache.destroy
-        elif key is None:
-            remove = partial(cache.destroy_collection, collection)
-        elif operation.name.endswith("_many"):
-            remove = partial(cache.delete_many, [key for _, key in places], collection=collection)
+        if key is None:
+            await (cache.destroy() if collection is None else cache.destroy_collection(collection))
         else:
-            remove = partial(cache.delete, key, collection=collection)
-        if not await self._tried(remove):
-            with self._lock:
-                self._distrust(places)
+            keys = [key for _, key in places]
+            await (cache.delete_many(keys, collection=collection) if keys[1:] else cache.delete(key, collection=collection))
 
-    def _distrust(self, places: Sequence[EntryRef]) -> None:
-        """Don't trust what the primary was asked for so far, even if it is cached only later. The lock is held."""
-        moment = self._moment()
-        if len(self._distrusted) + len(places) > _MANY:
-            self._distrusted = {(None, None): moment}  # at once, since those who read take no lock
-        else:
-            self._distrusted.update(dict.fromkeys(places, moment))
+    def _stamp(self, written: Sequence[Place] = ()) -> float:
+        """Return a new moment: the time in seconds since the epoch, but later than all before, even if the clock went back.
 
-    def _trusted_from(self, collection: str, key: str) -> float:
-        """Return the moment up to which nothing that was cached is trusted."""
-        distrusted = self._distrusted
-        return max(distrusted.get(place, 0.0) for place in _places(collection, key)) if distrusted else 0.0
+        Args:
+            written: The places whose last write has this moment.
+        """
+        with self._lock:
+            self._last_moment = moment = max(clock.now(), math.nextafter(self._last_moment, math.inf))
+            if written:
+                self._last_write = max(self._last_write, moment)  # a signal handler may have written since
+                self._last_writes.update({_slot(*place): moment for place in written})
+            return moment
 
-    def _moment(self) -> float:
-        """Return the time, as seconds since the epoch that never come twice in this object, nor go back. The lock is held."""
-        self._last_moment = max(clock.now(), math.nextafter(self._last_moment, math.inf))
-        return self._last_moment
+    def _is_current(self, collection: str, key: str, at: float) -> bool:
+        """Return whether a key has not been written since a moment."""
+        if at > self._last_write:  # with the slots written out below, saves 8 % of a hit
+            return True
+        last = self._last_writes.get
+        return at > last(hash((collection, key)) % _SLOTS, 0.0) and at > last(~(hash(collection) % _SLOTS), 0.0) and at > last(None, 0.0)
 
-    async def _tried(self, call: Callable[[], Awaitable[object]]) -> bool:
-        """Make a call on the cache, and return whether it succeeded."""
+    async def _tried(self, call: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Make a call on the cache, which must not fail what the primary can do."""
         try:
-            await call()
-        except Exception as error:  # noqa: BLE001 # a cache must not fail what the primary can do
+            await call(*args)
+        except Exception as error:  # noqa: BLE001 # likewise
             self._failed(error)
-            return False
-        return True
 
     def _failed(self, error: Exception) -> None:
         self.cache_errors += 1
         _LOGGER.warning("The cache failed: %s", type(error).__name__)
 
 
-def _places(collection: str, key: str) -> tuple[EntryRef, ...]:
-    """Return the places that a key lies in."""
-    return (collection, key), (collection, None), (None, None)
+def _slot(collection: str | None, key: str | None) -> int | None:
+    """Return where the moment of a write is remembered: keys share `_SLOTS` slots, and so do collections. None is for everything.
 
-
-def _pair(row: dict[str, Any] | None, now: float, trusted_from: float) -> Pair | None:
-    """Return what a row of the cache says, or None if it says nothing."""
-    if row is None or row.keys() != _ROW:
-        return None
-    value, at, until, expires = row[_VALUE], row[_AT], row[_UNTIL], row[_EXPIRES]
-    if type(at) not in (float, int) or type(until) not in (float, int) or type(expires) not in (float, int, type(None)):
-        return None
-    if at <= trusted_from or until <= now:
-        return None
-    if value is None:
-        return None, None
-    if type(value) is not dict or (expires is not None and expires <= now):
-        return None
-    return cast("dict[str, Any]", value), None if expires is None else expires - now
-
-
-async def _followed(flight: _Flight) -> Pair | None:
-    try:
-        pair = await runtime.wait(flight.done, flight.owner)
-    except runtime.LoopOverError:
-        return None
-    return None if pair is None else _copied(pair)
+    A write counts as one of all that share its slot, which costs them a miss. So memory is bounded, and no number of writes makes
+    everything a miss at once.
+    """
+    return hash((collection, key)) % _SLOTS if key is not None else None if collection is None else ~(hash(collection) % _SLOTS)
 
 
 def _copied(pair: Pair) -> Pair:
     value, left = pair
     return None if value is None else codec.copy_value(value), left
-
-
-async def _settled(flight: _Flight) -> bool:
-    """Wait until a flight has ended, however it did, and return whether it has."""
-    with suppress(Exception):  # it is another call's
-        await runtime.wait(flight.done, flight.owner)
-    return flight.done.done()
