@@ -52,7 +52,7 @@ class SteppedStore(BaseWrapper):
         super().__init__(key_value)
         self.waiting, self.fails, self.note = waiting, fails, note
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         await self._pause()
         result = await call(self.key_value)
         if operation.is_write:

@@ -24,7 +24,7 @@ class ErrorRule(Generic[E]):
         error: The class to raise: `StoreConnectionError` for what is worth retrying, `StoreRefusedError` for what is not.
         advice: What went wrong and what to do, or a function of the client's error that returns that.
         when: A further condition: a function of the client's error.
-        unsent: Whether the request surely never reached the backend, so that even a write may be sent again.
+        unsent: Whether the request surely never reached the backend, or was turned away unread, so that even a write may be sent again.
     """
 
     types: type[E] | tuple[type[E], ...]

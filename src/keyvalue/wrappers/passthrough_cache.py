@@ -62,7 +62,7 @@ class PassthroughCacheWrapper(BaseWrapper):
     copy ends. Nor is a write that failed or was cancelled and takes effect all the same after a later read, which stores of this library
     rule out for cancelled ones, and others may not.
 
-    Place: above a store that is slow or far away, below wrappers that change values only for the caller; above encryption, the cache holds
+    EntryRef: above a store that is slow or far away, below wrappers that change values only for the caller; above encryption, the cache holds
     values in plain text. The cache sees names and values as this wrapper does; give it a store, or a collection prefix, of its own:
     each write removes its key from the cache, and `destroy` empties it.
 
@@ -122,7 +122,7 @@ class PassthroughCacheWrapper(BaseWrapper):
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
-        self._flights: dict[Place, _Flight] = {}
+        self._flights: dict[EntryRef, _Flight] = {}
 
     def _wrapped(self) -> Sequence[AsyncKeyValue]:
         return self.primary_key_value, self.cache_key_value
@@ -135,10 +135,10 @@ class PassthroughCacheWrapper(BaseWrapper):
         await self._open_one(self.primary_key_value)
         await self._tried(self._open_one, self.cache_key_value)
 
-    async def _around(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         if operation.is_read and operation.keys:
             return await self._read(operation)
-        if operation.is_write and (places := operation.places(self.default_collection)):
+        if operation.is_write and (places := operation.entry_refs(self.default_collection)):
             return await self._write(places, call)
         return await call(self.primary_key_value)
 
@@ -250,7 +250,7 @@ class PassthroughCacheWrapper(BaseWrapper):
 
     # Writing.
 
-    async def _write(self, places: Sequence[Place], call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _write(self, places: Sequence[EntryRef], call: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
             await self._tried(self._remove, places)
             result = await call(self.primary_key_value)
@@ -262,7 +262,7 @@ class PassthroughCacheWrapper(BaseWrapper):
             await self._tried(self._remove, places)
         return result
 
-    async def _remove(self, places: Sequence[Place]) -> None:
+    async def _remove(self, places: Sequence[EntryRef]) -> None:
         """Remove from the cache one place, or several keys of a collection."""
         cache: Any = self.cache_key_value
         collection, key = places[0]
@@ -272,7 +272,7 @@ class PassthroughCacheWrapper(BaseWrapper):
             keys = [key for _, key in places]
             await (cache.delete_many(keys, collection=collection) if keys[1:] else cache.delete(key, collection=collection))
 
-    def _stamp(self, written: Sequence[Place] = ()) -> float:
+    def _stamp(self, written: Sequence[EntryRef] = ()) -> float:
         """Return a new moment: the time in seconds since the epoch, but later than all before, even if the clock went back.
 
         Args:

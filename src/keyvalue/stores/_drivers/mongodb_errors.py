@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
@@ -30,6 +30,8 @@ _PASSING = {6, 7, 24, 46, 63, 89, 112, 133, 134, 150, 202, 262, 365, 433, 462, 9
 _PASSING_LABELS = ("RetryableError", "RetryableWriteError", "SystemOverloadedError")  # the same by labels
 _BEFORE_VALUE = re.compile(r", full error:| dup key:|\{")  # what a message may quote the value after
 _INVALID = f"the server refused the command: the validator of the collection does not allow the value (code {_VALIDATION})"
+_SECONDARY = (10107, 13435)  # NotWritablePrimary, NotPrimaryNoSecondaryOk
+_NOT_PRIMARY = "the server is a secondary, and no primary was found; try again later"
 _UNREACHABLE = "could not reach the server; is it running, and are host and port right?"
 _CROWDED = "all connections of the client are taken; something else uses it too, so give it a larger maxPoolSize"
 _SAFE_DETAILS = frozenset({"ok", "code", "codeName", "errorLabels", "n", "nInserted", "nUpserted", "nMatched", "nModified", "nRemoved"})
@@ -111,6 +113,12 @@ def passes(error: errors.OperationFailure) -> bool:
     return error.code in _PASSING or any(map(error.has_error_label, _PASSING_LABELS))
 
 
+def is_turned_away(error: errors.NotPrimaryError) -> bool:
+    """Return whether the server did nothing, because it is a secondary."""
+    details: Any = error.details
+    return isinstance(details, dict) and cast("dict[str, Any]", details).get("code") in _SECONDARY
+
+
 def is_unresolved(error: errors.ConfigurationError) -> bool:
     """Return whether the name of a server could not be looked up."""
     return type(error.__cause__).__module__.startswith("dns.")
@@ -144,6 +152,7 @@ ERRORS = (
     ErrorRule(errors.ConfigurationError, StoreConnectionError, "could not look up the server; is the name right?", is_unresolved, True),
     ErrorRule(errors.ServerSelectionTimeoutError, StoreConnectionError, _UNREACHABLE, unsent=True),
     ErrorRule(errors.WaitQueueTimeoutError, StoreConnectionError, _CROWDED, unsent=True),
+    ErrorRule(errors.NotPrimaryError, StoreConnectionError, _NOT_PRIMARY, when=is_turned_away, unsent=True),
     ErrorRule(errors.ConnectionFailure, StoreConnectionError, "the connection was lost"),
     ErrorRule(errors.CursorNotFound, StoreConnectionError, "the server forgot how far the listing had come"),
     ErrorRule(errors.OperationFailure, StoreRefusedError, "the server refused the command"),
