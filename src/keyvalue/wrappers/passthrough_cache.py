@@ -62,7 +62,7 @@ class PassthroughCacheWrapper(BaseWrapper):
     copy ends. Nor is a write that failed or was cancelled and takes effect all the same after a later read, which stores of this library
     rule out for cancelled ones, and others may not.
 
-    EntryRef: above a store that is slow or far away, below wrappers that change values only for the caller; above encryption, the cache holds
+    Place: above a store that is slow or far away, below wrappers that change values only for the caller; above encryption, the cache holds
     values in plain text. The cache sees names and values as this wrapper does; give it a store, or a collection prefix, of its own:
     each write removes its key from the cache, and `destroy` empties it.
 
