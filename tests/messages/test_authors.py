@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from keyvalue.blocking import BlockingKeyValue
-from keyvalue.stores.base import BaseStore, Entry
+from keyvalue.stores.base import BaseStore, CompareAndSet, Entry, FlatStore
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.base import BaseWrapper
 from tests.backends import PlainWrapper
@@ -47,6 +47,25 @@ class Plain(Author):
 
     def _delete(self, collection: str, keys: Sequence[str]) -> Any:
         return 0
+
+
+class Flat(FlatStore):
+    """A store over names whose `_read` returns what it is told."""
+
+    runs_inline = True
+
+    def __init__(self, found: Any) -> None:
+        super().__init__()
+        self.found = found
+
+    async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Any:
+        return self.found
+
+    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> None:
+        pass
+
+    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
+        return []
 
 
 class PlainOpening(Author):
@@ -137,6 +156,10 @@ AUTHORS = [
     ),
     Mistake(
         "put_many: _put returns too few", lambda: Author(put=()).put_many(["k"], [{}]), RuntimeError, ["for 1 keys", "None, or for each"]
+    ),
+    Mistake("get: _read returns too few", lambda: Flat(()).get("k"), RuntimeError, ["Flat._read returned 0 documents for 1 names"]),
+    Mistake(
+        "get: _read returns bytes", lambda: Flat([b'{"password":"hunter2"}']).get("k"), RuntimeError, ["a Stored"], secrets=["hunter2"]
     ),
     Mistake("get: def _get", lambda: Plain().get("k"), RuntimeError, ["Plain._get returned a list", *PLAIN]),
     Mistake("ttl_many: def _get", lambda: Plain().ttl_many(["k"]), RuntimeError, ["Plain._get returned a list", *PLAIN]),

@@ -30,6 +30,7 @@ __all__ = ["CompareAndSet", "Entry", "Stored", "find_too_large", "read_aside", "
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_NO_DOCUMENT = "it is not a valid JSON document"
 _LONG = 2**16  # bytes; an integer of so many digits takes some 10 ms to read
 
 
@@ -186,7 +187,7 @@ class Stored:
             DeserializationError: It can't be read.
         """
         if self.document is None:
-            raise unreadable(collection, key, "it is not a valid JSON document")
+            raise unreadable(collection, key, _NO_DOCUMENT)
         return Entry.from_document(self.document, collection, key)
 
     def entry(self, collection: str, key: str) -> Entry | None:
@@ -195,7 +196,9 @@ class Stored:
         Raises:
             DeserializationError: It can't be read.
         """
-        entry = self.any_entry(collection, key)
+        if self.document is None:
+            raise unreadable(collection, key, _NO_DOCUMENT)
+        entry = Entry.from_document(self.document, collection, key)
         return entry if entry.collection == collection and entry.key == key else None
 
     def is_live_entry(self, collection: str, key: str, now: float) -> bool:
@@ -267,7 +270,7 @@ def unreadable(collection: str, key: str, why: str) -> DeserializationError:
 
 def _reason(error: Exception) -> str:
     # A decoder's message may quote the text, which may be a secret.
-    return str(error) if type(error) is ValueError else "it is not a valid JSON document"
+    return str(error) if type(error) is ValueError else _NO_DOCUMENT
 
 
 def _moment(seconds: float) -> datetime:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Sequence
 from itertools import repeat
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from keyvalue._core import clock
+from keyvalue._core.arguments import article
 from keyvalue._core.codec import LARGE
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, read_aside
 from keyvalue._core.layout import CompoundLayout, KeyLayout
@@ -83,8 +84,14 @@ class FlatStore(BaseStore):
             raise self._author_error(
                 "_read", f"returned {len(found)} documents for {len(keys)} names; it must return one for each, or None"
             )
-        if len(keys) == 1 and (found[0] is None or len(found[0].document or b"") <= LARGE):
-            return (_entry(found[0], collection, keys[0]),)
+        if len(keys) == 1:
+            stored = found[0]
+            if stored is None:
+                return (None,)
+            if not isinstance(cast("object", stored), Stored):
+                raise self._author_error("_read", f"returned {article(stored)} for a name; it must return a Stored, or None")
+            if len(stored.document or b"") <= LARGE:
+                return (stored.entry(collection, keys[0]),)
         return await read_aside(found, lambda: list(map(_entry, found, repeat(collection), keys)))
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
