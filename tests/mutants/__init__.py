@@ -360,14 +360,14 @@ _OF_EMBEDDED_STORES = (
     ),
     Fault(
         "filetree-exchange-overwrites-what-is-new",
-        f"{_STORES}/_filetree.py",
+        f"{_STORES}/_drivers/filetree.py",
         "except FileExistsError:\n                return False",
         "except FileExistsError:\n                return True",
         _store("filetree"),
     ),
     Fault(
         "filetree-read-follows-links",
-        f"{_STORES}/_filetree.py",
+        f"{_STORES}/_drivers/filetree.py",
         "            if os.path.islink(path):\n                raise _link(path)\n",
         "",
         _store("filetree"),

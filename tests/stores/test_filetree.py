@@ -15,7 +15,7 @@ import pytest
 
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import PathSecurityError, StoreRefusedError
-from keyvalue.stores._filetree import Tree
+from keyvalue.stores._drivers.filetree import FileTreeDriver
 from keyvalue.stores.base import Stored
 from keyvalue.stores.filetree import FileTreeStore, FileTreeV1CollectionSanitizationStrategy, FileTreeV1KeySanitizationStrategy
 from keyvalue.testing._runtime import Awaited, step
@@ -113,12 +113,12 @@ async def test_pairs_that_want_the_same_file_at_the_same_time(runtime: Runtime, 
 
 
 def test_another_process_takes_the_file_at_the_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Tree.read
+    read = FileTreeDriver._read  # pyright: ignore[reportPrivateUsage]
     theirs = {"version": 1, "collection": "other", "key": "other", "value": {"theirs": True}}
 
     reads = 0
 
-    def read_and_lose(self: Tree, name: str, **options: Any) -> Stored | None:
+    def read_and_lose(self: FileTreeDriver, name: str, **options: Any) -> Stored | None:
         nonlocal reads
         stored = read(self, name, **options)
         reads += name == "c/k.json"
@@ -128,7 +128,7 @@ def test_another_process_takes_the_file_at_the_last_moment(tmp_path: Path, monke
 
     with open_store(tmp_path) as kv:
         kv.put("warm", {}, collection="c")
-        monkeypatch.setattr(Tree, "read", read_and_lose)
+        monkeypatch.setattr(FileTreeDriver, "_read", read_and_lose)
         kv.put("k", {"a": 1}, collection="c")
         assert kv.get("k", collection="c") == {"a": 1}
         assert json.loads((tmp_path / "c/k.json").read_text()) == theirs

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from keyvalue._core import arguments
 from keyvalue._core.client import Client
-from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
 from keyvalue._core.legacy import sanitization
-from keyvalue._core.listing import EnumerableFlatStore
 from keyvalue._core.store import Stability
 from keyvalue.errors import StoreRefusedError
-from keyvalue.stores._filetree import DRAFTS, INFO, SUFFIX, Tree
+from keyvalue.stores._drivers.filetree import DRAFTS, INFO, SUFFIX, FileTreeDriver
 
 __all__ = ["FileTreeStore", "FileTreeV1CollectionSanitizationStrategy", "FileTreeV1KeySanitizationStrategy"]
 
@@ -60,7 +58,7 @@ def _limit(name: str, directory: Path | str, default: int) -> int:
     return limit if limit > 0 else default
 
 
-class FileTreeStore(EnumerableFlatStore):
+class FileTreeStore(EnumerableDriverStore):
     """Keeps each entry in a file of its own, which other programs can read. Any number of processes may share the tree.
 
     Format: `<data_directory>/<collection>/<key>.json` holds the JSON document of `keyvalue._core.entry`, and
@@ -116,36 +114,15 @@ class FileTreeStore(EnumerableFlatStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         places = [arguments.directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)]
-        self.layout = _TreeNames(key_sanitization_strategy, collection_sanitization_strategy)
-        self._lock = threading.RLock()
-        self._client = Client("FileTreeStore", make=lambda: Tree(*places), close=lambda _: None, explain=Tree.refusal)
-
-    def _after_fork(self) -> None:
-        super()._after_fork()
-        self._lock = threading.RLock()
-
-    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
-        return self._use(lambda tree: [tree.read(name) for name in names])
-
-    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
-        return self._use(lambda tree: tree.write(rows))
-
-    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
-        return self._use(lambda tree: tree.compare_and_set(changes, self._lock))
-
-    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
-        names = await self._use(lambda tree: list(tree.files(prefix[:-1]) if prefix else tree.walk()))
-        while names:
-            page = await self._use(lambda tree, names=names: tree.page(names))
-            yield [(name, stored) for name, stored in page if stored is not None]
-            names = names[len(page) :]
+        self.layout = _TreeLayout(key_sanitization_strategy, collection_sanitization_strategy)
+        self._client = Client("FileTreeStore", make=lambda: FileTreeDriver(*places), explain=FileTreeDriver.refusal)
 
     async def _cull(self, now: float) -> None:
         await super()._cull(now)
-        await self._use(lambda tree: tree.clean())
+        await self._use(FileTreeDriver.clean)
 
 
-class _TreeNames(KeyLayout):
+class _TreeLayout(KeyLayout):
     """The paths of files below the data directory, with `/` between their parts."""
 
     def __init__(self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None) -> None:

@@ -1,4 +1,4 @@
-"""A tree of files that is safe to keep entries in; what FileTreeStore is made of."""
+"""A tree of files that is safe to keep entries in."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 import re
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 
 import orjson
@@ -17,10 +18,11 @@ import orjson
 from keyvalue._core import files
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.files import Directory
+from keyvalue._core.fork import register_after_fork
 from keyvalue._core.listing import take_page
 from keyvalue.errors import PathSecurityError
 
-__all__ = ["DRAFTS", "INFO", "SUFFIX", "Tree"]
+__all__ = ["DRAFTS", "INFO", "SUFFIX", "FileTreeDriver"]
 
 SUFFIX = ".json"
 INFO = "-info.json"
@@ -36,7 +38,7 @@ _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
-class Tree:
+class FileTreeDriver:
     """Files by name, which is their path below the data directory, with `/` between its parts.
 
     Args:
@@ -50,9 +52,27 @@ class Tree:
         self._data = data._replace(path=os.path.realpath(data.path))
         self._metadata = metadata._replace(path=os.path.realpath(metadata.path))
         self._owners: dict[str, str] = {}
+        self._after_fork()
+        register_after_fork(self)
         self._remove_old(self._directory(DRAFTS), _DRAFT)
 
-    def read(self, name: str, *, listing: bool = False) -> Stored | None:
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()  # held while versions are compared and files put in their places
+
+    def close(self) -> None:
+        """Do nothing: no file is kept open."""
+
+    def read(self, names: Sequence[str]) -> list[Stored | None]:
+        """Return what lies under some names; see `_read`."""
+        return [self._read(name) for name in names]
+
+    def page(self, prefix: str, after: Sequence[str] | None) -> tuple[list[tuple[str, Stored]], Sequence[str] | None]:
+        """Return a page of the names that start with a prefix, which is a directory with a slash or empty, and the names that are left."""
+        names = after if after is not None else list(self._files(prefix[:-1]) if prefix else self._walk())
+        page = take_page((name, self._read(name, listing=True)) for name in names)
+        return [(name, stored) for name, stored in page if stored is not None], names[len(page) :] or None
+
+    def _read(self, name: str, *, listing: bool = False) -> Stored | None:
         """Return what lies under a name; a document that does not name its pair is made to, as far as its place tells.
 
         The version is that of the file itself.
@@ -76,11 +96,7 @@ class Tree:
         # Names that the document itself holds come later, and so count.
         return Stored(orjson.dumps(names)[:-1] + b"," + document[1:], stored.version) if names else stored
 
-    def page(self, names: Sequence[str]) -> list[tuple[str, Stored | None]]:
-        """Return a page of the first of some names, with what lies there."""
-        return take_page((name, self.read(name, listing=True)) for name in names)
-
-    def files(self, directory: str) -> Iterator[str]:
+    def _files(self, directory: str) -> Iterator[str]:
         """Yield the names of the documents in a directory."""
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._directory(directory)) as entries:
             for entry in entries:
@@ -88,10 +104,10 @@ class Tree:
                 if name is not None and name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
                     yield f"{directory}/{name}"
 
-    def walk(self) -> Iterator[str]:
+    def _walk(self) -> Iterator[str]:
         """Yield the names of all documents."""
         for directory in self._directories():
-            yield from self.files(directory)
+            yield from self._files(directory)
 
     def write(self, rows: Sequence[tuple[str, Entry]]) -> None:
         """Store an entry under each name. They are on the disk then."""
@@ -100,20 +116,15 @@ class Tree:
                 self._place(draft, name)
         self._sync(name for name, _ in rows)
 
-    def compare_and_set(self, changes: Sequence[CompareAndSet], lock: AbstractContextManager[object]) -> list[bool]:
-        """Make the changes whose names have the expected versions, and return which were made. They are on the disk then.
-
-        Args:
-            changes: The changes.
-            lock: Held while versions are compared and files put in their places.
-        """
-        with self._drafts([(change.name, change.entry) for change in changes]) as drafts, lock:
+    def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
+        """Make the changes whose names have the expected versions, and return which were made. They are on the disk then."""
+        with self._drafts([(change.name, change.entry) for change in changes]) as drafts, self._lock:
             made = [self._change(change, draft) for change, draft in zip(changes, drafts, strict=True)]
         self._sync(change.name for change, was_made in zip(changes, made, strict=True) if was_made)
         return made
 
     def _change(self, change: CompareAndSet, draft: str) -> bool:
-        stored = self.read(change.name)
+        stored = self._read(change.name)
         if change.version != (stored and stored.version):
             return False
         if change.entry is not None:

@@ -1,0 +1,79 @@
+"""Stores whose client only blocks: the author writes a plain class, without a coroutine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from operator import methodcaller
+from typing import Any, Protocol
+
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.flat import FlatStore
+from keyvalue._core.listing import EnumerableFlatStore
+from keyvalue.errors import KeyValueError
+
+__all__ = ["Driver", "DriverStore", "EnumerableDriverStore", "ListingDriver"]
+
+
+class Driver(Protocol):
+    """A plain class that keeps documents by name. Its methods may block: they are called in worker threads, or in the caller's own.
+
+    A driver may also have a method `pop(names)`, which removes names and returns what was removed; by default that is reading and
+    comparing.
+    """
+
+    def read(self, names: Sequence[str]) -> Sequence[Stored | None]:
+        """Return what lies under distinct names, aligned with them."""
+        ...
+
+    def write(self, rows: Sequence[tuple[str, Entry]]) -> Sequence[KeyValueError | None] | None:
+        """Store the document of each entry under its name; return the error of each that could not be stored, or None alone."""
+        ...
+
+    def compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
+        """Make each change whose name has the version that it expects, each atomically; return which were made."""
+        ...
+
+    def close(self) -> None:
+        """Release what the driver holds."""
+        ...
+
+
+class ListingDriver(Driver, Protocol):
+    """A driver that can list its names.
+
+    It may also have a method `clean()`, which `cull` calls after it has removed expired entries.
+    """
+
+    def page(self, prefix: str, after: Any) -> tuple[Sequence[tuple[str, Stored]], Any]:
+        """Return some of the names that start with a prefix, with what lies there, and where to go on; None after the last page.
+
+        Args:
+            prefix: The prefix, which may be empty.
+            after: None for the first page, else what the call before it returned.
+        """
+        ...
+
+
+class DriverStore(FlatStore):
+    """A store over a driver: a plain class that reads and writes documents by name. The constructor sets `_client` to one that makes it."""
+
+    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
+        return self._use(methodcaller("read", names), repeatable=True)
+
+    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[Sequence[KeyValueError | None] | None]:
+        return self._use(methodcaller("write", rows))
+
+    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
+        return self._use(methodcaller("compare_and_set", changes))
+
+
+class EnumerableDriverStore(DriverStore, EnumerableFlatStore):
+    """A store over a driver that can list its names."""
+
+    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
+        after: Any = None
+        while True:
+            page, after = await self._use(methodcaller("page", prefix, after), repeatable=True)
+            yield page
+            if after is None:
+                return
