@@ -374,14 +374,14 @@ _OF_EMBEDDED_STORES = (
     ),
     Fault(
         "rocksdb-exchange-writes-what-has-changed",
-        f"{_STORES}/rocksdb.py",
+        f"{_STORES}/_drivers/rocksdb.py",
         "entry.document()) for name, _, entry in chosen]",
         "entry.document()) for name, _, entry in changes]",
         _contract("rocksdb and cull"),
     ),
     Fault(
         "rocksdb-read-unpickles",
-        f"{_STORES}/rocksdb.py",
+        f"{_STORES}/_drivers/rocksdb.py",
         "db = _without_pickle(_opened(os.fsencode(path).decode()))",
         "db = _opened(os.fsencode(path).decode())",
         _store("rocksdb"),

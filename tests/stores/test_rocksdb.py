@@ -20,7 +20,7 @@ from rocksdict import AccessType, Env, Options, Rdict
 from keyvalue._core import listing
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
-from keyvalue.stores import rocksdb as module
+from keyvalue.stores._drivers import rocksdb as module
 from keyvalue.stores.rocksdb import RocksDBStore
 from tests.children import child, hold_open
 from tests.runtimes import Runtime
@@ -268,8 +268,8 @@ def stop(store: Any) -> Any:
     return store._client._sync
 
 
-STEPS = ("write", "_use", "_opened")
-"""The functions of the store's module that close the database and open it anew."""
+STEPS = ("_change", "_use", "_opened")
+"""The functions of the driver that close the database and open it anew."""
 
 
 class Interrupt(BaseException):

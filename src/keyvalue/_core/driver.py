@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Sequence
+from functools import partial
 from operator import methodcaller
 from typing import Any, Protocol
 
@@ -66,6 +67,9 @@ class DriverStore(FlatStore):
     def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
         return self._use(methodcaller("compare_and_set", changes))
 
+    def _pop(self, names: Sequence[str]) -> Awaitable[Sequence[Stored | KeyValueError | None]]:
+        return self._use(partial(_pop, names))
+
 
 class EnumerableDriverStore(DriverStore, EnumerableFlatStore):
     """A store over a driver that can list its names."""
@@ -77,3 +81,18 @@ class EnumerableDriverStore(DriverStore, EnumerableFlatStore):
             yield page
             if after is None:
                 return
+
+
+def _pop(names: Sequence[str], driver: Any) -> Sequence[Stored | None]:
+    """Call a driver's `pop`, or if it has none, read and compare until what was read is removed."""
+    if hasattr(driver, "pop"):
+        return driver.pop(names)
+    removed: dict[str, Stored | None] = {}
+    left = list(names)
+    while left:
+        found: dict[str, Stored | None] = dict(zip(left, driver.read(left), strict=True))
+        changes = [CompareAndSet(name, stored.version, None) for name, stored in found.items() if stored is not None]
+        made = driver.compare_and_set(changes) if changes else ()
+        left = [change.name for change, was_made in zip(changes, made, strict=True) if not was_made]
+        removed |= {name: stored for name, stored in found.items() if name not in left}
+    return [removed[name] for name in names]
