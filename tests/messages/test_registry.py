@@ -17,6 +17,7 @@ from tests.messages import Mistake, check
 
 with fake_winreg.installed():
     from keyvalue.stores import windows_registry as module
+    from keyvalue.stores._drivers import windows_registry as driver
 
 WindowsRegistryStore: Any = module.WindowsRegistryStore
 PATH = "Software\\keyvalue-tests-of-messages"
@@ -37,7 +38,7 @@ async def with_error(number: int) -> None:
 
 
 async def put_large() -> None:
-    with patch.object(module, "_LARGEST", 1000):
+    with patch.object(driver, "_LARGEST", 1000):
         await WindowsRegistryStore(registry_path=PATH).put("k", {"a": "secret-text" * 1000})
 
 

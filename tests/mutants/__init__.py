@@ -388,7 +388,7 @@ _OF_EMBEDDED_STORES = (
     ),
     Fault(
         "windows-registry-list-stops-when-it-changes",
-        f"{_STORES}/windows_registry.py",
+        f"{_STORES}/_drivers/windows_registry.py",
         "if winreg.QueryInfoKey(key) == before:",
         "if winreg.QueryInfoKey(key) != before:",
         _store("windows_registry"),
@@ -496,7 +496,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "keyring-delete-in-the-wrong-order",
-        f"{_STORES}/_keyring.py",
+        f"{_STORES}/_drivers/keyring.py",
         "for backend in reversed(self._backends):",
         "for backend in self._backends:",
         _server("keyring"),

@@ -28,7 +28,7 @@ from keyvalue._core.entry import Entry
 from keyvalue._core.layout import digest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError, StoreRefusedError, ValueTooLargeError
-from keyvalue.stores import _keyring
+from keyvalue.stores._drivers import keyring as driver
 from keyvalue.stores.keyring import KeyringStore, KeyringV1CollectionSanitizationStrategy, KeyringV1KeySanitizationStrategy
 from keyvalue.testing import Clock
 from keyvalue.testing._runtime import RUNTIMES
@@ -69,7 +69,7 @@ def over(runtime: Runtime) -> Callable[..., Any]:
 @pytest.fixture
 def keeping_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have FakeKeyring known for a backend that keeps case, as those of the systems are: the store then makes fewer calls."""
-    monkeypatch.setattr(_keyring, "_KEEPING_CASE", (*_keyring._KEEPING_CASE, FakeKeyring))  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(driver, "_KEEPING_CASE", (*driver._KEEPING_CASE, FakeKeyring))  # pyright: ignore[reportPrivateUsage]
 
 
 assert_raised_by_all = partial(test_backends.assert_raised_by_all, url="", causes=Exception)
@@ -307,7 +307,7 @@ async def test_what_windows_would_refuse_is_not_sent(
     assert windows.vault == before
     assert await kv.get("k") == make_fitting(1280)
     await kv.put("k", {"v": "é" * 1000})  # it is characters that count
-    monkeypatch.setattr(_keyring, "_LIMITS", {})
+    monkeypatch.setattr(driver, "_LIMITS", {})
     (error,) = await assert_raised(StoreRefusedError, "failed", large[0])  # by the fake, which has the same limit
     assert isinstance(error.__cause__, FakeWindowsError)
 
@@ -408,7 +408,7 @@ async def test_a_name_that_differs_in_case_harms_no_row_that_was_put_over_an_exp
 def test_any_calls_in_any_order(kind: type[KeyringBackend], options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend, moment = [kind()], [0.0]
     monkeypatch.setattr("keyvalue._core.clock.now", lambda: moment[0])
-    monkeypatch.setattr(_keyring, "_LIMITS", {})
+    monkeypatch.setattr(driver, "_LIMITS", {})
     monkeypatch.setattr(FakeWinVaultKeyring, "largest", 2**30)
 
     def make(*_: object, **__: object) -> KeyringStore:

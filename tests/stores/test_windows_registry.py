@@ -36,6 +36,7 @@ from tests.stores.hooks import SECRET, assert_apart, assert_raised, document
 
 with fake_winreg.installed():
     from keyvalue.stores import windows_registry as module
+    from keyvalue.stores._drivers import windows_registry as driver
 
 winreg: Any = module.winreg
 HKCU = winreg.HKEY_CURRENT_USER
@@ -323,7 +324,7 @@ async def test_what_is_too_large_is_refused_before_writing(kv: Any, path: str, m
     assert await kv.get("k") == huge
     await kv.put_many(["k", "l"], [largest, {}])
     size = max(len(text.encode("utf-16-le")) + 2 for text in list_content(path).values())
-    monkeypatch.setattr(module, "_LARGEST", size)
+    monkeypatch.setattr(driver, "_LARGEST", size)
     await kv.put("k", largest)
     before = list_content(path)
     larger = {"text": largest["text"] + SECRET}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Awaitable, Callable, Sequence
+from operator import methodcaller
+from typing import Any, ClassVar
 
 from keyvalue._core import arguments, files
 from keyvalue._core.client import Client
@@ -20,7 +21,7 @@ with needs("keyring"):
     from keyring.backend import KeyringBackend
     from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError
 
-    from keyvalue.stores._keyring import HiddenError, Manner, Ring, UndecodableError, UnwritableError
+    from keyvalue.stores._drivers.keyring import HiddenError, KeyringDriver, Manner, UndecodableError, UnwritableError
 
 __all__ = ["KeyringStore", "KeyringV1CollectionSanitizationStrategy", "KeyringV1KeySanitizationStrategy"]
 
@@ -139,7 +140,7 @@ class KeyringStore(FlatStore):
         )
         self._client = Client(
             "KeyringStore",
-            make=lambda: Ring(service_name, backend),
+            make=lambda: KeyringDriver(service_name, backend),
             exclusive=True,
             interruptible=False,
             at_fork="share",
@@ -148,27 +149,30 @@ class KeyringStore(FlatStore):
 
     async def _open(self) -> None:
         await super()._open()
-        self.layout = _Names(*self._namers, await self._use(lambda ring: ring.open()))
+        self.layout = _KeyringLayout(*self._namers, await self._use(KeyringDriver.open))
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
-        await self._use(lambda ring: ring.check(entries))  # all, before one is written
+        await self._use(methodcaller("check", entries))  # all, before one is written
         return await super()._put(collection, entries)
 
-    async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
-        return [await self._use(lambda ring, name=name: ring.get(name)) for name in names]
+    async def _one_by_one(self, method: str, items: Sequence[Any]) -> list[Any]:
+        """Call a method of the driver with each item alone, as it may wait for a person: if that is cancelled, the next is not begun."""
+        return [outcome for item in items for outcome in await self._use(methodcaller(method, [item])) or (None,)]
 
-    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> None:
-        for name, entry in rows:
-            await self._use(lambda ring, name=name, entry=entry: ring.set(name, entry))
+    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
+        return self._one_by_one("read", names)
 
-    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
-        return [await self._use(lambda ring, change=change: ring.compare_and_set(change)) for change in changes]
+    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[Sequence[None]]:
+        return self._one_by_one("write", rows)
 
-    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | None]:
-        return [await self._use(lambda ring, name=name: ring.pop(name)) for name in names]
+    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
+        return self._one_by_one("compare_and_set", changes)
+
+    def _pop(self, names: Sequence[str]) -> Awaitable[Sequence[Stored | None]]:
+        return self._one_by_one("pop", names)
 
 
-class _Names(FittingLayout):
+class _KeyringLayout(FittingLayout):
     """The names `<collection>::<key>`, or those of what strategies make of the two; digests for what can't be one, or not alone."""
 
     def __init__(self, keys: Callable[[str], str] | None, collections: Callable[[str], str] | None, manner: Manner) -> None:

@@ -19,7 +19,7 @@ from keyvalue._core import fork
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue.errors import ValueTooLargeError
 
-__all__ = ["HiddenError", "Manner", "Ring", "UndecodableError", "UnwritableError"]
+__all__ = ["HiddenError", "KeyringDriver", "Manner", "UndecodableError", "UnwritableError"]
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ class _Unclosed:
         """Leave it open."""
 
 
-class Ring:
+class KeyringDriver:
     """The passwords of one service, in a keyring or a chain of several.
 
     Args:
@@ -197,8 +197,28 @@ class Ring:
         for kept in self._kept:
             kept.close()
 
-    def get(self, name: str) -> Stored | None:
-        """Return the password of a user."""
+    def read(self, names: Sequence[str]) -> list[Stored | None]:
+        """Return the passwords of some users."""
+        return [self._get(name) for name in names]
+
+    def write(self, rows: Sequence[tuple[str, Entry]]) -> None:
+        """Store the document of each entry as the password of a user.
+
+        Raises:
+            HiddenError: It would not be read.
+        """
+        for name, entry in rows:
+            self._set(name, entry)
+
+    def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
+        """Make the changes whose users have the expected versions, and return which were made."""
+        return [self._change(*change) for change in changes]
+
+    def pop(self, names: Sequence[str]) -> list[Stored | None]:
+        """Remove the passwords of some users and return them."""
+        return [self._pop(name) for name in names]
+
+    def _get(self, name: str) -> Stored | None:
         with _turns.of(self._backends):
             for backend in self._backends:
                 found = self._find(backend, name)
@@ -215,12 +235,7 @@ class Ring:
         for entry in entries:
             self._text(entry)
 
-    def set(self, name: str, entry: Entry) -> None:
-        """Store the document of an entry as the password of a user.
-
-        Raises:
-            HiddenError: It would not be read.
-        """
+    def _set(self, name: str, entry: Entry) -> None:
         text = self._text(entry)
         with _turns.of(self._backends):
             while self._writable:
@@ -237,8 +252,7 @@ class Ring:
                     return
         raise UnwritableError("the keyring is for reading only")
 
-    def pop(self, name: str) -> Stored | None:
-        """Remove the password of a user and return it."""
+    def _pop(self, name: str) -> Stored | None:
         removed: Stored | None = None
         with _turns.of(self._backends):
             # The first is what is read. It goes last, so that nothing has changed if another is for reading only.
@@ -248,21 +262,19 @@ class Ring:
                     removed = found[1]
         return removed
 
-    def compare_and_set(self, change: CompareAndSet) -> bool:
-        """Make a change if what is there has the expected version, and return whether it was made."""
-        name, version, entry = change
+    def _change(self, name: str, version: str | None, entry: Entry | None) -> bool:
         with _turns.of(self._backends):
-            stored = self.get(name)
+            stored = self._get(name)
             if version != (stored and stored.version):
                 return False
             if entry is None:
-                self.pop(name)
+                self._pop(name)
                 return True
             for backend in self._backends:
                 found = self._find(backend, name) if isinstance(backend, Windows.WinVaultKeyring) else None
                 if found is not None and found[0] != name:
                     self._delete(backend, found[0])  # the two would overwrite each other when others are stored
-            self.set(name, entry)
+            self._set(name, entry)
         return True
 
     def _text(self, entry: Entry) -> str:
