@@ -2,6 +2,7 @@
 
 from keyvalue._core import clock
 from keyvalue._core.client import Client
+from keyvalue._core.driver import Driver, DriverStore, EnumerableDriverStore, ListingDriver
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.flat import FlatStore
@@ -23,7 +24,10 @@ __all__ = [
     "Client",
     "CompareAndSet",
     "CompoundLayout",
+    "Driver",
+    "DriverStore",
     "Entry",
+    "EnumerableDriverStore",
     "EnumerableFlatStore",
     "EnumerableStore",
     "ErrorRule",
@@ -33,6 +37,7 @@ __all__ = [
     "HybridSanitizationStrategy",
     "KeyLayout",
     "ListedEntry",
+    "ListingDriver",
     "PassthroughStrategy",
     "SanitizationStrategy",
     "Slot",
