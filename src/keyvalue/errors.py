@@ -100,7 +100,7 @@ class KeyValueError(Exception):
         """Add facts to `extra_info` and to the text."""
         self.extra_info = {**(self.extra_info or {}), **info}
         self.message = self._compose()
-        self.args = (self.message,)
+        Exception.__init__(self, self.message)  # sets `args`
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls cls(*args), which mangles subclasses that build their own message.

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from keyvalue._core import files
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
 
-__all__ = ["ErrorRule", "find_rule", "unwrapping_rules"]
+__all__ = ["ErrorRule", "ErrorRules", "find_rule", "unwrapping_rules"]
 
 
 E = TypeVar("E", bound=Exception)
@@ -46,13 +46,17 @@ _SHORTAGE = ErrorRule(OSError, StoreConnectionError, files.transient_reason, whe
 """What the system lacks, such as file descriptors, whatever the backend."""
 
 
-def find_rule(rules: Sequence[ErrorRule[Any]], error: Exception) -> ErrorRule[Any] | None:
+ErrorRules = Sequence[ErrorRule[Any]]
+"""What to raise for a client's errors: the first rule that matches counts."""
+
+
+def find_rule(rules: ErrorRules, error: Exception) -> ErrorRule[Any] | None:
     """Return the rule for an error, or None if there is none."""
     return next((rule for rule in (_SHORTAGE, *rules) if rule.matches(error)), None)
 
 
 def unwrapping_rules(
-    types: type[E] | tuple[type[E], ...], unwrap: Callable[[E], Exception | None], rules: Sequence[ErrorRule[Any]]
+    types: type[E] | tuple[type[E], ...], unwrap: Callable[[E], Exception | None], rules: ErrorRules
 ) -> list[ErrorRule[E]]:
     """Return rules for errors that wrap the one that counts.
 

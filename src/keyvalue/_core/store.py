@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar
 from keyvalue._core import arguments, clock, codec, runtime
 from keyvalue._core.client import Client, explanation
 from keyvalue._core.entry import Entry
-from keyvalue._core.error_rules import ErrorRule, find_rule
+from keyvalue._core.error_rules import ErrorRules, find_rule
 from keyvalue._core.fork import register_after_fork
 from keyvalue._core.misuse import Explaining, Misused, explain_if_lacking, show_signatures
 from keyvalue._core.pending import PendingWrites
@@ -81,7 +81,7 @@ class BaseStore(Explaining, ABC):
 
     stability: ClassVar[Stability] = "experimental"
     runs_inline: ClassVar[bool] = False
-    errors: Sequence[ErrorRule[Any]] = ()
+    errors: ErrorRules = ()
     tls: ClassVar[TlsOptions] = TlsOptions()
 
     _client: Client | None = None

@@ -4,7 +4,7 @@ from keyvalue._core import clock
 from keyvalue._core.client import Client
 from keyvalue._core.driver import Driver, DriverStore, EnumerableDriverStore, ListingDriver
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.flat import FlatStore
 from keyvalue._core.layout import CompoundLayout, KeyLayout, Slot, digest
 from keyvalue._core.legacy.sanitization import (
@@ -31,6 +31,7 @@ __all__ = [
     "EnumerableFlatStore",
     "EnumerableStore",
     "ErrorRule",
+    "ErrorRules",
     "FlatStore",
     "HashExcessLengthStrategy",
     "HashFragmentMode",

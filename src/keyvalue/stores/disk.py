@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.layout import KeyLayout, Slot, digest
 from keyvalue._core.listing import EnumerableFlatStore
@@ -80,7 +80,7 @@ class DiskStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors = _ERRORS
+    errors: ErrorRules = _ERRORS
 
     @arguments.checked
     def __init__(
@@ -175,7 +175,7 @@ class MultiDiskStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors = _ERRORS
+    errors: ErrorRules = _ERRORS
 
     @arguments.checked
     def __init__(
@@ -200,7 +200,7 @@ class MultiDiskStore(EnumerableFlatStore):
             if max_size:
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
             self.__class__ = _FactoryStore  # pyright: ignore[reportAttributeAccessIssue] # nobody derives from it
-        self.layout = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
+        self.layout: KeyLayout = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
         if base_directory is not None:
             base = arguments.directory(base_directory, auto_create, file_mode)
         else:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import outcome_of
+from keyvalue._core.layout import KeyLayout
 from keyvalue._core.listing import EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
@@ -146,7 +147,7 @@ class DynamoDBStore(EnumerableFlatStore):
         "write http:// in endpoint_url",
         "name the file with its certificate by the variable AWS_CA_BUNDLE",
     )
-    errors = (
+    errors: ErrorRules = (
         _rule(
             StoreConnectionError,
             "the server is busy; try again later, or raise the capacity of the table",
@@ -200,7 +201,7 @@ class DynamoDBStore(EnumerableFlatStore):
         timeout: float = 5.0,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        self.layout = TableLayout()
+        self.layout: KeyLayout = TableLayout()
         self._table = table_name
         self._table_config = table_config or {}
         self._auto_create = auto_create

@@ -14,8 +14,9 @@ import orjson
 from keyvalue._core import arguments, codec, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
+from keyvalue._core.layout import KeyLayout
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.listing import EnumerableFlatStore
 from keyvalue._core.sockets import Peer, TlsOptions, judge_http
@@ -164,7 +165,7 @@ class ElasticsearchStore(EnumerableFlatStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "write https:// in the URL", "write http:// in the URL", "pass an elasticsearch_client with its certificate as ca_certs"
     )
-    errors = (
+    errors: ErrorRules = (
         ErrorRule(
             ApiError,
             StoreConnectionError,
@@ -220,7 +221,7 @@ class ElasticsearchStore(EnumerableFlatStore):
                 '\\ / * ? " < > | , # : or a space, and has at most 189 bytes'
             )
         self._layout = IndexLayout(prefix, key_sanitization_strategy, collection_sanitization_strategy)
-        self.layout = self._layout
+        self.layout: KeyLayout = self._layout
         self._prefix = prefix
         self._auto_create = auto_create
         self._there: set[str] = set()

@@ -11,7 +11,7 @@ from typing import ClassVar
 from keyvalue._core import arguments
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.store import Stability
@@ -98,7 +98,7 @@ class FileTreeStore(EnumerableDriverStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors = (ErrorRule(OSError, StoreRefusedError, "the file system refused"),)
+    errors: ErrorRules = (ErrorRule(OSError, StoreRefusedError, "the file system refused"),)
 
     @arguments.checked
     def __init__(
@@ -114,7 +114,7 @@ class FileTreeStore(EnumerableDriverStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         places = [arguments.directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)]
-        self.layout = _TreeLayout(key_sanitization_strategy, collection_sanitization_strategy)
+        self.layout: KeyLayout = _TreeLayout(key_sanitization_strategy, collection_sanitization_strategy)
         self._client = Client("FileTreeStore", make=lambda: FileTreeDriver(*places), explain=FileTreeDriver.refusal)
 
     async def _cull(self, now: float) -> None:

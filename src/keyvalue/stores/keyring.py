@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from keyvalue._core import arguments, files
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import FlatStore
+from keyvalue._core.layout import KeyLayout
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.legacy.layouts import FittingLayout
 from keyvalue._core.store import Stability
@@ -102,7 +103,7 @@ class KeyringStore(FlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    errors = (
+    errors: ErrorRules = (
         ErrorRule(Exception, StoreConnectionError, _advice_by_name, _advice_by_name),
         ErrorRule(KeyringLocked, StoreConnectionError, _LOCKED),
         ErrorRule(NoKeyringError, StoreConnectionError, _MISSING),
@@ -149,7 +150,7 @@ class KeyringStore(FlatStore):
 
     async def _open(self) -> None:
         await super()._open()
-        self.layout = _KeyringLayout(*self._namers, await self._use(KeyringDriver.open))
+        self.layout: KeyLayout = _KeyringLayout(*self._namers, await self._use(KeyringDriver.open))
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
         await self._use(methodcaller("check", entries))  # all, before one is written

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, cast
 from keyvalue._core import arguments, clock
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import FlatStore
+from keyvalue._core.layout import KeyLayout
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.legacy.layouts import FittingLayout
 from keyvalue._core.sockets import Peer, TlsOptions
@@ -90,7 +91,7 @@ class MemcachedStore(FlatStore):
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
     tls: ClassVar[TlsOptions] = TlsOptions("pass a client of pymemcache with tls_context")
-    errors = (
+    errors: ErrorRules = (
         ErrorRule(ConnectionRefusedError, StoreConnectionError, _UNREACHABLE, unsent=True),
         ErrorRule(TimeoutError, StoreConnectionError, "the server did not answer in time"),
         ErrorRule(OSError, StoreConnectionError, _UNREACHABLE),
@@ -124,7 +125,7 @@ class MemcachedStore(FlatStore):
         arguments.seconds(timeout, "timeout")
         if max_value_size <= 0:
             raise ValueError("max_value_size must be positive")
-        self.layout = _Names(key_sanitization_strategy)
+        self.layout: KeyLayout = _Names(key_sanitization_strategy)
         self._max_value_size = max_value_size
         if client is not None and (host, port) != ("127.0.0.1", 11211):
             raise ValueError("Give MemcachedStore either a client or host and port")

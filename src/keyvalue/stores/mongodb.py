@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from keyvalue._core import arguments, clock, codec, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
+from keyvalue._core.error_rules import ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.layout import digest_of
 from keyvalue._core.legacy import sanitization
@@ -81,7 +82,7 @@ class MongoDBStore(EnumerableStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "write ?tls=true in the URL", "leave out tls=true", "name the file with its certificate by tlsCAFile in the URL"
     )
-    errors = driver_errors.ERRORS
+    errors: ErrorRules = driver_errors.ERRORS
 
     @arguments.checked
     def __init__(

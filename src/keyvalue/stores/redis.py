@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
-from keyvalue._core.error_rules import ErrorRule, unwrapping_rules
+from keyvalue._core.error_rules import ErrorRule, ErrorRules, unwrapping_rules
 from keyvalue._core.extras import needs
 from keyvalue._core.pending import RoundTrip
 from keyvalue._core.sockets import BoundedSocket, Peer, TlsOptions
@@ -218,7 +218,7 @@ class RedisStore(RespStore):
         "leave out ssl, ssl_… options (they turn TLS on beside a redis:// URL too) and rediss://",
         "pass the file with its certificate as ssl_ca_certs",
     )
-    errors = _ERRORS
+    errors: ErrorRules = _ERRORS
 
     @arguments.checked
     def __init__(

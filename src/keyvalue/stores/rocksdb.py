@@ -9,7 +9,7 @@ from typing import ClassVar
 from keyvalue._core import arguments, files
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.store import Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
@@ -74,7 +74,7 @@ class RocksDBStore(EnumerableDriverStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors = (_SHORTAGE, *_ERRORS)
+    errors: ErrorRules = (_SHORTAGE, *_ERRORS)
 
     @arguments.checked
     def __init__(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.sockets import Peer, TlsOptions
 from keyvalue._core.store import Stability
@@ -153,7 +153,7 @@ class ValkeyStore(RespStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "pass tls=True", "leave out tls=True", "pass its certificate in a `config` with TlsAdvancedConfiguration"
     )
-    errors = _ERRORS
+    errors: ErrorRules = _ERRORS
 
     @arguments.checked
     def __init__(

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar, cast
 from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import outcome_of
-from keyvalue._core.layout import Slot
+from keyvalue._core.layout import KeyLayout, Slot
 from keyvalue._core.legacy.slots import named_entry
 from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
@@ -109,7 +109,7 @@ class VaultStore(EnumerableFlatStore):
     tls: ClassVar[TlsOptions] = TlsOptions(
         "write https:// in the URL", "write http:// in the URL", "name the file with its certificate by VAULT_CACERT"
     )
-    errors = (
+    errors: ErrorRules = (
         ErrorRule(requests.Timeout, StoreConnectionError, "the server did not answer in time"),
         ErrorRule(
             requests.exceptions.SSLError, StoreConnectionError, "could not agree on TLS with the server; check the URL and the certificates"
@@ -162,7 +162,7 @@ class VaultStore(EnumerableFlatStore):
         if not is_path(mount_point):
             raise ValueError("The mount_point of VaultStore must be the path of a secrets engine, such as 'secret' or 'team/kv'")
         self._layout = VaultLayout()
-        self.layout = self._layout
+        self.layout: KeyLayout = self._layout
         if client is not None:
             if not isinstance(client, hvac.Client):
                 raise TypeError(f"The client must be an hvac.Client, not {arguments.article(client)}")

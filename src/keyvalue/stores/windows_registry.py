@@ -10,7 +10,7 @@ from keyvalue._core import arguments, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.entry import Entry
-from keyvalue._core.error_rules import ErrorRule
+from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.store import Stability
@@ -77,7 +77,7 @@ class WindowsRegistryStore(EnumerableDriverStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    errors = (
+    errors: ErrorRules = (
         ErrorRule(OSError, StoreConnectionError, transient_reason, when=transient_reason),
         ErrorRule(PermissionError, StoreRefusedError, "this user may not do that; only administrators may write to HKEY_LOCAL_MACHINE"),
         ErrorRule(OSError, StoreRefusedError, "the registry refused"),
@@ -103,7 +103,7 @@ class WindowsRegistryStore(EnumerableDriverStore):
             raise ValueError(
                 rf"No registry_path can be {path[:300]!r}: give it without the hive, without \ at its ends, and at most 31 levels deep"
             )
-        self.layout = _RegistryLayout(key_sanitization_strategy, collection_sanitization_strategy, DEEPEST - len(parts))
+        self.layout: KeyLayout = _RegistryLayout(key_sanitization_strategy, collection_sanitization_strategy, DEEPEST - len(parts))
         self._host = f"{hive}\\{path}"
         self._client = Client(
             "WindowsRegistryStore",

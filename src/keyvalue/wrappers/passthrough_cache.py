@@ -110,8 +110,12 @@ class PassthroughCacheWrapper(BaseWrapper):
                 "another store, or put a PrefixCollectionsWrapper around it for the cache"
             )
         self.maximum_ttl: float = _SECONDS if maximum_ttl is None else arguments.ttl_argument(maximum_ttl, "maximum_ttl")
-        self.missing_ttl = min(_SECONDS if missing_ttl is None else arguments.ttl_argument(missing_ttl, "missing_ttl"), self.maximum_ttl)
-        self.negative_ttl = None if negative_ttl is None else min(arguments.ttl_argument(negative_ttl, "negative_ttl"), self.maximum_ttl)
+        self.missing_ttl: float = min(
+            _SECONDS if missing_ttl is None else arguments.ttl_argument(missing_ttl, "missing_ttl"), self.maximum_ttl
+        )
+        self.negative_ttl: float | None = (
+            None if negative_ttl is None else min(arguments.ttl_argument(negative_ttl, "negative_ttl"), self.maximum_ttl)
+        )
         self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
         self.cache_errors: int = 0
         self._last_writes: dict[int | None, float] = {}  # their moments, by slot
