@@ -17,7 +17,7 @@ import pytest
 from keyvalue._core.slots import ThreadSlots
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import KeyValueOperationError
-from keyvalue.stores._diskcache import SharedCache
+from keyvalue.stores._drivers.disk_cache import SharedCache
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.timeout import TimeoutWrapper
 from tests import backends

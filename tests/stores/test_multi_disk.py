@@ -18,7 +18,7 @@ import pytest
 from keyvalue._core.capabilities import capabilities_of
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, PathSecurityError, StoreRefusedError, StoreSetupError
-from keyvalue.stores import _diskcache
+from keyvalue.stores._drivers import disk as driver
 from keyvalue.stores.disk import MultiDiskStore
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.testing._suite import at_once
@@ -76,7 +76,7 @@ def test_what_can_not_be_looked_at_is_not_missing(tmp_path: Path) -> None:
 
 
 async def test_few_files_are_open_at_a_time_and_none_afterwards(tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_diskcache, "_OPEN", 4)  # directories, of three files each
+    monkeypatch.setattr(driver, "_OPEN", 4)  # directories, of three files each
     kv = runtime.adapt(MultiDiskStore(base_directory=tmp_path))
     most = 0
 

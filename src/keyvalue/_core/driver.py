@@ -82,6 +82,15 @@ class EnumerableDriverStore(DriverStore, EnumerableFlatStore):
             if after is None:
                 return
 
+    async def _cull(self, now: float) -> None:
+        await super()._cull(now)
+        await self._use(_clean)
+
+
+def _clean(driver: Any) -> None:
+    if hasattr(driver, "clean"):
+        driver.clean()
+
 
 def _pop(names: Sequence[str], driver: Any) -> Sequence[Stored | None]:
     """Call a driver's `pop`, or if it has none, read and compare until what was read is removed."""

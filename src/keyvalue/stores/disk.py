@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from keyvalue._core import arguments, clock
+from keyvalue._core import arguments
 from keyvalue._core.client import Client
-from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.layout import KeyLayout, Slot, digest
-from keyvalue._core.listing import EnumerableFlatStore
 from keyvalue._core.store import Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
@@ -26,7 +25,8 @@ with needs("disk"):
     import diskcache
     from pathvalidate import sanitize_filename
 
-    from keyvalue.stores._diskcache import CacheDirectory, CacheRow, SharedCache, open_cache, settings_of, transient_reason
+    from keyvalue.stores._drivers.disk import DiskDriver, MultiDiskDriver, join
+    from keyvalue.stores._drivers.disk_cache import settings_of, transient_reason
 
 __all__ = ["DiskStore", "MultiDiskStore"]
 
@@ -42,7 +42,7 @@ _ERRORS = (
 )
 
 
-class DiskStore(EnumerableFlatStore):
+class DiskStore(EnumerableDriverStore):
     """Keeps entries in a directory, shared by any number of processes on one machine.
 
     Format: diskcache's. The row `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) holds the JSON document
@@ -104,46 +104,14 @@ class DiskStore(EnumerableFlatStore):
         self._client = Client(
             "DiskStore",
             exclusive=True,
-            is_current=SharedCache.is_in_place,
+            is_current=lambda driver: driver.is_in_place(),
             at_fork="close",
-            explain=SharedCache.refusal,
-            make=lambda: open_cache(place, **settings),
+            explain=lambda driver, error: driver.refusal(error),
+            make=lambda: DiskDriver(place, **settings),
         )
 
-    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
-        return self._use(lambda cache: cache.read_all(names))
 
-    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
-        def write(cache: SharedCache) -> None:
-            if len(rows) == 1:
-                cache.set(*_row(*rows[0]))
-            else:
-                cache.set_many([_row(name, entry) for name, entry in rows])
-
-        return self._use(write)
-
-    def _pop(self, names: Sequence[str]) -> Awaitable[Sequence[Stored | None]]:
-        return self._use(lambda cache: cache.pop_all(names))
-
-    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
-        return self._use(
-            lambda cache: cache.compare_and_set([(name, version, entry and _row(name, entry)) for name, version, entry in changes])
-        )
-
-    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
-        last = None
-        while True:
-            rows, last = await self._use(lambda cache, last=last: cache.page(prefix, last))
-            yield rows
-            if last is None:
-                return
-
-    async def _cull(self, now: float) -> None:
-        await super()._cull(now)
-        await self._use(lambda cache: cache.expire())
-
-
-class MultiDiskStore(EnumerableFlatStore):
+class MultiDiskStore(EnumerableDriverStore):
     """Keeps the entries of each collection in a directory of its own, each shared by any number of processes on one machine.
 
     Format: each directory is diskcache's, as in `DiskStore`, except that the row of an entry is the key alone. The directory is named after
@@ -177,6 +145,12 @@ class MultiDiskStore(EnumerableFlatStore):
     runs_inline = True
     errors: ErrorRules = _ERRORS
 
+    if not TYPE_CHECKING:  # type checkers would take its parameters for the constructor's
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            """Create a store; over a factory, one without what only a store that knows all its collections can do."""
+            return super().__new__(cls if kwargs.get("disk_cache_factory") is None else _FactoryStore)
+
     @arguments.checked
     def __init__(
         self,
@@ -199,8 +173,7 @@ class MultiDiskStore(EnumerableFlatStore):
                 )
             if max_size:
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
-            self.__class__ = _FactoryStore  # pyright: ignore[reportAttributeAccessIssue] # nobody derives from it
-        self.layout: KeyLayout = _DirectoryNames() if disk_cache_factory is None else _FactoryNames()
+        self.layout: KeyLayout = _DirectoryLayout() if disk_cache_factory is None else _FactoryLayout()
         if base_directory is not None:
             base = arguments.directory(base_directory, auto_create, file_mode)
         else:
@@ -210,61 +183,9 @@ class MultiDiskStore(EnumerableFlatStore):
             "MultiDiskStore",
             exclusive=True,
             at_fork="close",
-            explain=CacheDirectory.refusal,
-            make=lambda: CacheDirectory(base, disk_cache_factory, **settings),
+            explain=MultiDiskDriver.refusal,
+            make=lambda: MultiDiskDriver(base, disk_cache_factory, **settings),
         )
-
-    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
-        def read(caches: CacheDirectory) -> Sequence[Stored | None]:
-            found: dict[str, Stored | None] = {}
-            for directory, some in _by_directory(names, lambda name: name):
-                cache = caches.cache(directory, create=False)
-                if cache is not None:
-                    found |= zip(some, cache.read_all([_key(name) for name in some]), strict=True)
-            return [found.get(name) for name in names]
-
-        return self._use(read)
-
-    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[None]:
-        def write(caches: CacheDirectory) -> None:
-            for directory, some in _by_directory(rows, lambda row: row[0]):
-                cache = caches.cache(directory, create=True)
-                assert cache is not None
-                cache.set_many([_row(_key(name), entry) for name, entry in some])
-
-        return self._use(write)
-
-    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
-        def exchange(caches: CacheDirectory) -> Sequence[bool]:
-            made: dict[str, bool] = {}
-            for directory, some in _by_directory(changes, lambda change: change.name):
-                cache = caches.cache(directory, create=True)
-                assert cache is not None
-                rows = [(_key(name), version, entry and _row(_key(name), entry)) for name, version, entry in some]
-                made |= zip([change.name for change in some], cache.compare_and_set(rows), strict=True)
-            return [made[change.name] for change in changes]
-
-        return self._use(exchange)
-
-    async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
-        directories = [_directory(prefix)] if prefix else await self._use(lambda caches: caches.names())
-        for directory in directories:
-            last = None
-            while True:
-
-                def page(caches: CacheDirectory, directory: str = directory, last: Any = last) -> tuple[list[tuple[str, Stored]], Any]:
-                    cache = caches.cache(directory, create=False)
-                    return ([], None) if cache is None else cache.page("", last)
-
-                rows, last = await self._use(page)
-                yield [(_name(directory, key), stored) for key, stored in rows]
-                if last is None:
-                    break
-
-    async def _cull(self, now: float) -> None:
-        await super()._cull(now)
-        for directory in await self._use(lambda caches: caches.names()):
-            await self._use(lambda caches, directory=directory: (cache := caches.cache(directory, create=False)) and cache.expire())
 
 
 class _FactoryStore(MultiDiskStore):
@@ -280,18 +201,18 @@ class _FactoryStore(MultiDiskStore):
 _FactoryStore.__name__ = _FactoryStore.__qualname__ = MultiDiskStore.__name__  # for messages
 
 
-class _FactoryNames(KeyLayout):
+class _FactoryLayout(KeyLayout):
     def slots(self, collection: str, key: str) -> Sequence[Slot]:
-        return (Slot(_name(collection, key)),)
+        return (Slot(join(collection, key)),)
 
     def prefixes(self, collection: str) -> Sequence[str]:
-        return (_name(collection, ""),)
+        return (join(collection, ""),)
 
     def direct_names(self, collection: str, keys: Sequence[str]) -> list[str]:
-        return [_name(collection, key) for key in keys]
+        return [join(collection, key) for key in keys]
 
 
-class _DirectoryNames(KeyLayout):
+class _DirectoryLayout(KeyLayout):
     def slots(self, collection: str, key: str) -> Sequence[Slot]:
         return [Slot(prefix + key, kind) for prefix, kind in _directories(collection)]
 
@@ -302,37 +223,13 @@ class _DirectoryNames(KeyLayout):
 @lru_cache(1024)  # pathvalidate takes its time
 def _directories(collection: str) -> Sequence[Slot]:
     """Return what the names of a collection's slots start with."""
-    own = Slot(_name(digest(collection), ""))
+    own = Slot(join(digest(collection), ""))
     directory = sanitize_filename(collection, fs_encoding="utf-8")
     if directory in ("", ".", ".."):
         return (own,)
     if directory == collection and not _DIGEST.fullmatch(collection):
-        return Slot(_name(directory, ""), "shared"), own
-    return own, Slot(_name(directory, ""), "strict")
-
-
-# A name is the directory's length, `/`, the directory and the key.
-
-
-def _name(directory: str, key: str) -> str:
-    return f"{len(directory)}/{directory}{key}"
-
-
-def _directory(name: str) -> str:
-    length, _, rest = name.partition("/")
-    return rest[: int(length)]
-
-
-def _key(name: str) -> str:
-    length, _, rest = name.partition("/")
-    return rest[int(length) :]
-
-
-def _by_directory(items: Sequence[T], name: Callable[[T], str]) -> Iterable[tuple[str, list[T]]]:
-    found: dict[str, list[T]] = {}
-    for item in items:
-        found.setdefault(_directory(name(item)), []).append(item)
-    return found.items()
+        return Slot(join(directory, ""), "shared"), own
+    return own, Slot(join(directory, ""), "strict")
 
 
 def _settings(max_size: int | None) -> dict[str, Any]:
@@ -349,8 +246,3 @@ def _settings(max_size: int | None) -> dict[str, Any]:
             f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"
         )
     return {"size_limit": max_size, "eviction_policy": "least-recently-stored"} if max_size else {"eviction_policy": "none"}
-
-
-def _row(name: str, entry: Entry) -> CacheRow:
-    # A millisecond more than what is left, lest SQLite's clock cut it short.
-    return name, entry.document().decode(), None if entry.expires_at is None else entry.expires_at - clock.now() + 0.001

@@ -117,10 +117,6 @@ class FileTreeStore(EnumerableDriverStore):
         self.layout: KeyLayout = _TreeLayout(key_sanitization_strategy, collection_sanitization_strategy)
         self._client = Client("FileTreeStore", make=lambda: FileTreeDriver(*places), explain=FileTreeDriver.refusal)
 
-    async def _cull(self, now: float) -> None:
-        await super()._cull(now)
-        await self._use(FileTreeDriver.clean)
-
 
 class _TreeLayout(KeyLayout):
     """The paths of files below the data directory, with `/` between their parts."""

@@ -1,4 +1,4 @@
-"""A diskcache.Cache that is safe and tidy enough to keep entries in; what DiskStore is made of."""
+"""A diskcache.Cache that is safe and tidy enough to keep entries in."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # diskcache has no types.
@@ -11,8 +11,7 @@ import os
 import re
 import sqlite3
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any, cast
 
@@ -23,14 +22,12 @@ from keyvalue._core import arguments, files
 from keyvalue._core.entry import Stored
 from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.listing import PAGE, take_page
-from keyvalue.errors import PathSecurityError, StoreConnectionError, StoreSetupError
+from keyvalue.errors import StoreConnectionError, StoreSetupError
 
-__all__ = ["CacheDirectory", "CacheRow", "SharedCache", "open_cache", "settings_of", "transient_reason"]
+__all__ = ["CacheRow", "SharedCache", "holds_cache", "open_cache", "settings_of", "transient_reason"]
 
 CacheRow = tuple[str, str, float | None]
 """What is set: a name, a text, and the seconds that it has to live."""
-
-_OPEN = 32  # caches at a time, of three files each
 
 _ATTEMPTS = 10
 _LOCKED = re.compile("locked|locking protocol")
@@ -343,79 +340,7 @@ class SharedCache(diskcache.Cache):
         return Stored(document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else None)
 
 
-class CacheDirectory:
-    """Many caches, of which only a few are open at a time. Its user must see to one call at a time.
-
-    Args:
-        base: The directory in which each has one of its own; None if they are made by `factory`.
-        factory: Returns the cache of that name.
-        settings: diskcache's, for those in the directory.
-    """
-
-    def __init__(self, base: Directory | None, factory: Callable[[str], diskcache.Cache] | None, **settings: Any) -> None:
-        self._base = base
-        self._factory = factory
-        self._settings = settings
-        self._open: OrderedDict[str, SharedCache] = OrderedDict()
-        if base is not None:
-            base.make()
-
-    def names(self) -> list[str]:
-        """Return the names of the caches in the directory."""
-        assert self._base is not None
-        self._base.make()
-        with os.scandir(self._base.path) as entries:
-            found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and _holds_cache(entry.path)]
-        return [name for name in map(files.decode_name, found) if name is not None]
-
-    def cache(self, name: str, *, create: bool) -> SharedCache | None:
-        """Return a cache, or None if there is none and it is not to be made.
-
-        Raises:
-            PathSecurityError: Its directory is a link.
-        """
-        cache = self._open.get(name)
-        if cache is not None and cache.is_in_place():
-            self._open.move_to_end(name)
-            return cache
-        if cache is not None:
-            self._open.pop(name).close()
-        settings = self._settings
-        if self._base is not None:
-            self._base.make()
-            directory = self._base.subdirectory(name)
-            if os.path.islink(directory.path):
-                raise PathSecurityError(
-                    f"{directory.path!r} is a link, which is not followed: it may lead anywhere. Put the directory itself there"
-                )
-            if not create and not _holds_cache(directory.path):
-                return None
-        else:
-            assert self._factory is not None
-            made = self._factory(name)
-            directory, settings = settings_of(made, "disk_cache_factory must return")
-            made.close()  # it opens itself again if its maker uses it
-        cache = open_cache(directory, **settings)
-        if name in self._open:  # the handler of a signal has opened it meanwhile
-            cache.close()
-            return self._open[name]
-        self._open[name] = cache
-        if len(self._open) > _OPEN:
-            self._open.popitem(last=False)[1].close()
-        return cache
-
-    def refusal(self, error: Exception) -> str | None:
-        """Return what the file system refused, if it is behind an error of the call before."""
-        used = next(reversed(self._open.values()), None)
-        return files.refusal(error) if used is None else used.refusal(error)
-
-    def close(self) -> None:
-        """Close those that are open."""
-        while self._open:
-            self._open.popitem()[1].close()
-
-
-def _holds_cache(directory: str) -> bool:
+def holds_cache(directory: str) -> bool:
     try:
         os.stat(os.path.join(directory, DBNAME))  # unlike exists(), it tells what may not be looked at from what is not there
     except (FileNotFoundError, NotADirectoryError):
