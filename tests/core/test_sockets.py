@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 import pytest
 
 from keyvalue._core.sockets import BoundedSocket
-from keyvalue.stores._http import limit_connections
+from keyvalue.stores._drivers.http import limit_connections
 
 
 @pytest.fixture

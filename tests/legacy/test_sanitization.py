@@ -16,7 +16,7 @@ from keyvalue._core.legacy import sanitization
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import InvalidKeyError
 from keyvalue.stores import filetree
-from keyvalue.stores._elasticsearch import IndexLayout
+from keyvalue.stores._drivers.elasticsearch import IndexLayout
 from keyvalue.stores.elasticsearch import ElasticsearchStore
 from keyvalue.stores.filetree import FileTreeStore
 from keyvalue.stores.keyring import KeyringStore

@@ -29,8 +29,8 @@ from keyvalue.errors import (
     StoreSetupError,
     ValueTooLargeError,
 )
+from keyvalue.stores._drivers.dynamodb import item_of
 from keyvalue.stores._drivers.mongodb import encode_entries
-from keyvalue.stores._dynamodb import item_of
 from keyvalue.stores.dynamodb import DynamoDBStore
 from keyvalue.stores.elasticsearch import ElasticsearchStore
 from keyvalue.stores.memcached import MemcachedStore

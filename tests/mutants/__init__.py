@@ -433,7 +433,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "memcached-driver-keeps-a-lost-connection",
-        f"{_STORES}/_memcached.py",
+        f"{_STORES}/_drivers/memcached.py",
         "if connection is None or connection.is_lost:",
         "if connection is None:",
         _server("memcached"),
@@ -468,14 +468,14 @@ _OF_SERVERS = (
     ),
     Fault(
         "dynamodb-expiry-rounded-down",
-        f"{_STORES}/_dynamodb.py",
+        f"{_STORES}/_drivers/dynamodb.py",
         'item["ttl"] = {"N": str(ceil(entry.expires_at))}',
         'item["ttl"] = {"N": str(int(entry.expires_at))}',
         _server("dynamodb", "time_to_live or expir"),
     ),
     Fault(
         "elasticsearch-driver-reads-no-json",
-        f"{_STORES}/_elasticsearch.py",
+        f"{_STORES}/_drivers/elasticsearch.py",
         'value = held["json"] if type(held.get("json")) is str else held.get("flattened")',
         'value = held.get("flattened")',
         _contract("elasticsearch and values_come_back"),
@@ -510,7 +510,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "vault-delete-keeps-versions",
-        f"{_STORES}/_vault.py",
+        f"{_STORES}/_drivers/vault.py",
         'self._send("delete", self._path("metadata", name))',
         'self._send("delete", self._path("data", name))',
         _server("vault", "version"),
@@ -538,7 +538,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "vault-takes-any-mount-point",
-        f"{_STORES}/_vault.py",
+        f"{_STORES}/_drivers/vault.py",
         "if _ROUTED in told and not _METADATA.search(told):",
         'if _ROUTED in told and "metadata" not in told:',
         _server("vault", "mount_point"),

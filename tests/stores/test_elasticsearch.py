@@ -25,7 +25,7 @@ from keyvalue.errors import (
     ValueTooLargeError,
 )
 from keyvalue.stores import elasticsearch as module
-from keyvalue.stores._elasticsearch import MAPPING
+from keyvalue.stores._drivers.elasticsearch import MAPPING
 from keyvalue.stores.elasticsearch import ElasticsearchStore
 from tests.answering import Reply, Request, answering
 from tests.runtimes import Runtime

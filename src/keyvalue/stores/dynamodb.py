@@ -19,7 +19,7 @@ from keyvalue._core.listing import EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
-from keyvalue.stores._dynamodb import (
+from keyvalue.stores._drivers.dynamodb import (
     NO_CREDENTIALS,
     LimitedSession,
     TableLayout,
@@ -36,7 +36,7 @@ from keyvalue.stores._dynamodb import (
     needs_document,
     stored_in,
 )
-from keyvalue.stores._http import peer_of
+from keyvalue.stores._drivers.http import peer_of
 
 with needs("dynamodb"):
     import aiohttp

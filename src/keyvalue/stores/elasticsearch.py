@@ -29,7 +29,7 @@ from keyvalue.errors import (
     StoreSetupError,
     ValueTooLargeError,
 )
-from keyvalue.stores._elasticsearch import (
+from keyvalue.stores._drivers.elasticsearch import (
     FORBIDDEN,
     GUARD,
     MAPPING,
@@ -44,7 +44,7 @@ from keyvalue.stores._elasticsearch import (
     is_flat,
     version_in,
 )
-from keyvalue.stores._http import limit_connections
+from keyvalue.stores._drivers.http import limit_connections
 
 with needs("elasticsearch"):
     import elastic_transport

@@ -26,7 +26,7 @@ with needs("memcached"):
     import pymemcache
     from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownCommandError, MemcacheUnknownError
 
-    from keyvalue.stores._memcached import (
+    from keyvalue.stores._drivers.memcached import (
         AsyncMemcached,
         Connection,
         Memcached,

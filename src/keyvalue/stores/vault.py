@@ -19,7 +19,7 @@ from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
-from keyvalue.stores._http import limit_pools, peer_of
+from keyvalue.stores._drivers.http import limit_pools, peer_of
 
 with needs("vault"):
     import hvac
@@ -29,10 +29,10 @@ with needs("vault"):
     from urllib3.exceptions import NewConnectionError, ProtocolError
     from urllib3.util import parse_url
 
-    from keyvalue.stores._vault import (
+    from keyvalue.stores._drivers.vault import (
         TOO_LARGE,
+        KVv2Client,
         PlainRequestError,
-        Secrets,
         StrangerError,
         UnsendableError,
         VaultLayout,
@@ -170,7 +170,7 @@ class VaultStore(EnumerableFlatStore):
                 raise ValueError("Give VaultStore either a client or url, token and namespace: a client has its own")
             self._host = _host_of(client.adapter.base_uri)
             self._client = Client(
-                "VaultStore", given=Secrets(client, mount_point), limit_owner=client, capacity=lambda _: _GIVEN, interruptible=False
+                "VaultStore", given=KVv2Client(client, mount_point), limit_owner=client, capacity=lambda _: _GIVEN, interruptible=False
             )
             return
         for name, text in (("token", token), ("namespace", namespace)):
@@ -178,7 +178,7 @@ class VaultStore(EnumerableFlatStore):
         url = url or os.environ.get("VAULT_ADDR") or _URL
         self._host = arguments.url("VaultStore", url, _host_of, "https://localhost:8200")
 
-        def make() -> Secrets:
+        def make() -> KVv2Client:
             try:
                 made: Any = hvac.Client(url=url, token=token, namespace=namespace, timeout=cast("int", timeout))
             except UnicodeError:  # it quotes the token
@@ -189,14 +189,14 @@ class VaultStore(EnumerableFlatStore):
             # more handshake of TLS for each.
             for scheme in ("https://", "http://"):
                 made.session.mount(scheme, _Adapter(pool_maxsize=_CONNECTIONS))
-            return Secrets(made, mount_point)
+            return KVv2Client(made, mount_point)
 
         peer = peer_of("Vault", url, self.tls, (hvac.exceptions.VaultError,), (requests.exceptions.Timeout,))
         self._client = Client("VaultStore", make=make, capacity=lambda _: _CONNECTIONS, interruptible=False, peer=peer)
 
     async def _open(self) -> None:
         await super()._open()
-        await self._use(Secrets.check, repeatable=True)
+        await self._use(KVv2Client.check, repeatable=True)
 
     async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
         return await self._each(names, lambda secrets, name: secrets.find(name, lenient=lenient).live, repeatable=True)
@@ -208,7 +208,7 @@ class VaultStore(EnumerableFlatStore):
         return await self._each(changes, _compare_and_set)
 
     async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
-        def pop(secrets: Secrets, name: str) -> Stored | None:
+        def pop(secrets: KVv2Client, name: str) -> Stored | None:
             while True:
                 found = secrets.find(name)
                 if found.live is None or self._layout.is_anothers(name, found.live):
@@ -219,7 +219,7 @@ class VaultStore(EnumerableFlatStore):
         return await runtime.map_concurrent(lambda name: outcome_of(self._use(lambda secrets: pop(secrets, name))), names, limit=_AT_ONCE)
 
     async def _purge(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
-        def purge(secrets: Secrets, slot: Slot) -> None:
+        def purge(secrets: KVv2Client, slot: Slot) -> None:
             stored = secrets.find(slot.name, lenient=slot.kind == "strict").stored
             if stored is None:
                 return
@@ -234,7 +234,7 @@ class VaultStore(EnumerableFlatStore):
     def _is_stale_connection(self, error: BaseException | None) -> bool:
         return isinstance(error, requests.ConnectionError) and bool(error.args) and isinstance(error.args[0], ProtocolError)
 
-    async def _each(self, items: Sequence[S], function: Callable[[Secrets, S], T], *, repeatable: bool = False) -> list[T]:
+    async def _each(self, items: Sequence[S], function: Callable[[KVv2Client, S], T], *, repeatable: bool = False) -> list[T]:
         """Call a function of the client for each item, some at the same time."""
         return await runtime.map_concurrent(
             lambda item: self._use(lambda secrets: function(secrets, item), repeatable=repeatable), items, limit=_AT_ONCE
@@ -258,14 +258,14 @@ class VaultStore(EnumerableFlatStore):
                 count = max(1, min(_AT_ONCE, PAGE_SIZE * count // max(size, 1)))
 
 
-def _write(secrets: Secrets, name: str, entry: Entry) -> None:
+def _write(secrets: KVv2Client, name: str, entry: Entry) -> None:
     if not _put(secrets, name, entry):
         # Only what says which version it replaces is allowed.
         while not _put(secrets, name, entry, secrets.find(name).version):
             pass
 
 
-def _compare_and_set(secrets: Secrets, change: CompareAndSet) -> bool:
+def _compare_and_set(secrets: KVv2Client, change: CompareAndSet) -> bool:
     name, version, entry = change
     if entry is not None and version is not None:
         return _put(secrets, name, entry, int(version))
@@ -275,7 +275,7 @@ def _compare_and_set(secrets: Secrets, change: CompareAndSet) -> bool:
     return secrets.bury(name, found) if entry is None else _put(secrets, name, entry, found.version)
 
 
-def _put(secrets: Secrets, name: str, entry: Entry, version: int | None = None) -> bool:
+def _put(secrets: KVv2Client, name: str, entry: Entry, version: int | None = None) -> bool:
     document = entry.document()
     try:
         return secrets.put(name, document, version)

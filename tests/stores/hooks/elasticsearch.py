@@ -10,7 +10,7 @@ import elastic_transport
 from elasticsearch import AsyncElasticsearch, Elasticsearch, OrjsonSerializer
 
 from keyvalue.protocols import AsyncKeyValue
-from keyvalue.stores._elasticsearch import MAPPING
+from keyvalue.stores._drivers.elasticsearch import MAPPING
 from keyvalue.stores.elasticsearch import ElasticsearchStore
 from tests.stores.hooks import SECRET, Hooks
 

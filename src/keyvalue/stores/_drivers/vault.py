@@ -1,4 +1,4 @@
-"""Secrets of the KV engine, version 2, over hvac's client, and where entries lie among them."""
+"""KVv2Client of the KV engine, version 2, over hvac's client, and where entries lie among them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ with needs("vault"):
     from hvac.exceptions import Forbidden, InvalidRequest, UnsupportedOperation, VaultError
     from urllib3.exceptions import ReadTimeoutError
 
-__all__ = ["TOO_LARGE", "PlainRequestError", "Secret", "Secrets", "StrangerError", "UnsendableError", "VaultLayout", "is_path"]
+__all__ = ["TOO_LARGE", "KVv2Client", "PlainRequestError", "Secret", "StrangerError", "UnsendableError", "VaultLayout", "is_path"]
 
 _LONGEST_NAME = 150  # bytes; a file's name of 255 bytes holds 157 in the form that Vault encrypts them to
 _LONGEST_OLD_NAME = 4096  # bytes; the server takes 0.08 s to look up such a name, and four times as long for each twice as long
@@ -83,7 +83,7 @@ class _Answer(NamedTuple):
     content: Mapping[str, Any]
 
 
-class Secrets:
+class KVv2Client:
     """The secrets under a mount point, each with a document in its field `value`. Any number of threads may use them.
 
     Args:

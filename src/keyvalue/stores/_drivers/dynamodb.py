@@ -19,7 +19,7 @@ from keyvalue._core.entry import Entry, Stored
 from keyvalue._core.extras import needs
 from keyvalue._core.layout import KeyLayout, Slot, digest
 from keyvalue.errors import StoreRefusedError, StoreSetupError, ValueTooLargeError
-from keyvalue.stores._http import limit_pools
+from keyvalue.stores._drivers.http import limit_pools
 
 with needs("dynamodb"):
     import aiobotocore.session

@@ -78,7 +78,7 @@ class AsyncMemcached:
         self._address = host, port
         self._timeout = timeout
         self._options = options
-        self._connection: _Replies | None = None
+        self._connection: MemcachedProtocol | None = None
         self._connecting: asyncio.Task[None] | None = None
 
     def get(self, names: Sequence[bytes]) -> Awaitable[dict[bytes, Stored]]:
@@ -136,7 +136,7 @@ class AsyncMemcached:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            connecting = loop.create_connection(lambda: _Replies(loop, self._timeout), *self._address, **self._options)
+            connecting = loop.create_connection(lambda: MemcachedProtocol(loop, self._timeout), *self._address, **self._options)
             _, self._connection = await asyncio.wait_for(connecting, self._timeout)
         except asyncio.TimeoutError:
             raise TimeoutError from None  # which it is not before Python 3.11
@@ -170,7 +170,7 @@ class _Reply(Reply):
         self.error: Exception | None = None
 
 
-class _Replies(asyncio.Protocol):
+class MemcachedProtocol(asyncio.Protocol):
     """One connection: commands go out, and replies come back in the same order."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
