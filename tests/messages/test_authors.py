@@ -66,6 +66,11 @@ class Flat(FlatStore):
 
     async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
         return []
+class Short(Author):
+    """Its hook lacks a parameter."""
+
+    async def _get(self, collection: str) -> Any:  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride] # that is the mistake
+        return [None]
 
 
 class PlainOpening(Author):
@@ -161,6 +166,8 @@ AUTHORS = [
     Mistake(
         "get: _read returns bytes", lambda: Flat([b'{"password":"hunter2"}']).get("k"), RuntimeError, ["a Stored"], secrets=["hunter2"]
     ),
+    Mistake("get: _get lacks a parameter", lambda: Short().get("k"), TypeError, ["Short._get() takes 2 positional arguments"]),
+    Mistake("ttl_many: _get lacks a parameter", lambda: Short().ttl_many(["k"]), TypeError, ["Short._get() takes 2 positional arguments"]),
     Mistake("get: def _get", lambda: Plain().get("k"), RuntimeError, ["Plain._get returned a list", *PLAIN]),
     Mistake("ttl_many: def _get", lambda: Plain().ttl_many(["k"]), RuntimeError, ["Plain._get returned a list", *PLAIN]),
     Mistake("def _put", lambda: Plain().put("k", {}), RuntimeError, ["Plain._put returned None", *PLAIN]),
@@ -174,6 +181,11 @@ AUTHORS = [
     Mistake("asyncio.sleep() beside runs_inline", lambda: use_facade(Sleeping(MemoryStore())), RuntimeError, ["Sleeping", *INLINE]),
     Mistake("anyio.sleep() beside runs_inline", lambda: use_facade(AnyioSleeping(MemoryStore())), RuntimeError, ["AnyioSleeping", *INLINE]),
 ]
+
+
+def test_a_count_for_each_key_tells_as_much_as_a_bool() -> None:
+    assert BlockingKeyValue(Author(deleted=[1, 0])).delete_many(["k", "l"]) == 1
+    assert BlockingKeyValue(Author(deleted=[1])).delete("k") is True
 
 
 @pytest.mark.parametrize("mistake", AUTHORS, ids=lambda mistake: mistake.name)

@@ -195,7 +195,7 @@ class BaseStore(Explaining, ABC):
         """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
         collection = self._collection(collection)
         key = arguments.name(key, "key")
-        call: Any = None
+        call: Any = _NO_CALL
         try:
             if self._unready or self._pending.calls:
                 await self._ready(collection, (key,))
@@ -276,7 +276,7 @@ class BaseStore(Explaining, ABC):
         if not distinct:
             return 0
         self._raise_first("delete_many", "_delete", outcomes, len(distinct))
-        return sum(outcome is True for outcome in outcomes or ())
+        return sum(map(bool, outcomes or ()))
 
     async def setup(self) -> None:
         """Open the store now rather than at its first use.
@@ -338,7 +338,7 @@ class BaseStore(Explaining, ABC):
 
     async def _fetch(self, operation: str, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         """Call `_get`, and check what it returns."""
-        call: Any = None
+        call: Any = _NO_CALL
         try:
             await self._ready(collection, keys)
             if not keys:
@@ -362,7 +362,7 @@ class BaseStore(Explaining, ABC):
 
     def _blame_author(self, error: Exception, call: object) -> None:
         """Say what a subclass does wrong if an error comes from the very function that awaits its `_get`."""
-        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+        if call is _NO_CALL or error.__traceback__ is None or error.__traceback__.tb_next is not None:
             return
         if not inspect.isawaitable(call):
             raise self._not_awaitable("_get", call) from None
