@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Generator
@@ -23,6 +24,7 @@ class Proxy:
         self.delay = 0.0  # seconds to hold back what a client sends next, once
         self.cuts = 0  # how many of the next answers to cut: the connection ends instead
         self.cut_after = 0  # how many bytes of such an answer come through
+        self.resets = False  # whether connections end by a reset, as when the server's process dies, rather than in an orderly way
         self.bytewise = False  # answers come through byte by byte
         self.drip = 0.0  # likewise, with so many seconds between two bytes
         self.accepted = 0  # how many connections there have been
@@ -70,11 +72,11 @@ class Proxy:
     def drop(self) -> None:
         """End all connections; new ones are accepted."""
         for end in list(self._ends):
-            _end(end)
+            self._end(end)
 
     def close(self) -> None:
         """Refuse connections, and end those that there are."""
-        _end(self._listener)
+        self._end(self._listener)
         self._listener.close()
         self._accepting.join()
         self.drop()
@@ -126,16 +128,19 @@ class Proxy:
         except OSError:
             pass
         finally:
-            _end(source)
-            _end(sink)
+            self._end(source)
+            self._end(sink)
             # Closed by the thread that reads it, and by no other, as its number may be another socket's then.
             self._ends.discard(source)
             source.close()
 
-
-def _end(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+    def _end(self, connection: socket.socket) -> None:
+        with suppress(OSError):
+            if self.resets and connection is not self._listener:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.shutdown(socket.SHUT_RD)  # only closing it resets the connection
+            else:
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

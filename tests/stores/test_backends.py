@@ -213,7 +213,7 @@ async def test_an_answer_that_is_lost(hooks: Hooks, proxy: Proxy, runtime: Runti
         await kv.put("k", {"a": turn})
         return "done"
 
-    for turn, proxy.cut_after in enumerate((0, 7), 1):
+    for turn, (proxy.cut_after, proxy.resets) in enumerate(((0, False), (7, False), (0, True)), 1):
         # Not sent again: it would undo what another client has put meanwhile.
         assert await lose_answer(partial(put, turn)) in ([None] if hooks.loses_puts and proxy.cut_after == 0 else ["done", None])
         expected: Any

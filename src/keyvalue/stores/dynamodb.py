@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import socket
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -46,6 +47,7 @@ with needs("dynamodb"):
     from aiobotocore.config import AioConfig
     from botocore import exceptions
     from botocore.client import BaseClient
+    from urllib3.exceptions import NewConnectionError
 
 __all__ = ["DynamoDBStore"]
 
@@ -100,6 +102,11 @@ def _status_of(error: exceptions.ClientError) -> int:
 def _rule(error: type[KeyValueStoreError], advice: str, when: Callable[[exceptions.ClientError], object]) -> ErrorRule[Any]:
     """Return a rule for what the server says: botocore has one exception for all that."""
     return ErrorRule(exceptions.ClientError, error, lambda told: f"{advice} ({told.operation_name}: {_code_of(told)})", when)
+
+
+def _is_unsent(error: exceptions.EndpointConnectionError) -> bool:
+    # aiobotocore calls it so too if a connection was reset after the request.
+    return isinstance(error.kwargs.get("error"), aiohttp.ClientConnectorError | NewConnectionError | socket.gaierror)
 
 
 _UNREACHABLE = "could not reach the server; are region_name and endpoint_url right?"
@@ -172,7 +179,7 @@ class DynamoDBStore(EnumerableFlatStore):
         ErrorRule(exceptions.NoCredentialsError, StoreRefusedError, NO_CREDENTIALS),
         ErrorRule(exceptions.ConnectTimeoutError, StoreConnectionError, "the server did not answer in time"),
         ErrorRule(exceptions.ReadTimeoutError, StoreConnectionError, "the server did not answer in time"),
-        ErrorRule(exceptions.EndpointConnectionError, StoreConnectionError, _UNREACHABLE, unsent=True),
+        ErrorRule(exceptions.EndpointConnectionError, StoreConnectionError, _UNREACHABLE, _is_unsent, unsent=True),
         ErrorRule((exceptions.HTTPClientError, exceptions.ConnectionError), StoreConnectionError, _UNREACHABLE),
         ErrorRule(exceptions.CredentialRetrievalError, StoreConnectionError, "could not obtain the credentials"),
         ErrorRule(botocore.parsers.ResponseParserError, StoreConnectionError, "the answer is not one of DynamoDB; is endpoint_url right?"),
