@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -99,6 +100,31 @@ async def test_a_unix_socket(runtime: Runtime, servers: Servers, tmp_path: Path)
         kv = runtime.adapt(RedisStore(url=f"unix://{tmp_path}/redis.sock?db=1"))
         await kv.put("k", {"a": 1})
         assert await kv.get("k") == {"a": 1}
+
+
+async def test_a_write_over_a_unix_socket_is_not_sent_again(runtime: Runtime, tmp_path: Path) -> None:
+    commands: list[bytes] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                command = [self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2] for _ in range(int(line[1:]))]
+                if command[0] in (b"SET", b"GETDEL"):
+                    commands.append(command[0])
+                    return  # without an answer
+                self.wfile.write(b"%1\r\n+proto\r\n:3\r\n" if command[0] == b"HELLO" else b"+OK\r\n")
+
+    path = str(tmp_path / "r.sock")
+    with socketserver.ThreadingUnixStreamServer(path, Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        kv = runtime.adapt(RedisStore(url=f"unix://{path}"))
+        for call in (lambda: kv.put("k", {}), lambda: kv.delete("k")):
+            (error,) = await assert_raised(StoreConnectionError, "over its socket", call)
+            assert not error.unsent
+        assert commands == [b"SET", b"GETDEL"]
+        server.shutdown()
+    (error,) = await assert_raised(StoreConnectionError, "nothing listens on this socket", lambda: kv.put("k", {}))
+    assert error.unsent
 
 
 @pytest.fixture

@@ -150,13 +150,17 @@ _ERRORS = (
 )
 
 
+def _is_at_socket(error: redis.ConnectionError) -> bool:
+    # Not those that are more than this, nor what the server answers, which the asynchronous client wraps.
+    return type(error) is redis.ConnectionError and not _answer_in(error)[0]
+
+
 def _advice_at_socket(error: Exception) -> str:
     behind = next((each for each in _chain(error) if isinstance(each, OSError)), None)
     return next((advice for kind, advice in _AT_SOCKET.items() if isinstance(behind, kind)), _NOT_AT_SOCKET)
 
 
 _ERRORS_AT_SOCKET = (
-    # Not those that are more than this, nor what the server answers, which the asynchronous client wraps.
     *unwrapping_rules(
         redis.ConnectionError,
         lambda error: next((each for each in _chain(error) if isinstance(each, redis.AuthenticationError)), None),
@@ -166,9 +170,10 @@ _ERRORS_AT_SOCKET = (
         redis.ConnectionError,
         StoreConnectionError,
         _advice_at_socket,
-        when=lambda error: type(error) is redis.ConnectionError and not _answer_in(error)[0],
+        when=lambda error: _is_at_socket(error) and _is_unsent(error),
         unsent=True,
     ),
+    ErrorRule(redis.ConnectionError, StoreConnectionError, _advice_at_socket, when=_is_at_socket),
     *_ERRORS,
 )
 
