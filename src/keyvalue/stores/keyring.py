@@ -60,7 +60,7 @@ def _advice_by_name(error: Exception) -> str | None:
 
 
 class KeyringV1KeySanitizationStrategy(sanitization.HybridSanitizationStrategy):
-    """KeyLayout keys by ASCII letters and digits, 256 characters at most; what was changed has 8 digits of a SHA-256 appended."""
+    """Names keys by ASCII letters and digits, 256 characters at most; what was changed has 8 digits of a SHA-256 appended."""
 
     def __init__(self) -> None:
         super().__init__(max_length=256, allowed_characters=sanitization.ALPHANUMERIC)

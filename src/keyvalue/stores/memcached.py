@@ -53,7 +53,7 @@ _LATEST = 2**31 - 1
 
 
 class MemcachedV1KeySanitizationStrategy(sanitization.HashExcessLengthStrategy):
-    """KeyLayout pairs by `H_` and the SHA-256 of `<collection>::<key>` where that has more than 240 characters."""
+    """Names pairs by `H_` and the SHA-256 of `<collection>::<key>` where that has more than 240 characters."""
 
     def __init__(self) -> None:
         super().__init__(max_length=240)

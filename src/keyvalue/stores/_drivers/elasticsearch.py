@@ -1,4 +1,4 @@
-"""KeyLayout, forms and documents of entries in Elasticsearch; what ElasticsearchStore is made of."""
+"""Names, forms and documents of entries in Elasticsearch; what ElasticsearchStore is made of."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ class VaultLayout(CompoundLayout):
         return found if old is None else [*found, old[:-1]]
 
     def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
-        """Return the names of pairs that all have one place, or None if some have more."""
+        """Return the names of pairs that all have one slot, or None if some have more."""
         names = super().direct_names(collection, keys)
         return names if names is not None and all(map(_fits, names)) else None
 
