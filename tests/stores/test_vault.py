@@ -496,6 +496,15 @@ def test_cull_leaves_what_is_put_meanwhile(url: str, clock: Clock, monkeypatch: 
         assert kv.get("k") == {"new": True}
 
 
+async def test_a_copy_under_another_spelling_is_left_alone(kv: Any, raw: Any, url: str) -> None:
+    await kv.put("k", {}, collection="c")
+    plant(url, "C::k", {"value": document("c", "k", value={"copied": True}, expires_at="2020-01-01T00:00:00+00:00")})
+    await kv.cull()
+    assert "copied" in secret(raw, "C::k")["value"]
+    assert await kv.destroy() is True
+    assert names(raw) == {"C::k"}
+
+
 # Names and sizes
 
 

@@ -185,7 +185,8 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
                 continue
             # A file system that ignores case may spell a name in its own way.
             respelled = [other for other in names if other.casefold() == name.casefold()]
-            if respelled and any(other is not None and other.version == stored.version for other in await self._read(respelled)):
+            # By the documents: versions tell nothing about two names.
+            if respelled and any(other is not None and other.document == stored.document for other in await self._read(respelled)):
                 found.append((name, stored, entry))
         return found
 
