@@ -31,6 +31,7 @@ from keyvalue.testing._suite import assert_collections, assert_keys, at_once
 from tests.budget import scale
 from tests.conftest import skip_or_fail
 from tests.runtimes import Runtime
+from tests.said import collect_texts
 from tests.servers import free_port
 from tests.servers import mongodb as servers
 from tests.stores.hooks import PASSWORD, SECRET, assert_raised
@@ -554,6 +555,18 @@ def test_another_put_that_makes_the_document_first(entries: BlockingKeyValue, mo
     entries.put("new", {"n": 1}, collection="c")
     assert len(calls) == 2
     assert entries.get("new", collection="c") == {"n": 1}
+
+
+def test_a_write_that_is_refused_while_the_store_closes_shows_no_value(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw["c"].create_index("value.object.name", unique=True, sparse=True)
+    store = MongoDBStore(url=url, db_name=DATABASE)
+    with BlockingKeyValue(store) as kv:
+        kv.put("k", {"name": SECRET}, collection="c")
+        meddle(monkeypatch, "update_many", lambda _: setattr(store, "_closed", True))
+        with pytest.raises(StoreClosedError) as caught:
+            kv.put("l", {"name": SECRET}, collection="c")
+    assert isinstance(caught.value.__cause__, errors.DuplicateKeyError)
+    assert SECRET not in "".join(collect_texts(caught.value))
 
 
 def test_a_put_of_many_stores_what_the_server_takes(entries: BlockingKeyValue, raw: Any) -> None:

@@ -170,9 +170,9 @@ class BaseStore(Explaining, ABC):
 
     def _translate_error(self, error: Exception) -> KeyValueStoreError | None:
         """Return the error to raise for one of the client's, or None to let it pass."""
+        self._on_error(error)
         if self._closed:
             return self._closed_error()
-        self._on_error(error)
         rule = find_rule(self.errors, error)
         if rule is None:
             return None
