@@ -222,13 +222,7 @@ class StoreSetupError(KeyValueStoreError):
 
 
 class StoreConnectionError(KeyValueStoreError):
-    """The backend could not be reached (refused, reset, timed out) or can't serve for now: the same call may succeed later.
-
-    Attributes:
-        unsent: Whether the request surely never reached the backend. If not, a write may have taken effect.
-    """
-
-    unsent: bool = False
+    """The backend could not be reached (refused, reset, timed out) or can't serve for now: the same call may succeed later."""
 
 
 class StoreRefusedError(KeyValueStoreError):

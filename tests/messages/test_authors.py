@@ -66,6 +66,8 @@ class Flat(FlatStore):
 
     async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
         return []
+
+
 class Short(Author):
     """Its hook lacks a parameter."""
 

@@ -97,9 +97,9 @@ _OF_THE_CORE = (
         (RUNTIME, CANCELLATION),
     ),
     Fault(
-        "client-sends-a-lost-put-again",
-        f"{_CORE}/client.py",
-        "(repeatable or raised.unsent)",
+        "store-sends-a-lost-put-again",
+        f"{_CORE}/store.py",
+        "(repeatable or self._is_unsent(error))",
         "(repeatable or True)",
         _server("redis"),
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from keyvalue._core.layout import digest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores._drivers.vault import KVv2Client, Secret
+from keyvalue.stores.base import CompareAndSet, Entry
 from keyvalue.stores.vault import VaultStore
 from keyvalue.testing import Clock
 from keyvalue.testing._suite import at_once
@@ -431,6 +433,30 @@ async def test_versions_pile_up_until_a_delete(kv: Any, raw: Any) -> None:
     assert await kv.destroy_collection("c") is False
     with pytest.raises(hvac.exceptions.InvalidPath):
         read()
+
+
+async def test_a_version_is_not_that_of_another_value_with_its_number(kv: Any, raw: Any) -> None:
+    await kv.put("k", {"a": 1}, collection="c")
+    (old,) = await kv._read(["c::k"])
+    assert re.fullmatch(r"1\.[0-9a-f]{64}", old.version)
+    await kv.destroy_collection("c")
+    assert await kv._compare_and_set([CompareAndSet("c::k", old.version, None)]) == [False]
+    await kv.put("k", {"a": 2}, collection="c")
+    assert await kv._compare_and_set([CompareAndSet("c::k", old.version, None)]) == [False]
+    (new,) = await kv._read(["c::k"])
+    raw.secrets.kv.v2.delete_latest_version_of_secret("c::k")
+    assert await kv._compare_and_set([CompareAndSet("c::k", new.version, Entry("c", "k", {"a": 3}))]) == [False]
+    assert await kv._compare_and_set([CompareAndSet("c::k", None, Entry("c", "k", {"a": 4}))]) == [True]
+    assert await kv.get("k", collection="c") == {"a": 4}
+
+
+async def test_a_delete_destroys_what_an_earlier_one_had_to_leave(url: str, kv: Any, raw: Any, store: Callable[..., Any]) -> None:
+    await kv.put("k", {"a": 1}, collection="c")
+    assert await store(url, token_of(raw, ("secret/data/*", "create read update"))).delete("k", collection="c") is True
+    versions = lambda: raw.secrets.kv.v2.read_secret_metadata("c::k")["data"]["versions"]  # noqa: E731 # short
+    assert [version["destroyed"] for version in versions().values()] == [False, False]
+    assert await kv.delete("k", collection="c") is False
+    assert [version["destroyed"] for version in versions().values()] == [True, False]
 
 
 @pytest.mark.parametrize("how", ["deleted", "destroyed"])

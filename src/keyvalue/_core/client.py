@@ -188,7 +188,7 @@ class Client:
         self,
         function: Callable[[Any], T | Awaitable[T]],
         translate: Callable[[Exception], Exception | None],
-        is_stale: Callable[[BaseException | None], bool],
+        may_repeat: Callable[[BaseException | None, bool], bool],
         *,
         repeatable: bool,
     ) -> T:
@@ -197,8 +197,10 @@ class Client:
         Args:
             function: Makes one client call (or one pipeline) and returns what the client returns.
             translate: Returns the error to raise for one of the client's, or None to let it pass.
-            is_stale: Returns whether a client's error that was translated to `StoreConnectionError` may come from a dead connection.
-            repeatable: Whether the backend may get the request twice. If not, it is sent again only if it surely was not sent.
+            may_repeat: Returns, for a client's error that was translated to `StoreConnectionError` and `repeatable`, whether another try
+                may help and do no harm.
+            repeatable: Whether the backend may get the request twice. If not, it is sent again only if it surely was not sent, and not by
+                a borrowed client, which may have sent it before by itself.
 
         Returns:
             The result, awaited if need be.
@@ -216,8 +218,8 @@ class Client:
             except Exception as error:
                 raised = error if isinstance(error, KeyValueError) else translate(error)
                 cause = error.__cause__ if raised is error else error
-                may_repeat = isinstance(raised, StoreConnectionError) and (repeatable or raised.unsent) and is_stale(cause)
-                if is_repeated or not may_repeat:
+                is_safe = repeatable or not (self._given or self._given_async is not None)
+                if is_repeated or not (isinstance(raised, StoreConnectionError) and is_safe and may_repeat(cause, repeatable)):
                     if isinstance(raised, StoreConnectionError) and isinstance(cause, Exception):
                         raised = await self.explained(raised, cause)
                     if raised is None or raised is error:

@@ -201,6 +201,14 @@ class Stored:
         entry = Entry.from_document(self.document, collection, key)
         return entry if entry.collection == collection and entry.key == key else None
 
+    def named_entry(self) -> Entry | None:
+        """Return the entry of a document that names its pair; None for any other, such as another program's or a damaged one."""
+        try:
+            entry = self.any_entry("", "")
+        except DeserializationError:
+            return None
+        return entry if entry.collection and entry.key else None
+
     def is_live_entry(self, collection: str, key: str, now: float) -> bool:
         """Return whether this counts as the pair's entry: also if it can't be read, but not if it had expired at `now`."""
         try:

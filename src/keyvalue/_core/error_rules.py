@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from keyvalue._core import files
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
 
-__all__ = ["ErrorRule", "ErrorRules", "find_rule", "unwrapping_rules"]
+__all__ = ["FILE_SYSTEM_RULES", "ErrorRule", "ErrorRules", "find_rule", "unwrapping_rules"]
 
 
 E = TypeVar("E", bound=Exception)
@@ -42,8 +42,14 @@ class ErrorRule(Generic[E]):
         return self.advice if isinstance(self.advice, str) else self.advice(error) or ""
 
 
-_SHORTAGE = ErrorRule(OSError, StoreConnectionError, files.transient_reason, when=files.transient_reason)
+_SHORTAGE = ErrorRule(OSError, StoreConnectionError, files.lack, when=files.lack)
 """What the system lacks, such as file descriptors, whatever the backend."""
+
+FILE_SYSTEM_RULES = (
+    ErrorRule(OSError, StoreConnectionError, files.transient_reason, when=files.transient_reason),
+    ErrorRule(OSError, StoreRefusedError, "the file system refused"),
+)
+"""Rules for what a file system raises."""
 
 
 ErrorRules = Sequence[ErrorRule[Any]]

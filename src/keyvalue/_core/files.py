@@ -23,6 +23,7 @@ __all__ = [
     "encode_name",
     "find_trouble",
     "is_directory",
+    "lack",
     "make_directory",
     "open_exclusively",
     "opening_error",
@@ -132,6 +133,11 @@ def transient_reason(error: BaseException) -> str | None:
     A full disk does not count: it stays full until space is freed.
     """
     return _TRANSIENT.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
+def lack(error: BaseException) -> str | None:
+    """Return what the system lacked when it raised an error, whatever was being done; None if it lacked nothing."""
+    return _LACKS.get(error.errno or 0) if isinstance(error, OSError) else None
 
 
 def transient_reason_in(text: str) -> str | None:

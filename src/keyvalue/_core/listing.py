@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeVar, cast
 from keyvalue._core import arguments, clock
 from keyvalue._core.entry import CompareAndSet, Stored, read_aside
 from keyvalue._core.flat import FlatStore
-from keyvalue._core.legacy.slots import named_entry
 from keyvalue._core.misuse import show_signatures
 from keyvalue._core.store import BaseStore, name_operation
 from keyvalue.errors import KeyValueError, KeyValueStoreError
@@ -193,7 +192,7 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
 
 def _listed(stored: Stored) -> ListedEntry | None:
     """Read what a listing needs of a document, without keeping its value."""
-    entry = named_entry(stored)
+    entry = stored.named_entry()
     return None if entry is None else ListedEntry(entry.collection, entry.key, entry.expires_at)
 
 

@@ -156,7 +156,7 @@ class BaseStore(Explaining, ABC):
         """
         if self._client is None:
             raise RuntimeError(f"{type(self).__name__} has no client: set self._client in __init__")
-        return self._client.use(function, self._translate_error, self._is_stale_connection, repeatable=repeatable)
+        return self._client.use(function, self._translate_error, self._may_repeat, repeatable=repeatable)
 
     def _is_stale_connection(self, error: BaseException | None) -> bool:
         """Return whether a client's error, translated to StoreConnectionError, may come from a dead connection that the client had kept.
@@ -164,6 +164,14 @@ class BaseStore(Explaining, ABC):
         Not if it came after a wait: a second timeout helps nobody.
         """
         return not isinstance(error, TimeoutError)
+
+    def _is_unsent(self, error: BaseException | None) -> bool:
+        """Return whether a request surely never reached the backend, by a client's error."""
+        rule = find_rule(self.errors, error) if isinstance(error, Exception) else None
+        return rule is not None and rule.unsent
+
+    def _may_repeat(self, error: BaseException | None, repeatable: bool) -> bool:
+        return (repeatable or self._is_unsent(error)) and self._is_stale_connection(error)
 
     def _on_error(self, error: Exception) -> None:
         """Called with each of the client's errors before it is translated, such as to remove what quotes a value."""
@@ -179,10 +187,7 @@ class BaseStore(Explaining, ABC):
         advice = explanation(error) or rule.advice if isinstance(rule.advice, str) else rule.advice_for(error)
         if rule.error is StoreConnectionError and self._client is not None:
             advice = tls_problem(error, self.tls) or advice
-        translated = self._error(rule.error, advice, error)
-        if isinstance(translated, StoreConnectionError):
-            translated.unsent = rule.unsent
-        return translated
+        return self._error(rule.error, advice, error)
 
     def _error(self, error_class: type[E], advice: str, error: Exception) -> E:
         """Create the error to raise for one of the client's, which says where; the public method that it leaves adds its name."""

@@ -349,7 +349,8 @@ class RespStore(EnumerableFlatStore):
 
     def _is_broken(self, error: KeyValueStoreError) -> bool:
         """Return whether an error may mean that a connection broke, rather than that none could be made."""
-        return isinstance(error, StoreConnectionError) and not error.unsent and self._is_stale_connection(error.__cause__)
+        cause = error.__cause__
+        return isinstance(error, StoreConnectionError) and not self._is_unsent(cause) and self._is_stale_connection(cause)
 
     async def _limit(self) -> int | None:
         """Return how many bytes of a string the server takes, if it tells."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from keyvalue._core import arguments
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
-from keyvalue._core.error_rules import ErrorRule, ErrorRules
+from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.layout import KeyLayout, Slot, digest
 from keyvalue._core.store import Stability
@@ -38,7 +38,7 @@ _ERRORS = (
     ErrorRule(diskcache.Timeout, StoreConnectionError, "the database is locked by another process"),
     ErrorRule(sqlite3.OperationalError, StoreConnectionError, transient_reason, when=transient_reason),
     ErrorRule(sqlite3.Error, StoreRefusedError, "SQLite refused; the database may be damaged"),
-    ErrorRule(OSError, StoreRefusedError, "the file system refused"),
+    *FILE_SYSTEM_RULES,
 )
 
 

@@ -11,11 +11,10 @@ from typing import ClassVar
 from keyvalue._core import arguments
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
-from keyvalue._core.error_rules import ErrorRule, ErrorRules
+from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRules
 from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.store import Stability
-from keyvalue.errors import StoreRefusedError
 from keyvalue.stores._drivers.filetree import DRAFTS, INFO, SUFFIX, FileTreeDriver
 
 __all__ = ["FileTreeStore", "FileTreeV1CollectionSanitizationStrategy", "FileTreeV1KeySanitizationStrategy"]
@@ -98,7 +97,7 @@ class FileTreeStore(EnumerableDriverStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ErrorRules = (ErrorRule(OSError, StoreRefusedError, "the file system refused"),)
+    errors: ErrorRules = FILE_SYSTEM_RULES
 
     @arguments.checked
     def __init__(

@@ -125,7 +125,7 @@ class MemcachedStore(FlatStore):
         arguments.seconds(timeout, "timeout")
         if max_value_size <= 0:
             raise ValueError("max_value_size must be positive")
-        self.layout: KeyLayout = _Names(key_sanitization_strategy)
+        self.layout: KeyLayout = _MemcachedLayout(key_sanitization_strategy)
         self._max_value_size = max_value_size
         if client is not None and (host, port) != ("127.0.0.1", 11211):
             raise ValueError("Give MemcachedStore either a client or host and port")
@@ -219,7 +219,7 @@ class MemcachedStore(FlatStore):
         return list(removed.values())
 
 
-class _Names(FittingLayout):
+class _MemcachedLayout(FittingLayout):
     """The names `<collection>::<key>`, or what a strategy makes of them; digests for what Memcached can't take."""
 
     def __init__(self, strategy: sanitization.SanitizationStrategy | None) -> None:

@@ -194,15 +194,15 @@ class MongoDBStore(EnumerableStore):
         """Delete, and say which keys held a live entry: of several, the server only says how many, so the first ones stand for these."""
         name = self._name(collection)
         expired = driver.match_expired(clock.now())
-        outcomes: list[bool] = []
+        there: set[str] = set()
         for batch in driver.split_keys(collection, keys):
             pairs = driver.match_pairs(collection, batch)
             result = await self._use(lambda database, pairs=pairs: database[name].delete_many({**pairs, "$nor": expired}))
             count = min(result.deleted_count, len(batch))
             if count < len(batch):
                 await self._use(lambda database, pairs=pairs: database[name].delete_many({**pairs, "$or": expired}))
-            outcomes += [number < count for number in range(len(batch))]
-        return outcomes + [False] * (len(keys) - len(outcomes))
+            there.update(batch[:count])
+        return [key in there for key in keys]
 
     async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
         for name in await self._collections.list_names(self._use) if collection is None else [self._name(collection)]:

@@ -174,7 +174,6 @@ _ERRORS_AT_SOCKET = (
         unsent=True,
     ),
     ErrorRule(redis.ConnectionError, StoreConnectionError, _advice_at_socket, when=_is_at_socket),
-    *_ERRORS,
 )
 
 
@@ -323,7 +322,7 @@ class RedisStore(RespStore):
         if "ssl_keyfile" in self._files and "ssl_certfile" not in self._files:
             raise ValueError("RedisStore: ssl_keyfile is given without ssl_certfile, the file with the certificate that the key belongs to")
         if "path" in said:
-            self.errors = _ERRORS_AT_SOCKET
+            self.errors = (*_ERRORS_AT_SOCKET, *self.errors)
         else:
             where = said.get("host", "localhost"), said.get("port", 6379)
             peer = Peer(*where, is_secure, judge, self.tls, answers=(redis.ResponseError, BusyLoadingError), timeouts=(redis.TimeoutError,))

@@ -9,7 +9,7 @@ from typing import ClassVar
 from keyvalue._core import arguments, files
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
-from keyvalue._core.error_rules import ErrorRule, ErrorRules
+from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.store import Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
@@ -32,10 +32,10 @@ _STOPPED = ErrorRule(
     Exception,
     StoreRefusedError,
     lambda error: f"RocksDB refused: {error}; then close the given database, and open it and a store anew",
-    when=has_stopped,
+    when=lambda error: has_stopped(error) and not files.transient_reason_in(str(error)),
 )
 _ERRORS = (
-    ErrorRule(OSError, StoreRefusedError, "the file system refused"),
+    *FILE_SYSTEM_RULES,
     ErrorRule(Exception, StoreRefusedError, lambda error: f"RocksDB refused: {error}", when=is_reported),
 )
 
@@ -95,5 +95,5 @@ class RocksDBStore(EnumerableDriverStore):
                 raise TypeError(f"db must be a rocksdict.Rdict, not {arguments.article(db)}")
             arguments.refuse_file_mode(file_mode, "db")
             make = partial(RocksDBDriver.share, db)
-            self.errors = (_SHORTAGE, _STOPPED, *_ERRORS)
+            self.errors = (_STOPPED, *self.errors)
         self._client = Client("RocksDBStore", make=make, at_fork="refuse", explain=lambda _, error: files.refusal(error))

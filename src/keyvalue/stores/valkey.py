@@ -93,6 +93,7 @@ _IN_USE = ErrorRule(
     unsent=True,
 )
 _ERRORS = (
+    _IN_USE,
     ErrorRule(
         glide.RequestError,
         StoreConnectionError,
@@ -183,7 +184,7 @@ class ValkeyStore(RespStore):
             self._refuse_besides("a client or a config", host, port, db, username, password, tls=tls)
         if client is not None:
             self._is_cluster = isinstance(client, glide.GlideClusterClient | glide_sync.GlideClusterClient)
-            self.errors = _errors(self._is_cluster)
+            self.errors = self.errors if self._is_cluster else (_ELSEWHERE_ALONE, *self.errors)
             self._host = _hosts(getattr(client, "config", None))
             if isinstance(client, glide.GlideClient | glide.GlideClusterClient):
                 self._client = Client("ValkeyStore", given_async=client, capacity=_capacity)
@@ -209,7 +210,7 @@ class ValkeyStore(RespStore):
         # What can go wrong with the connection goes wrong at the first call, the same on every runtime.
         lazy.lazy_connect = True
         self._is_cluster = isinstance(config, glide.GlideClusterClientConfiguration)
-        self.errors = _errors(self._is_cluster)
+        self.errors = self.errors if self._is_cluster else (_ELSEWHERE_ALONE, *self.errors)
         self._host = _hosts(config)
         node: Any = lazy.addresses[0]
         kind: Any
@@ -263,10 +264,6 @@ class ValkeyStore(RespStore):
             return client.scan(cursor or "0", match=pattern, count=PAGE)
         package: Any = glide_sync if isinstance(client, glide_sync.GlideClusterClient) else glide
         return client.scan(cursor or package.ClusterScanCursor(), match=pattern, count=PAGE)
-
-
-def _errors(is_cluster: bool) -> Sequence[ErrorRule[Any]]:
-    return (_IN_USE, *_ERRORS) if is_cluster else (_IN_USE, _ELSEWHERE_ALONE, *_ERRORS)
 
 
 def _capacity(client: Any) -> int:

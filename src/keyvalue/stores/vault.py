@@ -14,7 +14,6 @@ from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import outcome_of
 from keyvalue._core.layout import KeyLayout, Slot
-from keyvalue._core.legacy.slots import named_entry
 from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
@@ -211,7 +210,11 @@ class VaultStore(EnumerableFlatStore):
         def pop(secrets: KVv2Client, name: str) -> Stored | None:
             while True:
                 found = secrets.find(name)
-                if found.live is None or self._layout.is_anothers(name, found.live):
+                if found.live is None:
+                    if found.stored is not None and found.version > 1:
+                        secrets.destroy(name, found.version - 1)  # in case that an earlier delete failed in between
+                    return None
+                if self._layout.is_anothers(name, found.live):
                     return None
                 if secrets.bury(name, found):
                     return found.live
@@ -223,7 +226,7 @@ class VaultStore(EnumerableFlatStore):
             stored = secrets.find(slot.name, lenient=slot.kind == "strict").stored
             if stored is None:
                 return
-            entry = named_entry(stored)
+            entry = stored.named_entry()
             is_pairs = entry is not None and entry.collection == collection and entry.key in keys
             if is_pairs or (slot.kind == "own" and not self._layout.is_anothers(slot.name, stored)):
                 secrets.remove(slot.name)
@@ -267,8 +270,6 @@ def _write(secrets: KVv2Client, name: str, entry: Entry) -> None:
 
 def _compare_and_set(secrets: KVv2Client, change: CompareAndSet) -> bool:
     name, version, entry = change
-    if entry is not None and version is not None:
-        return _put(secrets, name, entry, int(version))
     found = secrets.find(name)
     if version != (found.live and found.live.version):
         return False

@@ -16,7 +16,7 @@ from keyvalue._core.entry import CompareAndSet, Entry, Stored, read_aside
 from keyvalue._core.layout import KeyLayout, Slot
 from keyvalue.errors import DeserializationError, KeyValueError
 
-__all__ = ["delete", "get", "named_entry", "put"]
+__all__ = ["delete", "get", "put"]
 
 Found = Sequence[tuple[Slot, "Stored | None"]]
 """The slots of a pair, and what lies there."""
@@ -105,7 +105,7 @@ def _entry_in(slot: Slot, stored: Stored | None, collection: str, key: str) -> E
         return None
     if slot.kind != "strict":
         return stored.entry(collection, key)
-    entry = named_entry(stored)
+    entry = stored.named_entry()
     return entry if entry is not None and (entry.collection, entry.key) == (collection, key) else None
 
 
@@ -180,12 +180,3 @@ def _owner_of(slot: Slot, stored: Stored | None, collection: str, key: str, now:
     if entry.collection in ("", collection) and entry.key in ("", key):
         return "the pair"
     return "another pair" if entry.is_live(now) else "nobody"
-
-
-def named_entry(stored: Stored) -> Entry | None:
-    """Return the entry of a document that names its pair; None for any other, such as another program's or a damaged one."""
-    try:
-        entry = stored.any_entry("", "")
-    except DeserializationError:
-        return None
-    return entry if entry.collection and entry.key else None

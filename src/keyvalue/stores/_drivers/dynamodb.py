@@ -36,13 +36,13 @@ __all__ = [
     "batches",
     "close",
     "condition_for",
+    "create_async_client",
+    "create_client",
     "host_of",
     "is_table",
     "item_of",
     "key_of",
     "loader_of",
-    "made",
-    "made_async",
     "name_of",
     "needs_document",
     "stored_in",
@@ -155,8 +155,9 @@ def condition_for(version: str | None, document: bytes | None) -> dict[str, Any]
     elif document is None:
         condition, names, value = "attribute_not_exists(#v) OR NOT attribute_type(#v, :e)", {"#v": "value"}, "S"
     else:
-        condition, names, value = "#v = :e AND attribute_not_exists(#t)", {"#v": "value", "#t": "token"}, document.decode()
-    return {"ConditionExpression": condition, "ExpressionAttributeNames": names, "ExpressionAttributeValues": {":e": {"S": value}}}
+        condition, names, value = "#v = :e AND NOT attribute_type(#t, :s)", {"#v": "value", "#t": "token"}, document.decode()
+    values = {":e": {"S": value}, **({":s": {"S": "S"}} if ":s" in condition else {})}
+    return {"ConditionExpression": condition, "ExpressionAttributeNames": names, "ExpressionAttributeValues": values}
 
 
 def needs_document(version: str | None) -> bool:
@@ -184,7 +185,7 @@ class LimitedSession(AIOHTTPSession):
         self._timeout = ClientTimeout(total=read, sock_connect=connect, sock_read=read)
 
 
-def made(options: Mapping[str, Any]) -> Any:
+def create_client(options: Mapping[str, Any]) -> Any:
     with _region_needed():
         client: Any = session_of(botocore.session).create_client("dynamodb", **options)
     pools = client._endpoint.http_session._pool_classes_by_scheme  # it has no other way in
@@ -192,7 +193,7 @@ def made(options: Mapping[str, Any]) -> Any:
     return client
 
 
-async def made_async(options: Mapping[str, Any]) -> Any:
+async def create_async_client(options: Mapping[str, Any]) -> Any:
     session = await runtime.run_in_worker(partial(session_with_credentials, options))
     with _region_needed():
         return await session.create_client("dynamodb", **options).__aenter__()

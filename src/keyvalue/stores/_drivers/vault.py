@@ -13,7 +13,6 @@ import orjson
 from keyvalue._core.entry import Entry, Stored
 from keyvalue._core.extras import needs
 from keyvalue._core.layout import CompoundLayout, Slot, digest, is_settled
-from keyvalue._core.legacy.slots import named_entry
 
 with needs("vault"):
     import requests
@@ -63,7 +62,8 @@ class Secret(NamedTuple):
     """What lies under a name.
 
     Attributes:
-        stored: The document, with the version of the secret in digits; None if there is no secret, or its latest version is deleted.
+        stored: The document; None if there is no secret, or its latest version is deleted. Its version is that of the secret, a dot and the
+            SHA-256 of the document: numbers alone start again once a secret was removed.
         version: The version, deleted or not; 0 if there is none.
     """
 
@@ -119,7 +119,7 @@ class KVv2Client:
             raise UnsupportedOperation("a secret has no version")
         value = _mapping(secret.get("data")).get("value")
         document = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else None
-        return Secret(Stored(document, str(metadata["version"])), metadata["version"])
+        return Secret(Stored(document, f"{metadata['version']}.{Stored(document).version}"), metadata["version"])
 
     def put(self, name: str, document: bytes, version: int | None = None) -> bool:
         """Store a document, and return whether that was done.
@@ -151,10 +151,14 @@ class KVv2Client:
             return True
         if not self.put(name, _epitaph(found.stored), found.version):
             return False
-        versions = list(range(max(1, found.version - _KEPT_VERSIONS + 1), found.version + 1))
+        self.destroy(name, found.version)
+        return True
+
+    def destroy(self, name: str, version: int) -> None:
+        """Destroy the values of a version and those before it."""
+        versions = list(range(max(1, version - _KEPT_VERSIONS + 1), version + 1))
         with suppress(Forbidden):  # who may write and delete need not be allowed to do this
             self._send("post", self._path("destroy", name), orjson.dumps({"versions": versions}))
-        return True
 
     def remove(self, name: str) -> None:
         """Remove a secret, with all versions."""
@@ -226,7 +230,7 @@ class KVv2Client:
 
 def _epitaph(stored: Stored) -> bytes:
     """Return a document of the same pair, if that can be read, that has long expired."""
-    entry = named_entry(stored) or Entry("", "")
+    entry = stored.named_entry() or Entry("", "")
     names = {} if not entry.key else {"collection": entry.collection, "key": entry.key}
     return orjson.dumps({"version": 1, **names})[:-1] + _END
 
@@ -270,7 +274,7 @@ class VaultLayout(CompoundLayout):
 
     def is_anothers(self, name: str, stored: Stored) -> bool:
         """Return whether a document under a name that is one pair's alone says to be of another: py-key-value-aio mixes some up."""
-        entry = named_entry(stored)
+        entry = stored.named_entry()
         if entry is None:
             return False
         return all(slot.kind == "strict" or slot.name != name for slot in self.slots(entry.collection, entry.key))
