@@ -345,7 +345,8 @@ class BaseStore(Explaining, ABC):
         """Call `_get`, and check what it returns."""
         call: Any = _NO_CALL
         try:
-            await self._ready(collection, keys)
+            if self._unready or self._pending.calls:
+                await self._ready(collection, keys)
             if not keys:
                 return ()
             call = self._get(collection, keys)
