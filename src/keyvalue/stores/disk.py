@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -145,12 +146,6 @@ class MultiDiskStore(EnumerableDriverStore):
     runs_inline = True
     errors: ErrorRules = _ERRORS
 
-    if not TYPE_CHECKING:  # type checkers would take its parameters for the constructor's
-
-        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-            """Create a store; over a factory, one without what only a store that knows all its collections can do."""
-            return super().__new__(cls if kwargs.get("disk_cache_factory") is None else _FactoryStore)
-
     @arguments.checked
     def __init__(
         self,
@@ -186,6 +181,14 @@ class MultiDiskStore(EnumerableDriverStore):
             explain=MultiDiskDriver.refusal,
             make=lambda: MultiDiskDriver(base, disk_cache_factory, **settings),
         )
+
+    if not TYPE_CHECKING:  # type checkers would take its parameters for the constructor's
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            """Create a store; over a factory, one without what only a store that knows all its collections can do."""
+            return super().__new__(cls if kwargs.get("disk_cache_factory") is None else _FactoryStore)
+
+        __new__.__signature__ = inspect.signature(__init__)
 
 
 class _FactoryStore(MultiDiskStore):
