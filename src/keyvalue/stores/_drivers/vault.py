@@ -58,6 +58,20 @@ class PlainRequestError(Exception):
     """A request without TLS, to a server that speaks it."""
 
 
+class _StoredSecret(Stored):
+    """The document of a secret. Its version is only computed where it is compared: reading a secret needs no SHA-256."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, document: bytes | None, number: int) -> None:
+        super().__init__(document)
+        self._number = number
+
+    @property
+    def version(self) -> str:
+        return f"{self._number}.{super().version}"
+
+
 class Secret(NamedTuple):
     """What lies under a name.
 
@@ -119,7 +133,7 @@ class KVv2Client:
             raise UnsupportedOperation("a secret has no version")
         value = _mapping(secret.get("data")).get("value")
         document = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else None
-        return Secret(Stored(document, f"{metadata['version']}.{Stored(document).version}"), metadata["version"])
+        return Secret(_StoredSecret(document, metadata["version"]), metadata["version"])
 
     def put(self, name: str, document: bytes, version: int | None = None) -> bool:
         """Store a document, and return whether that was done.
