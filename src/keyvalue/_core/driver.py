@@ -93,7 +93,7 @@ def _clean(driver: Any) -> None:
 
 
 def _pop(names: Sequence[str], driver: Any) -> Sequence[Stored | None]:
-    """Call a driver's `pop`, or if it has none, read and compare until what was read is removed."""
+    """Call a driver's `pop`, or if it has none, do what `FlatStore` does, but in one turn of a worker thread for all its calls."""
     if hasattr(driver, "pop"):
         return driver.pop(names)
     removed: dict[str, Stored | None] = {}

@@ -113,7 +113,7 @@ class Entry:
         Args:
             document: The JSON text, in UTF-8.
             collection: The collection it was looked for under; taken for its own if it names none.
-            key: The key, likewise.
+            key: The key, in the same way.
 
         Raises:
             DeserializationError: It is not such a document.
@@ -181,7 +181,7 @@ class Stored:
 
         Args:
             collection: The collection it was looked for under; taken for its own if it names none.
-            key: The key, likewise.
+            key: The key, in the same way.
 
         Raises:
             DeserializationError: It can't be read.

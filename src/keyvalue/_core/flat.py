@@ -7,11 +7,11 @@ which is all that this module deals with. `keyvalue._core.legacy.slots` deals wi
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import repeat
 from typing import TypeVar, cast
 
-from keyvalue._core import clock
+from keyvalue._core import clock, runtime
 from keyvalue._core.arguments import article
 from keyvalue._core.codec import LARGE
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, read_aside
@@ -20,8 +20,9 @@ from keyvalue._core.legacy import slots
 from keyvalue._core.store import BaseStore
 from keyvalue.errors import KeyValueError
 
-__all__ = ["FlatStore", "outcome_of"]
+__all__ = ["FlatStore", "map_outcomes"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -62,13 +63,16 @@ class FlatStore(BaseStore):
 
         An error stands for a name that could not be removed.
         """
-        return self._pop_by_comparing(names)
+        return self._pop_by_comparing(names, self._read)
 
-    async def _pop_by_comparing(self, names: Sequence[str]) -> Sequence[Stored | None]:
+    async def _pop_by_comparing(
+        self, names: Sequence[str], read: Callable[[Sequence[str]], Awaitable[Sequence[Stored | None]]]
+    ) -> Sequence[Stored | None]:
+        """Read and compare until what was read is removed. What `read` returns None for is left alone."""
         removed: dict[str, Stored | None] = {}
         left = list(names)
         while left:
-            found = dict(zip(left, await self._read(left), strict=True))
+            found = dict(zip(left, await read(left), strict=True))
             changes = [CompareAndSet(name, stored.version, None) for name, stored in found.items() if stored is not None]
             made = await self._compare_and_set(changes) if changes else ()
             left = [change.name for change, was_made in zip(changes, made, strict=True) if not was_made]
@@ -118,9 +122,13 @@ def _was_there(removed: Stored | KeyValueError | None, collection: str, key: str
     return removed.is_live_entry(collection, key, now) if isinstance(removed, Stored) else removed is not None and removed
 
 
-async def outcome_of(call: Awaitable[T]) -> T | KeyValueError:
-    """Await the call for one of several keys, and return what it returns or the error that it raises."""
-    try:
-        return await call
-    except KeyValueError as error:
-        return error
+async def map_outcomes(function: Callable[[S], Awaitable[T]], items: Sequence[S], *, limit: int) -> list[T | KeyValueError]:
+    """Do what `runtime.map_concurrent` does, but return the errors that calls raise in place of their results."""
+
+    async def call(item: S) -> T | KeyValueError:
+        try:
+            return await function(item)
+        except KeyValueError as error:
+            return error
+
+    return await runtime.map_concurrent(call, items, limit=limit)

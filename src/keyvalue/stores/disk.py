@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from keyvalue._core import arguments
 from keyvalue._core.client import Client
@@ -30,8 +30,6 @@ with needs("disk"):
     from keyvalue.stores._drivers.disk_cache import settings_of, transient_reason
 
 __all__ = ["DiskStore", "MultiDiskStore"]
-
-T = TypeVar("T")
 
 _MINIMUM_SIZE = 2**20
 _DIGEST = re.compile(r"~[0-9a-f]{64}")

@@ -14,7 +14,7 @@ from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import outcome_of
+from keyvalue._core.flat import map_outcomes
 from keyvalue._core.layout import KeyLayout
 from keyvalue._core.listing import EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
@@ -412,7 +412,7 @@ class DynamoDBStore(EnumerableFlatStore):
         await _wait(pause)
 
     async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
-        return await runtime.map_concurrent(lambda name: outcome_of(self._pop_item(name)), names, limit=_REQUESTS_AT_ONCE)
+        return await map_outcomes(self._pop_item, names, limit=_REQUESTS_AT_ONCE)
 
     async def _pop_item(self, name: str) -> Stored | None:
         request = self._request("delete_item", repeatable=False, TableName=self._table, Key=key_of(name), ReturnValues="ALL_OLD")

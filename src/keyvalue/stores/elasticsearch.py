@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -314,16 +314,13 @@ class ElasticsearchStore(EnumerableFlatStore):
                 raise result
         return cast("list[str | None]", results)
 
-    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | None]:
+    def _pop(self, names: Sequence[str]) -> Awaitable[Sequence[Stored | None]]:
+        return self._pop_by_comparing(names, self._read_removable)
+
+    async def _read_removable(self, names: Sequence[str]) -> Sequence[Stored | None]:
         # What py-key-value-aio put where another pair's document belongs is not that pair's.
-        removed: dict[str, Stored | None] = dict.fromkeys(names)
-        left = list(names)
-        while left:
-            found = [hit for hit in await self._find(left, with_values=False) if hit is not None and not self._layout.is_old(hit)]
-            made = await self._exchange([CompareAndSet(hit.name, hit.stored.version, None) for hit in found]) if found else ()
-            left = [hit.name for hit, version in zip(found, made, strict=True) if version is None]
-            removed |= {hit.name: hit.stored for hit in found if hit.name not in left}
-        return list(removed.values())
+        found = await self._find(names, with_values=False)
+        return [None if hit is None or self._layout.is_old(hit) else hit.stored for hit in found]
 
     async def _write_all(self, changes: Sequence[CompareAndSet], *, compare: bool) -> list[str | KeyValueError | None]:
         """Make changes, in as many requests as it takes.

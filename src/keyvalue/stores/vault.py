@@ -12,7 +12,7 @@ from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import outcome_of
+from keyvalue._core.flat import map_outcomes
 from keyvalue._core.layout import KeyLayout, Slot
 from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
@@ -201,7 +201,7 @@ class VaultStore(EnumerableFlatStore):
         return await self._each(names, lambda secrets, name: secrets.find(name, lenient=lenient).live, repeatable=True)
 
     async def _write(self, rows: Sequence[tuple[str, Entry]]) -> Sequence[KeyValueError | None]:
-        return await runtime.map_concurrent(lambda row: outcome_of(self._use(lambda secrets: _write(secrets, *row))), rows, limit=_AT_ONCE)
+        return await map_outcomes(lambda row: self._use(lambda secrets: _write(secrets, *row)), rows, limit=_AT_ONCE)
 
     async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
         return await self._each(changes, _compare_and_set)
@@ -219,7 +219,7 @@ class VaultStore(EnumerableFlatStore):
                 if secrets.bury(name, found):
                     return found.live
 
-        return await runtime.map_concurrent(lambda name: outcome_of(self._use(lambda secrets: pop(secrets, name))), names, limit=_AT_ONCE)
+        return await map_outcomes(lambda name: self._use(lambda secrets: pop(secrets, name)), names, limit=_AT_ONCE)
 
     async def _purge(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
         def purge(secrets: KVv2Client, slot: Slot) -> None:
