@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from keyvalue._core import arguments
+from keyvalue._core import arguments, constructor
 from keyvalue.errors import InvalidKeyError
 from keyvalue.stores.memory import MemoryStore
 from tests.interpreter import run_fresh
 
 
 class Checked:
-    @arguments.checked
+    @constructor.check_types
     def __init__(self, number: int = 1, *, text: str | None = None, table: dict[str, int] | None = None, size: int = 0) -> None:
         if size < 0:
             raise ValueError("size must not be negative")
@@ -64,8 +64,8 @@ def test_constructors_name_what_they_take() -> None:
 @pytest.mark.parametrize("timeout", ["5", None, timedelta(seconds=5)])
 def test_a_duration_that_is_no_number(timeout: Any) -> None:
     with pytest.raises(TypeError, match=r"timeout must be a number of seconds, not (a \w+|None)"):
-        arguments.seconds(timeout, "timeout")
-    assert arguments.seconds(1, "timeout") == 1
+        constructor.check_seconds(timeout, "timeout")
+    assert constructor.check_seconds(1, "timeout") == 1
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,12 @@ def test_a_directory_that_is_no_path(module: str, name: str, argument: str) -> N
 def test_bulk_calls_say_which_is_bad() -> None:
     wrong: Any = [{}, 1]
     with pytest.raises(TypeError, match=r"values\[1\] must be a mapping .*, not an int"):
-        arguments.mappings(wrong, 2)
+        arguments.check_mappings(wrong, 2)
     wrong = ["a", 1]
     with pytest.raises(TypeError, match=r"keys\[1\] must be a str, not an int"):
-        arguments.names(wrong)
+        arguments.check_names(wrong)
     with pytest.raises(InvalidKeyError, match=r"keys\[2\] is empty"):
-        arguments.names(["a", "\N{PILE OF POO}", ""])
+        arguments.check_names(["a", "\N{PILE OF POO}", ""])
 
 
 @pytest.mark.parametrize("variable", ["KEYVALUE_DISABLE_BEARTYPE", "PY_KEY_VALUE_DISABLE_BEARTYPE"])

@@ -689,7 +689,7 @@ _OF_WRAPPERS = (
     Fault(
         "routing-takes-any-limit",
         f"{_WRAPPERS}/routing.py",
-        "limit = arguments.limit_of(limit)",
+        "limit = arguments.check_limit(limit)",
         "limit = limit or None",
         _contract("routing and limits"),
     ),
@@ -724,8 +724,8 @@ _OF_WRAPPERS = (
     Fault(
         "ttl-clamp-leaves-the-missing-ttl",
         f"{_WRAPPERS}/ttl_clamp.py",
-        'self._clamp(arguments.ttl_argument(missing_ttl, "missing_ttl"))',
-        'arguments.ttl_argument(missing_ttl, "missing_ttl")',
+        'self._clamp(constructor.check_ttl(missing_ttl, "missing_ttl"))',
+        'constructor.check_ttl(missing_ttl, "missing_ttl")',
         (LIMITS,),
     ),
 )

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from keyvalue._core.arguments import article
 from keyvalue._core.misuse import Lacking
+from keyvalue._core.wording import describe
 from keyvalue.protocols.key_value import (
     AsyncCullProtocol,
     AsyncDestroyCollectionProtocol,
@@ -83,7 +83,7 @@ def require_async(key_value: K, owner: str, argument: str = "") -> K:
     """
     if isinstance(key_value, type) or not isinstance(key_value, AsyncKeyValue):
         place = argument and f" as {argument}"
-        raise TypeError(f"{owner} takes an AsyncKeyValue{place}, an object with its eight methods, not {article(key_value)}")
+        raise TypeError(f"{owner} takes an AsyncKeyValue{place}, an object with its eight methods, not {describe(key_value)}")
     if not _is_async(key_value.get):
         raise TypeError(
             f"{owner} takes an asynchronous key-value store, but {type(key_value).__name__}.get is synchronous; "

@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
-from keyvalue._core import arguments
+from keyvalue._core import wording
 from keyvalue.errors import SerializationError
 
 __all__ = [
@@ -321,7 +321,7 @@ def _encode_slowly(value: object, place: Place = "value", above: tuple[int, ...]
             raise _refusal(place, "is not a finite number; store None or a string")
         return orjson.dumps(float.__float__(value))
     if not isinstance(value, (Mapping, list, tuple)):
-        raise _refusal(place, f"is of type {type(value).__name__}, which JSON has no form for; {arguments.advice(value)}")
+        raise _refusal(place, f"is of type {type(value).__name__}, which JSON has no form for; {wording.suggest_conversion(value)}")
     container = cast("object", value)
     if id(container) in above:
         raise _refusal(place, "is one of the containers that it is in; circular references can't be stored")

@@ -12,12 +12,12 @@ from itertools import repeat
 from typing import TypeVar, cast
 
 from keyvalue._core import clock, runtime
-from keyvalue._core.arguments import article
 from keyvalue._core.codec import LARGE
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, read_aside
 from keyvalue._core.layout import CompoundLayout, KeyLayout
 from keyvalue._core.legacy import slots
 from keyvalue._core.store import BaseStore
+from keyvalue._core.wording import describe
 from keyvalue.errors import KeyValueError
 
 __all__ = ["FlatStore", "map_outcomes"]
@@ -93,7 +93,7 @@ class FlatStore(BaseStore):
             if stored is None:
                 return (None,)
             if not isinstance(cast("object", stored), Stored):
-                raise self._author_error("_read", f"returned {article(stored)} for a name; it must return a Stored, or None")
+                raise self._author_error("_read", f"returned {describe(stored)} for a name; it must return a Stored, or None")
             if len(stored.document or b"") <= LARGE:
                 return (stored.entry(collection, keys[0]),)
         return await read_aside(found, lambda: list(map(_entry, found, repeat(collection), keys)))

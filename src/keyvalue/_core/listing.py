@@ -71,7 +71,7 @@ class EnumerableStore(BaseStore):
 
     async def destroy_collection(self, collection: str) -> bool:
         """Remove every entry of a collection; see `AsyncDestroyCollectionProtocol`."""
-        return await self._destroy("destroy_collection", arguments.name(collection, "collection"))
+        return await self._destroy("destroy_collection", arguments.check_name(collection, "collection"))
 
     async def cull(self) -> None:
         """Remove the entries that have expired; see `AsyncCullProtocol`."""
@@ -98,7 +98,7 @@ class EnumerableStore(BaseStore):
         return aclosing(pages)
 
     async def _list(self, operation: str, collection: str | None, limit: int | None, name: Callable[[ListedEntry], str]) -> list[str]:
-        limit = arguments.limit_of(limit)
+        limit = arguments.check_limit(limit)
         found: dict[str, None] = {}
         with _named(operation):
             await self._settle_all()

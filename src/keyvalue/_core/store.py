@@ -21,7 +21,7 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar, cast
 
-from keyvalue._core import arguments, clock, codec, runtime
+from keyvalue._core import arguments, clock, codec, runtime, wording
 from keyvalue._core.client import Client, explanation
 from keyvalue._core.entry import Entry
 from keyvalue._core.error_rules import ErrorRules, find_rule
@@ -97,7 +97,7 @@ class BaseStore(Explaining, ABC):
 
     def __init__(self, *, default_collection: str | None = None) -> None:
         self.default_collection: str = (
-            DEFAULT_COLLECTION if default_collection is None else arguments.name(default_collection, "default collection")
+            DEFAULT_COLLECTION if default_collection is None else arguments.check_name(default_collection, "default collection")
         )
         self._unready = True
         self._closed = False
@@ -199,7 +199,7 @@ class BaseStore(Explaining, ABC):
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
         collection = self._collection(collection)
-        key = arguments.name(key, "key")
+        key = arguments.check_name(key, "key")
         call: Any = _NO_CALL
         try:
             if self._unready or self._pending.calls:
@@ -219,7 +219,7 @@ class BaseStore(Explaining, ABC):
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
         """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
         collection = self._collection(collection)
-        return (await _with_ttls(await self._fetch("ttl", collection, (arguments.name(key, "key"),))))[0]
+        return (await _with_ttls(await self._fetch("ttl", collection, (arguments.check_name(key, "key"),))))[0]
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
         """Return the values of many keys; see `AsyncKeyValue.get_many`."""
@@ -232,10 +232,10 @@ class BaseStore(Explaining, ABC):
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store `value` under `key`; see `AsyncKeyValue.put`."""
         collection = self._collection(collection)
-        key = arguments.name(key, "key")
-        arguments.mapping(value)
+        key = arguments.check_name(key, "key")
+        arguments.check_mapping(value)
         now = clock.now()
-        expires_at = None if ttl is None else arguments.deadline(ttl, now)
+        expires_at = None if ttl is None else arguments.expiry_from_ttl(ttl, now)
         json = codec.encode_or_defer(value)
         if callable(json):
             json = await runtime.run_in_worker(json)
@@ -253,10 +253,10 @@ class BaseStore(Explaining, ABC):
     ) -> None:
         """Store many values; see `AsyncKeyValue.put_many`."""
         collection = self._collection(collection)
-        keys = arguments.names(keys)
-        arguments.mappings(values, len(keys))
+        keys = arguments.check_names(keys)
+        arguments.check_mappings(values, len(keys))
         now = clock.now()
-        expires_at = arguments.deadline(ttl, now)
+        expires_at = arguments.expiry_from_ttl(ttl, now)
         texts = codec.encode_many_or_defer(values)
         if callable(texts):
             texts = await runtime.run_in_worker(texts)
@@ -268,7 +268,7 @@ class BaseStore(Explaining, ABC):
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Delete `key` and return whether it was there; see `AsyncKeyValue.delete`."""
         collection = self._collection(collection)
-        keys = (arguments.name(key, "key"),)
+        keys = (arguments.check_name(key, "key"),)
         outcomes = await self._apply("delete", self._delete, collection, keys, keys)
         self._raise_first("delete", "_delete", outcomes, 1)
         return bool(outcomes and outcomes[0])
@@ -276,7 +276,7 @@ class BaseStore(Explaining, ABC):
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
         """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
         collection = self._collection(collection)
-        distinct = tuple(dict.fromkeys(arguments.names(keys)))
+        distinct = tuple(dict.fromkeys(arguments.check_names(keys)))
         outcomes = await self._apply("delete_many", self._delete, collection, distinct, distinct)
         if not distinct:
             return 0
@@ -305,7 +305,7 @@ class BaseStore(Explaining, ABC):
             StoreSetupError: The store can't be opened. The next call tries again.
             StoreClosedError: It was closed.
         """
-        arguments.name(collection, "collection")
+        arguments.check_name(collection, "collection")
         await self.setup()
 
     async def close(self) -> None:
@@ -329,11 +329,11 @@ class BaseStore(Explaining, ABC):
         await self.close()
 
     def _collection(self, collection: str | None) -> str:
-        return self.default_collection if collection is None else arguments.name(collection, "collection")
+        return self.default_collection if collection is None else arguments.check_name(collection, "collection")
 
     async def _fetch_many(self, operation: str, keys: Sequence[str], collection: str | None) -> list[Entry | None]:
         collection = self._collection(collection)
-        keys = arguments.names(keys)
+        keys = arguments.check_names(keys)
         distinct = tuple(dict.fromkeys(keys))
         found = await self._fetch(operation, collection, distinct)
         if len(distinct) == len(keys):
@@ -403,14 +403,14 @@ class BaseStore(Explaining, ABC):
         return RuntimeError(f"{type(self).__name__}.{hook} {problem}")
 
     def _not_awaitable(self, hook: str, returned: object) -> RuntimeError:
-        return self._author_error(hook, f"returned {arguments.article(returned)}, which can't be awaited; write it with `async def`")
+        return self._author_error(hook, f"returned {wording.describe(returned)}, which can't be awaited; write it with `async def`")
 
     def _raise_first(self, operation: str, hook: str, outcomes: object, count: int) -> None:
         """Raise the first error among the outcomes that a hook returned."""
         # Lists are most of what comes, and quickly told from others.
         found = cast("Sequence[object]", outcomes) if type(outcomes) is list or isinstance(outcomes, Sequence) else ()
         if len(found) != count:
-            returned = arguments.article(outcomes)  # pyright: ignore[reportUnknownArgumentType] # it may be anything
+            returned = wording.describe(outcomes)  # pyright: ignore[reportUnknownArgumentType] # it may be anything
             raise self._author_error(hook, f"returned {returned} for {count} keys; it must return {_RETURNS[hook]}")
         for outcome in found:
             if isinstance(outcome, KeyValueError):

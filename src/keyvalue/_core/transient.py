@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from keyvalue._core import arguments
+from keyvalue._core import wording
 from keyvalue.errors import StoreConnectionError
 
 __all__ = ["TRANSIENT_ERRORS", "with_asyncio_timeout"]
@@ -22,7 +22,7 @@ def with_asyncio_timeout(errors: type[Exception] | tuple[type[Exception], ...], 
     types = errors if isinstance(errors, tuple) else (errors,)
     for kind in types:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            what = arguments.article(kind)
+            what = wording.describe(kind)
             raise TypeError(
                 f"{parameter} must be an exception class or a tuple of them, such as (ConnectionError, TimeoutError), not {what}"
             )

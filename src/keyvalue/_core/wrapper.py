@@ -183,7 +183,7 @@ class BaseWrapper(Explaining):
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store `value` under `key`; see `AsyncKeyValue.put`."""
-        arguments.mapping(value)
+        arguments.check_mapping(value)
         inner_key, inner = self._encode_names(key, collection)
         inner_value = await self._encode_value(value, key, collection) if self._has_encode_value else value
         inner_ttl = self._encode_ttl(ttl) if self._has_encode_ttl else ttl
@@ -218,7 +218,7 @@ class BaseWrapper(Explaining):
     ) -> None:
         """Store many values; see `AsyncKeyValue.put_many`."""
         keys, inner_keys, inner = self._encode_many_names(keys, collection)
-        arguments.mappings(values, len(keys))
+        arguments.check_mappings(values, len(keys))
         inner_values = values
         if self._has_encode_value:
             pairs = enumerate(zip(values, keys, strict=True))
@@ -280,19 +280,19 @@ class BaseWrapper(Explaining):
 
     def _encode_names(self, key: str, collection: str | None) -> tuple[str, str | None]:
         """Check a key and a collection, and return the inner store's."""
-        arguments.name(key, "key")
+        arguments.check_name(key, "key")
         if collection is not None:
-            arguments.name(collection, "collection")
+            arguments.check_name(collection, "collection")
         return (self._encode_key(key, collection), self._encode_collection(collection)) if self._renames else (key, collection)
 
     def _encode_many_names(self, keys: Sequence[str], collection: str | None) -> tuple[list[str], list[str], str | None]:
         """Do the same for many keys, and return them too, as a list."""
-        checked = arguments.names(keys)
+        checked = arguments.check_names(keys)
         inner = self._encode_checked(collection)
         return checked, [self._encode_key(key, collection) for key in checked], inner
 
     def _encode_checked(self, collection: str | None) -> str | None:
-        return self._encode_collection(None if collection is None else arguments.name(collection, "collection"))
+        return self._encode_collection(None if collection is None else arguments.check_name(collection, "collection"))
 
     def _call(self, call: Callable[[Any], Awaitable[T]], *operation: Any) -> Awaitable[T]:
         """Make a call, with `_intercept` around it if the class has one; `operation` is what an `Operation` is made of."""
@@ -307,7 +307,7 @@ class BaseWrapper(Explaining):
     # The optional methods, as far as they are advertised.
 
     async def _keys(self, collection: str | None, limit: int | None) -> list[str]:
-        limit = arguments.limit_of(limit)
+        limit = arguments.check_limit(limit)
         inner = self._encode_checked(collection)
         # Where others' keys are listed too, the limit can count only after they are left out.
         inner_limit = None if self._has_decode_key else limit
@@ -315,7 +315,7 @@ class BaseWrapper(Explaining):
         return [key for inner_key in listed if (key := self._decode_key(inner_key, collection)) is not None][:limit]
 
     async def _collections(self, limit: int | None) -> list[str]:
-        limit = arguments.limit_of(limit)
+        limit = arguments.check_limit(limit)
         inner_limit = None if self._lists_only_own else limit
         listed = await self._call(lambda store: store.collections(limit=inner_limit), "collections")
         names = [name for inner_name in listed if (name := self._decode_collection(inner_name)) is not None]
@@ -335,7 +335,7 @@ class BaseWrapper(Explaining):
         return True
 
     async def _destroy_collection(self, collection: str) -> bool:
-        inner = self._encode_checked(arguments.name(collection, "collection"))
+        inner = self._encode_checked(arguments.check_name(collection, "collection"))
         if self._has_decode_key:
             return await self.delete_many(await self._keys(collection, None), collection=collection) > 0
         return await self._call(lambda store: store.destroy_collection(inner), "destroy_collection", collection)

@@ -17,7 +17,7 @@ from itertools import dropwhile
 from math import isfinite
 from typing import Any, Generic, TypeGuard, TypeVar, cast, get_origin
 
-from keyvalue._core import arguments, codec
+from keyvalue._core import codec, wording
 from keyvalue._core.envelope import from_base64, to_base64
 from keyvalue._core.extras import needs
 from keyvalue.adapters._typed import InvalidRowError
@@ -59,7 +59,7 @@ class PydanticConverter(Generic[T]):
 
     def __init__(self, kind: Any, wraps: bool | None = None, *, exact: bool = True) -> None:
         if not _is_type(kind):
-            raise TypeError(f"An adapter takes a type, such as User or list[User], not {arguments.article(kind)}")
+            raise TypeError(f"An adapter takes a type, such as User or list[User], not {wording.describe(kind)}")
         self._adapter: TypeAdapter[T] = TypeAdapter(kind)
         to: Any = partial(self._adapter.dump_python, by_alias=False, round_trip=True, warnings=False)
         self._to_python, self._to_json = partial(to, mode="python"), partial(to, mode="json")
@@ -94,7 +94,7 @@ class PydanticConverter(Generic[T]):
             why = self._find_obstacle(value) if row is _NOTHING else self._find_loss(value, row)
             if why:
                 if self._class is not None and not isinstance(value, self._class):
-                    why = f"it is {arguments.article(value)}; give {arguments.with_article(self._name)}"
+                    why = f"it is {wording.describe(value)}; give {wording.add_article(self._name)}"
                 raise SerializationError(f"Could not serialize the value as {self._name}: {why}")
         return {_ITEMS: row} if self._wraps else row
 
@@ -169,7 +169,7 @@ class PydanticConverter(Generic[T]):
     def _find_loss(self, value: T, row: Any) -> str | None:
         """Return what would be lost of a value that is stored as a row, and where, or None."""
         if not (self._wraps or _is_map(row)):
-            return f"it becomes {arguments.article(row)}, though its schema is that of an object"
+            return f"it becomes {wording.describe(row)}, though its schema is that of an object"
         try:
             codec.encode(row)
             found: Any = self._validate(row)
@@ -201,7 +201,7 @@ class PydanticConverter(Generic[T]):
             except ValidationError as error:
                 problem = _list_errors(error)[0]
                 place, there = _locate(problem, row, value)
-                return f"{place} is {arguments.article(there)}, which its type does not take ({problem['type']})"
+                return f"{place} is {wording.describe(there)}, which its type does not take ({problem['type']})"
             except _CANT_DUMP:
                 break
         return "it holds something that its type does not take"
@@ -307,7 +307,7 @@ def _describe_change(place: codec.Place, value: Any, found: Any) -> str:
         return _describe_loss(place, "is not a finite number", "store None or a string")
     if type(value) is type(found):
         return _describe_loss(place, f"would come back as another {type(value).__name__}")
-    return _describe_loss(place, f"is {arguments.article(value)} and would come back as {arguments.article(found)}")
+    return _describe_loss(place, f"is {wording.describe(value)} and would come back as {wording.describe(found)}")
 
 
 def _describe_loss(place: codec.Place, what: str, advice: str = _ADVICE) -> str:
@@ -353,14 +353,14 @@ def _find_undumpable(place: codec.Place, value: Any, above: tuple[int, ...] = ()
         inner: codec.Place = (place, key, position)
         found = _find_undumpable(inner, member, (*above, id(value)))
         if not found and is_map and not _is_dumpable({key: None}):
-            found = f"{codec.told(place)} has a key that is {arguments.article(key)} (key #{position + 1}); JSON takes only strings"
+            found = f"{codec.told(place)} has a key that is {wording.describe(key)} (key #{position + 1}); JSON takes only strings"
         if not found and _is_object(value) and not _is_dumpable(value, {key}):  # its field has a serializer of its own
-            found = f"{codec.told(inner)} is {arguments.article(member)}, which the serializer of this field does not take"
+            found = f"{codec.told(inner)} is {wording.describe(member)}, which the serializer of this field does not take"
         if found:
             return found
     if is_map or _is_group(value):
         return f"{codec.told(place)} is nested too deep to be serialized"
-    return f"{codec.told(place)} is {arguments.article(value)}, which can't be serialized; {arguments.advice(value)}"
+    return f"{codec.told(place)} is {wording.describe(value)}, which can't be serialized; {wording.suggest_conversion(value)}"
 
 
 def _is_dumpable(value: Any, only: set[Any] | None = None) -> bool:

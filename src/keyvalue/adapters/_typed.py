@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, SupportsFloat, TypeVar, cast, overload
 
-from keyvalue._core import arguments
+from keyvalue._core import wording
 from keyvalue.errors import DeserializationError, ExtraInfoType
 from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
 
@@ -200,7 +200,7 @@ def require_sync(key_value: KeyValue, owner: str) -> KeyValue:
         TypeError: It is no `KeyValue`, or an asynchronous one.
     """
     if isinstance(key_value, type) or not isinstance(key_value, KeyValue):
-        raise TypeError(f"{owner} takes a KeyValue, such as BlockingKeyValue(MemoryStore()), not {arguments.article(key_value)}")
+        raise TypeError(f"{owner} takes a KeyValue, such as BlockingKeyValue(MemoryStore()), not {wording.describe(key_value)}")
     if any(inspect.iscoroutinefunction(getattr(key_value, name)) for name in _METHODS):
         raise TypeError(f"{owner} takes a synchronous KeyValue; put BlockingKeyValue around {type(key_value).__name__}")
     return key_value

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from keyvalue._core import arguments
+from keyvalue._core import constructor, wording
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule, ErrorRules
@@ -81,7 +81,7 @@ class DiskStore(EnumerableDriverStore):
     runs_inline = True
     errors: ErrorRules = _ERRORS
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -93,12 +93,12 @@ class DiskStore(EnumerableDriverStore):
         file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.one_of("DiskStore", {"directory": directory, "disk_cache": disk_cache})
+        constructor.require_one_of("DiskStore", {"directory": directory, "disk_cache": disk_cache})
         if directory is not None:
-            place, settings = arguments.directory(directory, auto_create, file_mode), _settings(max_size)
+            place, settings = constructor.resolve_directory(directory, auto_create, file_mode), _settings(max_size)
         else:
             assert disk_cache is not None
-            arguments.refuse_file_mode(file_mode, "disk_cache")
+            constructor.refuse_file_mode(file_mode, "disk_cache")
             place, settings = settings_of(disk_cache, "disk_cache must be")
         self._client = Client(
             "DiskStore",
@@ -144,7 +144,7 @@ class MultiDiskStore(EnumerableDriverStore):
     runs_inline = True
     errors: ErrorRules = _ERRORS
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -156,21 +156,21 @@ class MultiDiskStore(EnumerableDriverStore):
         file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.one_of("MultiDiskStore", {"base_directory": base_directory, "disk_cache_factory": disk_cache_factory})
+        constructor.require_one_of("MultiDiskStore", {"base_directory": base_directory, "disk_cache_factory": disk_cache_factory})
         settings = _settings(max_size)
         if disk_cache_factory is not None:
             if not callable(disk_cache_factory):
                 raise TypeError(
                     "disk_cache_factory must be a function that returns the diskcache.Cache of a collection, "
-                    f"not {arguments.article(disk_cache_factory)}"
+                    f"not {wording.describe(disk_cache_factory)}"
                 )
             if max_size:
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
         self.layout: KeyLayout = _DirectoryLayout() if disk_cache_factory is None else _FactoryLayout()
         if base_directory is not None:
-            base = arguments.directory(base_directory, auto_create, file_mode)
+            base = constructor.resolve_directory(base_directory, auto_create, file_mode)
         else:
-            arguments.refuse_file_mode(file_mode, "disk_cache_factory")
+            constructor.refuse_file_mode(file_mode, "disk_cache_factory")
             base = None
         self._client = Client(
             "MultiDiskStore",
@@ -241,7 +241,7 @@ def _settings(max_size: int | None) -> dict[str, Any]:
         ValueError: It is too small.
     """
     if max_size is not None and not isinstance(max_size, int):
-        raise TypeError(f"max_size must be a number of bytes, such as 100 * 2**20, not {arguments.article(max_size)}")
+        raise TypeError(f"max_size must be a number of bytes, such as 100 * 2**20, not {wording.describe(max_size)}")
     if max_size and max_size < _MINIMUM_SIZE:
         raise ValueError(
             f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from functools import partial
 from typing import Any, ClassVar
 
-from keyvalue._core import arguments, runtime
+from keyvalue._core import constructor, runtime, wording
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
@@ -190,7 +190,7 @@ class DynamoDBStore(EnumerableFlatStore):
         ErrorRule(OSError, StoreConnectionError, "could not reach the server"),
     )
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -213,7 +213,7 @@ class DynamoDBStore(EnumerableFlatStore):
         self._table_config = table_config or {}
         self._auto_create = auto_create
         self._consistent = consistent_reads
-        arguments.seconds(timeout, "timeout")
+        constructor.check_seconds(timeout, "timeout")
         # Together these are no longer than a request may wait.
         self._pauses = [pause for number, pause in enumerate(_PAUSES) if sum(_PAUSES[: number + 1]) <= timeout]
         if not table_name:
@@ -230,7 +230,7 @@ class DynamoDBStore(EnumerableFlatStore):
             "aws_session_token": aws_session_token,
         }
         for name, text in credentials.items():
-            arguments.header("DynamoDBStore", name, text or None)
+            constructor.check_header("DynamoDBStore", name, text or None)
         options: dict[str, Any] = {"region_name": region_name, "endpoint_url": endpoint_url, **credentials}
         if client is None:
             if region_name is not None and not re.fullmatch("[A-Za-z0-9-]+", region_name):
@@ -262,7 +262,7 @@ class DynamoDBStore(EnumerableFlatStore):
         if not isinstance(client, BaseClient) or client.meta.service_model.service_name != "dynamodb":
             raise TypeError(
                 "The client must be one of botocore, boto3 or aiobotocore for the service `dynamodb`, and entered if it is a context "
-                f"manager, not {arguments.article(client)}"
+                f"manager, not {wording.describe(client)}"
             )
         self._host = host_of(client.meta.endpoint_url)
         if isinstance(client, AioBaseClient):

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import orjson
 
-from keyvalue._core import arguments, codec, runtime
+from keyvalue._core import codec, constructor, runtime, urls, wording
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
@@ -195,7 +195,7 @@ class ElasticsearchStore(EnumerableFlatStore):
         ErrorRule(elastic_transport.TransportError, StoreRefusedError, "the server's answer can't be understood"),
     )
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -211,9 +211,9 @@ class ElasticsearchStore(EnumerableFlatStore):
         timeout: float = 5.0,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.one_of("ElasticsearchStore", {"elasticsearch_client": elasticsearch_client, "url": url})
-        arguments.one_of("ElasticsearchStore", {"index_prefix": index_prefix, "index": index})
-        arguments.seconds(timeout, "timeout")
+        constructor.require_one_of("ElasticsearchStore", {"elasticsearch_client": elasticsearch_client, "url": url})
+        constructor.require_one_of("ElasticsearchStore", {"index_prefix": index_prefix, "index": index})
+        constructor.check_seconds(timeout, "timeout")
         prefix = (index_prefix or index or "").lower()
         if FORBIDDEN.search(prefix) or prefix[0] in "-_+" or len(prefix.encode()) > 189:
             raise ValueError(
@@ -237,17 +237,17 @@ class ElasticsearchStore(EnumerableFlatStore):
                 self._client = Client("ElasticsearchStore", given=elasticsearch_client, capacity=_capacity, interruptible=False)
             else:
                 raise TypeError(
-                    f"The client must be an Elasticsearch or an AsyncElasticsearch, not {arguments.article(elasticsearch_client)}"
+                    f"The client must be an Elasticsearch or an AsyncElasticsearch, not {wording.describe(elasticsearch_client)}"
                 )
             self._host = _hosts([node.config for node in elasticsearch_client.transport.node_pool.all()])
             # Its decoder may read large integers as floats.
             serializers = elasticsearch_client.transport.serializers
             self._is_exact = type(serializers.loads(b"18446744073709551616", Json.mimetype)) is int
             return
-        node = arguments.url("ElasticsearchStore", url or "", _node, "https://user:password@localhost:9200")
+        node = urls.parse_url("ElasticsearchStore", url or "", _node, "https://user:password@localhost:9200")
         if api_key is not None and "authorization" in node.headers:
             raise ValueError("Give ElasticsearchStore either an api_key or a user name and password in the url")
-        arguments.header("ElasticsearchStore", "api_key", api_key)
+        constructor.check_header("ElasticsearchStore", "api_key", api_key)
         self._host = _hosts([node])
         options: Any = {
             "hosts": [node],

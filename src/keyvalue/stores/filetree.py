@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from keyvalue._core import arguments
+from keyvalue._core import constructor
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRules
@@ -99,7 +99,7 @@ class FileTreeStore(EnumerableDriverStore):
     runs_inline = True
     errors: ErrorRules = FILE_SYSTEM_RULES
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -112,7 +112,9 @@ class FileTreeStore(EnumerableDriverStore):
         file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        places = [arguments.directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)]
+        places = [
+            constructor.resolve_directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)
+        ]
         self.layout: KeyLayout = _TreeLayout(key_sanitization_strategy, collection_sanitization_strategy)
         self._client = Client("FileTreeStore", make=lambda: FileTreeDriver(*places), explain=FileTreeDriver.refusal)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from operator import methodcaller
 from typing import Any, ClassVar
 
-from keyvalue._core import arguments, files
+from keyvalue._core import arguments, constructor, files, wording
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
@@ -120,7 +120,7 @@ class KeyringStore(FlatStore):
         ErrorRule(Exception, StoreRefusedError, "the keyring's backend failed"),  # third parties' raise anything
     )
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -131,10 +131,10 @@ class KeyringStore(FlatStore):
         backend: KeyringBackend | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        if "\0" in arguments.name(service_name, "service name"):
+        if "\0" in arguments.check_name(service_name, "service name"):
             raise InvalidKeyError("The service name holds NUL, which keyrings can't")
         if backend is not None and not isinstance(backend, KeyringBackend):
-            raise TypeError(f"The backend must be an instance of keyring.backend.KeyringBackend, not {arguments.article(backend)}")
+            raise TypeError(f"The backend must be an instance of keyring.backend.KeyringBackend, not {wording.describe(backend)}")
         self._namers = (
             sanitization.namer(key_sanitization_strategy, "key_sanitization_strategy"),
             sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy"),

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from math import ceil
 from typing import Any, ClassVar, cast
 
-from keyvalue._core import arguments, clock
+from keyvalue._core import clock, constructor, urls, wording
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
@@ -109,7 +109,7 @@ class MemcachedStore(FlatStore):
         ErrorRule(pymemcache.MemcacheError, StoreRefusedError, "the server refused the command"),
     )
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -122,7 +122,7 @@ class MemcachedStore(FlatStore):
         max_value_size: int = 2**20 - 1024,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.seconds(timeout, "timeout")
+        constructor.check_seconds(timeout, "timeout")
         if max_value_size <= 0:
             raise ValueError("max_value_size must be positive")
         self.layout: KeyLayout = _MemcachedLayout(key_sanitization_strategy)
@@ -142,8 +142,8 @@ class MemcachedStore(FlatStore):
                     )
                 return Memcached(lambda: Connection((host, port), connect_timeout=timeout, timeout=timeout))
 
-            arguments.port("MemcachedStore", port)
-            self._host = f"{arguments.host('MemcachedStore', host, 'give a port as `port`')}:{port}"
+            constructor.check_port("MemcachedStore", port)
+            self._host = f"{urls.check_host('MemcachedStore', host, 'give a port as `port`')}:{port}"
             self._client = Client(
                 "MemcachedStore",
                 make=make,
@@ -162,7 +162,7 @@ class MemcachedStore(FlatStore):
             self._client = Client("MemcachedStore", given=Memcached(given=client), limit_owner=client, exclusive=True)
         else:
             raise TypeError(
-                f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not {arguments.article(client)}"
+                f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not {wording.describe(client)}"
             )
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:

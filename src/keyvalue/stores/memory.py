@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from keyvalue._core import arguments, clock, codec
+from keyvalue._core import arguments, clock, codec, constructor
 from keyvalue._core.entry import Entry
 from keyvalue._core.listing import EnumerableStore, ListedEntry
 from keyvalue._core.misuse import IN_ONE_PROCESS
@@ -45,7 +45,7 @@ class MemoryStore(EnumerableStore):
     runs_inline = True
     _instead_of_copying = IN_ONE_PROCESS
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -54,7 +54,7 @@ class MemoryStore(EnumerableStore):
         seed: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.count(max_entries_per_collection, "max_entries_per_collection")
+        constructor.check_count(max_entries_per_collection, "max_entries_per_collection")
         self.max_entries_per_collection: int = sys.maxsize if max_entries_per_collection is None else max_entries_per_collection
         self._lock = threading.RLock()
         self._collections: dict[str, OrderedDict[str, Entry]] = {}
@@ -65,10 +65,10 @@ class MemoryStore(EnumerableStore):
         if not isinstance(seed, Mapping) or not all(isinstance(values, Mapping) for values in seed.values()):
             raise TypeError("seed takes {collection: {key: value}}")
         for collection, values in seed.items():
-            arguments.name(collection, "collection")
+            arguments.check_name(collection, "collection")
             for key, value in values.items():
-                arguments.mapping(value)
-                entry = Entry(collection, arguments.name(key, "key"), None, codec.encode(value), now)
+                arguments.check_mapping(value)
+                entry = Entry(collection, arguments.check_name(key, "key"), None, codec.encode(value), now)
                 self._insert(entry)
 
     def _after_fork(self) -> None:

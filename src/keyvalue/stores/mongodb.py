@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from keyvalue._core import arguments, clock, codec, runtime
+from keyvalue._core import clock, codec, constructor, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.entry import Entry
 from keyvalue._core.error_rules import ErrorRules
@@ -84,7 +84,7 @@ class MongoDBStore(EnumerableStore):
     )
     errors: ErrorRules = driver_errors.ERRORS
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -100,7 +100,7 @@ class MongoDBStore(EnumerableStore):
         super().__init__(default_collection=default_collection)
         if client is not None and url is not None:
             raise ValueError("Give MongoDBStore either a client or a url")
-        arguments.seconds(timeout, "timeout")
+        constructor.check_seconds(timeout, "timeout")
         database = clients.check_database(db_name or "kv-store-adapter")
         sanitize = sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy")
         self._name = lru_cache(5000)(partial(driver.name_collection, database, sanitize))

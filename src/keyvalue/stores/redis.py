@@ -17,7 +17,7 @@ from ssl import PROTOCOL_TLS_CLIENT, SSLContext, SSLError, VerifyMode
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from keyvalue._core import arguments, runtime
+from keyvalue._core import constructor, runtime, urls, wording
 from keyvalue._core.client import Client
 from keyvalue._core.error_rules import ErrorRule, ErrorRules, unwrapping_rules
 from keyvalue._core.extras import needs
@@ -224,7 +224,7 @@ class RedisStore(RespStore):
     )
     errors: ErrorRules = _ERRORS
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -246,7 +246,7 @@ class RedisStore(RespStore):
         default_collection: str | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.seconds(timeout, "timeout")
+        constructor.check_seconds(timeout, "timeout")
         if client is not None and url is not None:
             raise ValueError("Give RedisStore either a client or a url")
         if cluster and (client is not None or db != 0):
@@ -266,7 +266,7 @@ class RedisStore(RespStore):
             elif isinstance(client, redis.Redis | redis.RedisCluster):
                 self._client = Client("RedisStore", given=client, capacity=_capacity, repair=_repair)
             else:
-                raise TypeError(f"The client must be a Redis or a RedisCluster of redis or redis.asyncio, not {arguments.article(client)}")
+                raise TypeError(f"The client must be a Redis or a RedisCluster of redis or redis.asyncio, not {wording.describe(client)}")
             return
         self._is_cluster = cluster
         kind, kind_async = (redis.RedisCluster, redis.asyncio.RedisCluster) if cluster else (redis.Redis, redis.asyncio.Redis)
@@ -277,11 +277,11 @@ class RedisStore(RespStore):
         files = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile}
         tls: dict[str, Any] = {**files, "ssl_cert_reqs": _requirement(ssl_cert_reqs)}
         tls = {option: value for option, value in tls.items() if value is not None}
-        arguments.port("RedisStore", port)
-        arguments.integer("RedisStore", "db", db, 0)
+        constructor.check_port("RedisStore", port)
+        constructor.check_integer("RedisStore", "db", db, 0)
         credentials = {"username": username, "password": password}
         if url is None:
-            self._host = f"{arguments.host('RedisStore', host, 'give a port as `port`, and a URL as `url`')}:{port}"
+            self._host = f"{urls.check_host('RedisStore', host, 'give a port as `port`, and a URL as `url`')}:{port}"
             options = {"host": host, "port": port, **credentials} | ({} if cluster else {"db": db})
             is_secure = bool(ssl or tls or not ssl_check_hostname)
             if is_secure:
@@ -294,7 +294,7 @@ class RedisStore(RespStore):
                 besides = [name for name, is_given in place_of.items() if is_given] + ([f"db={db}"] if db != 0 else [])
                 example = f"redis://host:port/{db}" if any(place_of.values()) else f"redis://host/{db}"
                 raise ValueError(f"RedisStore: {' and '.join(besides)} beside a url; write it in the URL: {example}")
-            said = arguments.url("RedisStore", url, _parsed, _EXAMPLE)
+            said = urls.parse_url("RedisStore", url, _parsed, _EXAMPLE)
             place = urlsplit(url)
             if not _names_database(place):
                 raise ValueError(
@@ -532,7 +532,7 @@ def _host_of(client: Any) -> str | None:
     options: dict[str, Any] = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
     if "host" not in options:
         return options.get("path")
-    return f"{arguments.host('RedisStore', options['host'], 'make the client with Redis.from_url')}:{options.get('port', 6379)}"
+    return f"{urls.check_host('RedisStore', options['host'], 'make the client with Redis.from_url')}:{options.get('port', 6379)}"
 
 
 def _names_database(place: SplitResult) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from keyvalue._core import arguments, files
+from keyvalue._core import constructor, files, wording
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule, ErrorRules
@@ -76,7 +76,7 @@ class RocksDBStore(EnumerableDriverStore):
     runs_inline = True
     errors: ErrorRules = (_SHORTAGE, *_ERRORS)
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -87,13 +87,13 @@ class RocksDBStore(EnumerableDriverStore):
         file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.one_of("RocksDBStore", {"path": path, "db": db})
+        constructor.require_one_of("RocksDBStore", {"path": path, "db": db})
         if path is not None:
-            make = partial(RocksDBDriver.open, arguments.directory(path, auto_create, file_mode))
+            make = partial(RocksDBDriver.open, constructor.resolve_directory(path, auto_create, file_mode))
         else:
             if not isinstance(db, Rdict):
-                raise TypeError(f"db must be a rocksdict.Rdict, not {arguments.article(db)}")
-            arguments.refuse_file_mode(file_mode, "db")
+                raise TypeError(f"db must be a rocksdict.Rdict, not {wording.describe(db)}")
+            constructor.refuse_file_mode(file_mode, "db")
             make = partial(RocksDBDriver.share, db)
             self.errors = (_STOPPED, *self.errors)
         self._client = Client("RocksDBStore", make=make, at_fork="refuse", explain=lambda _, error: files.refusal(error))

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Sequence
 from typing import ClassVar
 
-from keyvalue._core import arguments, clock
+from keyvalue._core import clock, constructor
 from keyvalue._core.entry import Entry
 from keyvalue._core.listing import EnumerableStore, ListedEntry
 from keyvalue._core.misuse import IN_ONE_PROCESS
@@ -38,10 +38,10 @@ class SimpleStore(EnumerableStore):
     runs_inline = True
     _instead_of_copying = IN_ONE_PROCESS
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(self, max_entries: int | None = None, default_collection: str | None = None) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.count(max_entries, "max_entries")
+        constructor.check_count(max_entries, "max_entries")
         self.max_entries: int = sys.maxsize if max_entries is None else max_entries
         self._lock = threading.RLock()
         self._entries: dict[tuple[str, str], Entry] = {}

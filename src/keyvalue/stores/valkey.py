@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from keyvalue._core import arguments, runtime
+from keyvalue._core import constructor, runtime, urls, wording
 from keyvalue._core.client import Client
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
@@ -156,7 +156,7 @@ class ValkeyStore(RespStore):
     )
     errors: ErrorRules = _ERRORS
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -173,7 +173,7 @@ class ValkeyStore(RespStore):
         default_collection: str | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.seconds(timeout, "timeout")
+        constructor.check_seconds(timeout, "timeout")
         if client is not None and config is not None:
             raise ValueError("Give ValkeyStore either a client or a config")
         if cluster and (client is not None or config is not None or db != 0):
@@ -191,11 +191,11 @@ class ValkeyStore(RespStore):
             elif isinstance(client, glide_sync.GlideClient | glide_sync.GlideClusterClient):
                 self._client = Client("ValkeyStore", given=client, capacity=_capacity)
             else:
-                raise TypeError(f"The client must be a GlideClient or GlideClusterClient of either colour, not {arguments.article(client)}")
+                raise TypeError(f"The client must be a GlideClient or GlideClusterClient of either colour, not {wording.describe(client)}")
             return
         if config is None:
-            arguments.port("ValkeyStore", port)
-            arguments.integer("ValkeyStore", "db", db, 0)
+            constructor.check_port("ValkeyStore", port)
+            constructor.check_integer("ValkeyStore", "db", db, 0)
             milliseconds = math.ceil(timeout * 1000)
             options: dict[str, Any] = {"addresses": [glide.NodeAddress(host, port)], "use_tls": tls, "request_timeout": milliseconds}
             if password is not None:
@@ -275,5 +275,5 @@ def _capacity(client: Any) -> int:
 def _hosts(config: Any) -> str | None:
     instead = "give port, user name, password and TLS as parameters of their own"
     return (
-        ", ".join(f"{arguments.host('ValkeyStore', node.host, instead)}:{node.port}" for node in getattr(config, "addresses", ())) or None
+        ", ".join(f"{urls.check_host('ValkeyStore', node.host, instead)}:{node.port}" for node in getattr(config, "addresses", ())) or None
     )

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
-from keyvalue._core import arguments, runtime
+from keyvalue._core import constructor, runtime, urls, wording
 from keyvalue._core.client import Client
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
@@ -143,7 +143,7 @@ class VaultStore(EnumerableFlatStore):
         ErrorRule(OSError, StoreRefusedError, "the request can't be sent; are the files with the certificates there?"),
     )
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,
@@ -156,7 +156,7 @@ class VaultStore(EnumerableFlatStore):
         timeout: float = 5.0,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        arguments.seconds(timeout, "timeout")
+        constructor.check_seconds(timeout, "timeout")
         mount_point = mount_point.strip("/")
         if not is_path(mount_point):
             raise ValueError("The mount_point of VaultStore must be the path of a secrets engine, such as 'secret' or 'team/kv'")
@@ -164,7 +164,7 @@ class VaultStore(EnumerableFlatStore):
         self.layout: KeyLayout = self._layout
         if client is not None:
             if not isinstance(client, hvac.Client):
-                raise TypeError(f"The client must be an hvac.Client, not {arguments.article(client)}")
+                raise TypeError(f"The client must be an hvac.Client, not {wording.describe(client)}")
             if url != _URL or token is not None or namespace is not None:
                 raise ValueError("Give VaultStore either a client or url, token and namespace: a client has its own")
             self._host = _host_of(client.adapter.base_uri)
@@ -173,9 +173,9 @@ class VaultStore(EnumerableFlatStore):
             )
             return
         for name, text in (("token", token), ("namespace", namespace)):
-            arguments.header("VaultStore", name, text)
+            constructor.check_header("VaultStore", name, text)
         url = url or os.environ.get("VAULT_ADDR") or _URL
-        self._host = arguments.url("VaultStore", url, _host_of, "https://localhost:8200")
+        self._host = urls.parse_url("VaultStore", url, _host_of, "https://localhost:8200")
 
         def make() -> KVv2Client:
             try:
@@ -293,7 +293,7 @@ def _put(secrets: KVv2Client, name: str, entry: Entry, version: int | None = Non
 
 def _host_of(url: str) -> str | None:
     """Return host and port of a URL, or None if it can't be parsed."""
-    if re.search(r"\s", url) or arguments.hides_credentials(url):
+    if re.search(r"\s", url) or urls.has_raw_credentials(url):
         return None
     try:
         where = parse_url(url)

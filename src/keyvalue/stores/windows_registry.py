@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from keyvalue._core import arguments, files, runtime
+from keyvalue._core import constructor, files, runtime
 from keyvalue._core.client import Client
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.entry import Entry
@@ -84,7 +84,7 @@ class WindowsRegistryStore(EnumerableDriverStore):
         ErrorRule(OSError, StoreRefusedError, "the registry refused"),
     )
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         *,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
-from keyvalue._core import arguments
+from keyvalue._core import constructor
 from keyvalue._core.entry import unreadable
 from keyvalue._core.envelope import BIG, compute, from_base64, from_json, to_base64, to_json
 from keyvalue._core.extras import needs
@@ -50,7 +50,7 @@ class CompressionWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         key_value: AsyncKeyValue,

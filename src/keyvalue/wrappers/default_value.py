@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, SupportsFloat
 
-from keyvalue._core import arguments, codec
+from keyvalue._core import arguments, codec, constructor
 from keyvalue._core.operation import Operation
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
@@ -30,11 +30,11 @@ class DefaultValueWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(self, key_value: AsyncKeyValue, default_value: Mapping[str, Any], default_ttl: SupportsFloat | None = None) -> None:
-        arguments.mapping(default_value)
+        arguments.check_mapping(default_value)
         self._default = codec.encode(default_value)
-        self._default_ttl = None if default_ttl is None else arguments.ttl_argument(default_ttl, "default_ttl", or_else=0)
+        self._default_ttl = None if default_ttl is None else constructor.check_ttl(default_ttl, "default_ttl", or_else=0)
         super().__init__(key_value)
 
     async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:

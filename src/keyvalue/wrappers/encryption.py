@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
-from keyvalue._core import arguments, clock, runtime
+from keyvalue._core import arguments, clock, constructor, runtime, wording
 from keyvalue._core.capabilities import capabilities_of
 from keyvalue._core.envelope import compute, from_base64, from_json, to_base64, to_json
 from keyvalue._core.extras import needs
@@ -83,7 +83,7 @@ class BaseEncryptionWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         key_value: AsyncKeyValue,
@@ -253,7 +253,7 @@ class FernetEncryptionWrapper(BaseEncryptionWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         key_value: AsyncKeyValue,
@@ -267,7 +267,7 @@ class FernetEncryptionWrapper(BaseEncryptionWrapper):
         for name, text in (("source_material", source_material), ("salt", salt)):
             if text is not None and not isinstance(text, str):
                 advice = "; give its hex(), and always the same" if isinstance(text, bytes) else ""
-                raise TypeError(f"{name} of FernetEncryptionWrapper must be a str, not {arguments.article(text)}{advice}")
+                raise TypeError(f"{name} of FernetEncryptionWrapper must be a str, not {wording.describe(text)}{advice}")
         if fernet is None:
             if not (source_material or "").strip() or not (salt or "").strip():
                 raise ValueError("Give FernetEncryptionWrapper either fernet, or both source_material and salt, neither of them empty")
@@ -330,7 +330,7 @@ class AESGCMEncryptionWrapper(BaseEncryptionWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         key_value: AsyncKeyValue,
@@ -342,7 +342,7 @@ class AESGCMEncryptionWrapper(BaseEncryptionWrapper):
     ) -> None:
         if not isinstance(keys, Mapping):
             raise TypeError(
-                f"keys must be a mapping of ids to keys, such as {{'2026': AESGCM.generate_key(256)}}, not {arguments.article(keys)}"
+                f"keys must be a mapping of ids to keys, such as {{'2026': AESGCM.generate_key(256)}}, not {wording.describe(keys)}"
             )
         if not keys:
             raise ValueError("Give AESGCMEncryptionWrapper at least one key")
@@ -350,15 +350,15 @@ class AESGCMEncryptionWrapper(BaseEncryptionWrapper):
             if not key_id:
                 raise ValueError("The id of a key must not be empty")
             if not isinstance(key_id, str):
-                raise TypeError(f"The id of a key must be a str, not {arguments.article(key_id)}")
+                raise TypeError(f"The id of a key must be a str, not {wording.describe(key_id)}")
             if not isinstance(secret, bytes | bytearray | memoryview):
-                problem = f"must be bytes, not {arguments.article(secret)}; AESGCM.generate_key(256) makes such a key"
+                problem = f"must be bytes, not {wording.describe(secret)}; AESGCM.generate_key(256) makes such a key"
                 raise TypeError(f"The key {key_id!r} {problem}")
             if len(secret) not in (16, 24, 32):
                 raise ValueError(f"The key {key_id!r} has {len(secret)} bytes; AES takes 16, 24 or 32")
         self._ciphers = {key_id: AESGCM(secret) for key_id, secret in keys.items()}
         self._key_id = next(iter(keys))
-        self._default_collection = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
+        self._default_collection = arguments.check_name(default_collection or DEFAULT_COLLECTION, "collection")
         super().__init__(key_value, _refuse_call, _refuse_call, _AESGCM_VERSION, raise_on_decryption_error, allow_plaintext=allow_plaintext)
 
     def _bound_collection(self, collection: str | None) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from keyvalue._core import arguments, fork
+from keyvalue._core import arguments, constructor, fork
 from keyvalue._core.capabilities import require_async
 from keyvalue._core.operation import EntryRef, Operation
 from keyvalue._core.store import DEFAULT_COLLECTION
@@ -52,7 +52,7 @@ class FallbackWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         primary_key_value: AsyncKeyValue,
@@ -67,7 +67,7 @@ class FallbackWrapper(BaseWrapper):
         self.fallback_key_value: AsyncKeyValue = require_async(fallback_key_value, "FallbackWrapper", "fallback_key_value")
         self.fallback_on: tuple[type[Exception], ...] = with_asyncio_timeout(fallback_on, "fallback_on")
         self.write_to_fallback = write_to_fallback
-        self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
+        self.default_collection: str = arguments.check_name(default_collection or DEFAULT_COLLECTION, "collection")
         self.fallbacks: int = 0
         self._on_fallback = on_fallback
         self._diverged: dict[EntryRef, bool] = {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, SupportsFloat
 
-from keyvalue._core import arguments, clock, codec
+from keyvalue._core import arguments, clock, codec, constructor
 from keyvalue._core.envelope import BIG, compute, encode_item, to_json
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.errors import EntryTooLargeError, EntryTooSmallError
@@ -48,7 +48,7 @@ class LimitSizeWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         key_value: AsyncKeyValue,
@@ -71,11 +71,11 @@ class LimitSizeWrapper(BaseWrapper):
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         """Store `value` under `key`, or drop both; see `AsyncKeyValue.put`."""
-        arguments.mapping(value)
-        if await self._fits(value, arguments.name(key, "key"), collection):
+        arguments.check_mapping(value)
+        if await self._fits(value, arguments.check_name(key, "key"), collection):
             await super().put(key, value, collection=collection, ttl=ttl)
         else:
-            arguments.deadline(ttl, clock.now())
+            arguments.expiry_from_ttl(ttl, clock.now())
             await super().delete(key, collection=collection)
 
     async def put_many(
@@ -87,9 +87,9 @@ class LimitSizeWrapper(BaseWrapper):
         ttl: SupportsFloat | None = None,
     ) -> None:
         """Store many values, or drop them; see `AsyncKeyValue.put_many`."""
-        keys = arguments.names(keys)
-        arguments.mappings(values, len(keys))
-        arguments.deadline(ttl, clock.now())
+        keys = arguments.check_names(keys)
+        arguments.check_mappings(values, len(keys))
+        arguments.expiry_from_ttl(ttl, clock.now())
         fitting: dict[str, Mapping[str, Any]] = {}
         dropped: dict[str, None] = {}
         for key, index in {key: index for index, key in enumerate(keys)}.items():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from keyvalue._core import arguments
+from keyvalue._core import constructor, wording
 from keyvalue._core.operation import Operation
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
@@ -42,7 +42,7 @@ class LoggingWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         key_value: AsyncKeyValue,
@@ -52,9 +52,9 @@ class LoggingWrapper(BaseWrapper):
         structured_logs: bool = False,
     ) -> None:
         if not isinstance(log_level, int):
-            raise TypeError(f"log_level must be an int, such as logging.INFO, not {arguments.article(log_level)}")
+            raise TypeError(f"log_level must be an int, such as logging.INFO, not {wording.describe(log_level)}")
         if logger is not None and not hasattr(logger, "isEnabledFor"):
-            raise TypeError(f"logger must be a logging.Logger, such as logging.getLogger(__name__), not {arguments.article(logger)}")
+            raise TypeError(f"logger must be a logging.Logger, such as logging.getLogger(__name__), not {wording.describe(logger)}")
         self.logger: logging.Logger = logger or logging.getLogger("key_value.logging")
         self.log_level = log_level
         self.log_values = log_values

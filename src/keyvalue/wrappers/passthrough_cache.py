@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, SupportsFloat, cast
 
-from keyvalue._core import arguments, clock, codec, fork, runtime
+from keyvalue._core import arguments, clock, codec, constructor, fork, runtime
 from keyvalue._core.capabilities import capabilities_of, require_async
 from keyvalue._core.operation import EntryRef, Operation
 from keyvalue._core.store import DEFAULT_COLLECTION
@@ -91,7 +91,7 @@ class PassthroughCacheWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         primary_key_value: AsyncKeyValue,
@@ -109,14 +109,14 @@ class PassthroughCacheWrapper(BaseWrapper):
                 f"The cache of a {type(self).__name__} must not be the primary store: what is removed from the cache would be lost. Give "
                 "another store, or put a PrefixCollectionsWrapper around it for the cache"
             )
-        self.maximum_ttl: float = _SECONDS if maximum_ttl is None else arguments.ttl_argument(maximum_ttl, "maximum_ttl")
+        self.maximum_ttl: float = _SECONDS if maximum_ttl is None else constructor.check_ttl(maximum_ttl, "maximum_ttl")
         self.missing_ttl: float = min(
-            _SECONDS if missing_ttl is None else arguments.ttl_argument(missing_ttl, "missing_ttl"), self.maximum_ttl
+            _SECONDS if missing_ttl is None else constructor.check_ttl(missing_ttl, "missing_ttl"), self.maximum_ttl
         )
         self.negative_ttl: float | None = (
-            None if negative_ttl is None else min(arguments.ttl_argument(negative_ttl, "negative_ttl"), self.maximum_ttl)
+            None if negative_ttl is None else min(constructor.check_ttl(negative_ttl, "negative_ttl"), self.maximum_ttl)
         )
-        self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
+        self.default_collection: str = arguments.check_name(default_collection or DEFAULT_COLLECTION, "collection")
         self.cache_errors: int = 0
         self._last_writes: dict[int | None, float] = {}  # their moments, by slot
         self._last_write = self._last_moment = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keyvalue._core import arguments
+from keyvalue._core import arguments, constructor
 from keyvalue._core.joined import Joiner
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper
@@ -32,11 +32,11 @@ class PrefixCollectionsWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(self, key_value: AsyncKeyValue, prefix: str, default_collection: str | None = None, *, legacy_names: bool = False) -> None:
-        self.prefix: str = prefix if prefix == "" else arguments.name(prefix, "prefix")
+        self.prefix: str = prefix if prefix == "" else arguments.check_name(prefix, "prefix")
         self._names = Joiner(escapes=not legacy_names)
-        self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
+        self.default_collection: str = arguments.check_name(default_collection or DEFAULT_COLLECTION, "collection")
         super().__init__(key_value)
 
     def _encode_collection(self, collection: str | None) -> str | None:

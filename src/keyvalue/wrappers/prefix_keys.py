@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keyvalue._core import arguments
+from keyvalue._core import arguments, constructor
 from keyvalue._core.joined import Joiner
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
@@ -29,9 +29,9 @@ class PrefixKeysWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(self, key_value: AsyncKeyValue, prefix: str, *, legacy_names: bool = False) -> None:
-        self.prefix: str = prefix if prefix == "" else arguments.name(prefix, "prefix")
+        self.prefix: str = prefix if prefix == "" else arguments.check_name(prefix, "prefix")
         self._names = Joiner(escapes=not legacy_names)
         start = self._names.start(self.prefix)
         self._plain_start = start if start.endswith(self._names.separator) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from keyvalue._core import arguments
+from keyvalue._core import constructor
 from keyvalue._core.operation import Operation
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.errors import ReadOnlyError
@@ -31,7 +31,7 @@ class ReadOnlyWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(self, key_value: AsyncKeyValue, raise_on_write: bool = True) -> None:
         self.raise_on_write = raise_on_write
         super().__init__(key_value)

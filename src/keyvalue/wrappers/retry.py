@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from keyvalue._core import arguments, runtime
+from keyvalue._core import constructor, runtime
 from keyvalue._core.operation import Operation
 from keyvalue._core.transient import TRANSIENT_ERRORS, with_asyncio_timeout
 from keyvalue._core.wrapper import BaseWrapper
@@ -47,7 +47,7 @@ class RetryWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         key_value: AsyncKeyValue,

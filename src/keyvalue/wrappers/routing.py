@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from keyvalue._core import arguments
+from keyvalue._core import arguments, constructor, wording
 from keyvalue._core.capabilities import require_async
 from keyvalue._core.operation import Operation
 from keyvalue._core.store import DEFAULT_COLLECTION
@@ -43,12 +43,12 @@ class RoutingWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self, routing_function: RoutingFunction, default_store: AsyncKeyValue, *, stores: Sequence[AsyncKeyValue] | None = None
     ) -> None:
         if not callable(routing_function) or inspect.iscoroutinefunction(routing_function):
-            what = "an async one" if callable(routing_function) else arguments.article(routing_function)
+            what = "an async one" if callable(routing_function) else wording.describe(routing_function)
             raise TypeError(f"routing_function must be a function of a collection that returns a store or None, not {what}")
         self._route = routing_function
         self._default_store = default_store
@@ -83,7 +83,7 @@ class RoutingWrapper(BaseWrapper):
         return await call(self._choose_store(operation.collection))
 
     async def _collections(self, limit: int | None) -> list[str]:
-        limit = arguments.limit_of(limit)
+        limit = arguments.check_limit(limit)
         found: list[str] = []
         for store in self._stores:
             listed: list[str] = await _of(store).collections()
@@ -115,7 +115,7 @@ class CollectionRoutingWrapper(RoutingWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(self, collection_map: Mapping[str, AsyncKeyValue], default_store: AsyncKeyValue) -> None:
         self._collection_map = MappingProxyType(dict(collection_map))
         super().__init__(

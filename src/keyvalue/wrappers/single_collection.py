@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keyvalue._core import arguments
+from keyvalue._core import arguments, constructor
 from keyvalue._core.joined import Joiner
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper
@@ -34,7 +34,7 @@ class SingleCollectionWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self,
         key_value: AsyncKeyValue,
@@ -44,8 +44,8 @@ class SingleCollectionWrapper(BaseWrapper):
         *,
         legacy_names: bool = False,
     ) -> None:
-        self.single_collection: str = arguments.name(single_collection, "collection")
-        self.default_collection: str = arguments.name(default_collection or DEFAULT_COLLECTION, "collection")
+        self.single_collection: str = arguments.check_name(single_collection, "collection")
+        self.default_collection: str = arguments.check_name(default_collection or DEFAULT_COLLECTION, "collection")
         self.separator: str = separator or "__"
         self._names = Joiner(self.separator, escapes=not legacy_names)
         super().__init__(key_value)
@@ -65,7 +65,7 @@ class SingleCollectionWrapper(BaseWrapper):
         return self._names.second(self.default_collection if collection is None else collection, key)
 
     async def _collections(self, limit: int | None) -> list[str]:
-        limit = arguments.limit_of(limit)
+        limit = arguments.check_limit(limit)
         names = map(self._names.split, await self._list_names())
         return list(dict.fromkeys(pair[0] for pair in names if pair is not None))[:limit]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from keyvalue._core import arguments, fork
+from keyvalue._core import constructor, fork
 from keyvalue._core.operation import Operation
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper
@@ -142,7 +142,7 @@ class StatisticsWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(self, key_value: AsyncKeyValue) -> None:
         self._statistics = KVStoreStatistics()
         self._lock = threading.RLock()

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import anyio
 
-from keyvalue._core import arguments
+from keyvalue._core import constructor
 from keyvalue._core.operation import Operation
 from keyvalue._core.wrapper import BaseWrapper, is_only_entered
 from keyvalue.protocols.key_value import AsyncKeyValue
@@ -34,9 +34,9 @@ class TimeoutWrapper(BaseWrapper):
         ValueError: The timeout is not positive.
     """
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(self, key_value: AsyncKeyValue, timeout: float = 5.0) -> None:
-        self.timeout: float = arguments.seconds(timeout, "timeout")
+        self.timeout: float = constructor.check_seconds(timeout, "timeout")
         super().__init__(key_value)
 
     async def setup(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import SupportsFloat
 
-from keyvalue._core import arguments, clock
+from keyvalue._core import arguments, clock, constructor
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.protocols.key_value import AsyncKeyValue
 
@@ -30,23 +30,23 @@ class TTLClampWrapper(BaseWrapper):
 
     runs_inline = True
 
-    @arguments.checked
+    @constructor.check_types
     def __init__(
         self, key_value: AsyncKeyValue, min_ttl: SupportsFloat, max_ttl: SupportsFloat, missing_ttl: SupportsFloat | None = None
     ) -> None:
-        self.min_ttl: float = arguments.ttl_argument(min_ttl, "min_ttl", or_else=0)
-        self.max_ttl: float = arguments.ttl_argument(max_ttl, "max_ttl", or_else=inf)
+        self.min_ttl: float = constructor.check_ttl(min_ttl, "min_ttl", or_else=0)
+        self.max_ttl: float = constructor.check_ttl(max_ttl, "max_ttl", or_else=inf)
         if self.min_ttl > self.max_ttl:
             raise ValueError(f"min_ttl is {self.min_ttl} and must not be more than max_ttl, which is {self.max_ttl}")
         self.missing_ttl: float | None = None
         if missing_ttl is not None:
-            self.missing_ttl = self._clamp(arguments.ttl_argument(missing_ttl, "missing_ttl"))
+            self.missing_ttl = self._clamp(constructor.check_ttl(missing_ttl, "missing_ttl"))
         super().__init__(key_value)
 
     def _encode_ttl(self, ttl: SupportsFloat | None) -> SupportsFloat | None:
         if ttl is None:
             return self.missing_ttl
-        arguments.deadline(ttl, clock.now())
+        arguments.expiry_from_ttl(ttl, clock.now())
         return self._clamp(ttl)
 
     def _clamp(self, ttl: SupportsFloat) -> float:

@@ -14,7 +14,7 @@ from enum import Enum
 from string import ascii_letters, digits
 from typing import Protocol, runtime_checkable
 
-from keyvalue._core import arguments
+from keyvalue._core import wording
 from keyvalue.errors import InvalidKeyError
 
 __all__ = [
@@ -57,7 +57,7 @@ def namer(strategy: SanitizationStrategy | None, parameter: str) -> Callable[[st
         return None
     sanitize = getattr(strategy, "sanitize", None)
     if not callable(sanitize) or isinstance(strategy, type):
-        raise TypeError(f"{parameter} must be an object with a method sanitize(name), not {arguments.article(strategy)}")
+        raise TypeError(f"{parameter} must be an object with a method sanitize(name), not {wording.describe(strategy)}")
     try:
         signature = inspect.signature(sanitize)
     except ValueError:  # of what is written in C
@@ -69,7 +69,7 @@ def namer(strategy: SanitizationStrategy | None, parameter: str) -> Callable[[st
     def name(value: str) -> str:
         found = sanitize(value) if by_position else sanitize(value=value)
         if not isinstance(found, str):
-            raise TypeError(f"{type(strategy).__name__}.sanitize must return a str, not {arguments.article(found)}")
+            raise TypeError(f"{type(strategy).__name__}.sanitize must return a str, not {wording.describe(found)}")
         return found
 
     return name

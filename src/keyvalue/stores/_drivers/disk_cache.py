@@ -18,7 +18,7 @@ from typing import Any, cast
 import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
 
-from keyvalue._core import arguments, files
+from keyvalue._core import constructor, files, wording
 from keyvalue._core.entry import Stored
 from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.listing import PAGE, take_page
@@ -105,8 +105,8 @@ def settings_of(cache: diskcache.Cache, problem: str) -> tuple[Directory, dict[s
     if not isinstance(cache, diskcache.Cache):
         if inspect.iscoroutine(cache):
             cache.close()
-        raise TypeError(f"{problem} a diskcache.Cache, not {arguments.article(cache)}")
-    directory = Directory(arguments.absolute(cache.directory), False, files.OWNER_ONLY)
+        raise TypeError(f"{problem} a diskcache.Cache, not {wording.describe(cache)}")
+    directory = Directory(constructor.absolute_path(cache.directory), False, files.OWNER_ONLY)
     given = WatchedFile(os.path.join(directory.path, DBNAME))
     return directory, {"given": given, "timeout": cache.timeout, "disk": type(cache.disk)}
 

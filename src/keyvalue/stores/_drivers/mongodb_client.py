@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-from keyvalue._core import arguments, runtime
+from keyvalue._core import runtime, urls, wording
 from keyvalue._core.extras import needs
 from keyvalue._core.sockets import Peer, TlsOptions, stranger, tls_problem
 from keyvalue.errors import StoreRefusedError, StoreSetupError
@@ -108,7 +108,7 @@ def default_options(url: str | None, timeout: float) -> Fields:
     Raises:
         ValueError: The URL can't be parsed, or leaves writes unacknowledged.
     """
-    given = {} if url is None else arguments.url("MongoDBStore", url, parse_options, "mongodb://user:password@localhost:27017")
+    given = {} if url is None else urls.parse_url("MongoDBStore", url, parse_options, "mongodb://user:password@localhost:27017")
     if re.fullmatch("0+", given.get("w", "")):
         raise ValueError(_UNACKNOWLEDGED)
     # Retrying is a wrapper's business, beyond what `_use` does; and pymongo's `timeoutMS`, which covers all, costs much on each call.
@@ -137,7 +137,7 @@ def check_client(client: object) -> None:
         ValueError: Its writes are not acknowledged.
     """
     if not isinstance(client, MongoClient | AsyncMongoClient):
-        raise TypeError(f"The client must be a MongoClient or an AsyncMongoClient, not {arguments.article(client)}")
+        raise TypeError(f"The client must be a MongoClient or an AsyncMongoClient, not {wording.describe(client)}")
     if not client.write_concern.acknowledged:
         raise ValueError(_UNACKNOWLEDGED)
 

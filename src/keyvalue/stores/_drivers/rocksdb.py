@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from keyvalue._core import arguments, files, fork
+from keyvalue._core import constructor, files, fork
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.extras import needs
 from keyvalue._core.files import Directory, WatchedFile
@@ -220,7 +220,7 @@ def _watch(directory: str) -> WatchedFile:
 
 def _path_of(db: Rdict) -> str:
     try:
-        return arguments.absolute(files.encode_name(db.path()))
+        return constructor.absolute_path(files.encode_name(db.path()))
     except Exception:  # noqa: BLE001 # it is closed, which its first use reports
         return ""
 
