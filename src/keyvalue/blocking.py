@@ -186,7 +186,7 @@ def runs_inline(key_value: AsyncKeyValue) -> bool:
     if not vars(type(key_value)).get("runs_inline", False):
         return False
     if isinstance(key_value, BaseStore):
-        return key_value._client is None or key_value._client.runs_inline  # pyright: ignore[reportPrivateUsage] # a matter of the core
+        return key_value._clients is None or key_value._clients.sync is not None  # pyright: ignore[reportPrivateUsage] # a matter of the core
     if not isinstance(key_value, BaseWrapper) or not key_value._knows_all():  # pyright: ignore[reportPrivateUsage] # likewise
         return False
     wrapped = key_value._wrapped()  # pyright: ignore[reportPrivateUsage] # likewise

@@ -18,7 +18,7 @@ import pytest
 from keyvalue._core import runtime
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import KeyValueOperationError, StoreSetupError
-from keyvalue.stores.base import Client, Entry, EnumerableStore, ListedEntry
+from keyvalue.stores.base import Clients, Entry, EnumerableStore, ListedEntry
 from keyvalue.wrappers.base import BaseWrapper
 from tests.budget import scale
 from tests.guest import guest_run
@@ -68,7 +68,7 @@ class HeldStore(EnumerableStore):
         self.client = client = HeldClient()
         put, get = partial(asyncio.to_thread, client.put), partial(asyncio.to_thread, client.get)
         make_async = (lambda: SimpleNamespace(put=put, get=get, close=client.close)) if calls == "awaited" else None
-        self._client = Client("HeldStore", make=lambda: client, make_async=make_async, exclusive=calls == "in one thread")
+        self._clients = Clients("HeldStore", create=lambda: client, create_async=make_async, serialize_calls=calls == "in one thread")
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         return await self._use(lambda client: client.get(collection, keys))

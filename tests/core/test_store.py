@@ -41,7 +41,7 @@ async def test_mistakes_of_a_stores_author_are_named() -> None:
     kv = Wrong()
     with pytest.raises(RuntimeError, match=r"Wrong\._get returned 1 entries for 2 keys"):
         await kv.get_many(["k", "l"])
-    with pytest.raises(RuntimeError, match=r"Wrong has no client: set self\._client in __init__"):
+    with pytest.raises(RuntimeError, match=r"Wrong has no client: set self\._clients in __init__"):
         await kv.delete("k")
     for call in (kv.keys, kv.collections, kv.destroy):
         with pytest.raises(TypeError, match=r"Wrong\._scan must be an asynchronous generator"):

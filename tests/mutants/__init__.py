@@ -112,9 +112,9 @@ _OF_THE_CORE = (
     ),
     Fault(
         "client-closes-a-given-one",
-        f"{_CORE}/client.py",
-        "client, self._sync = (None, self._sync) if self._given else (self._sync, None)",
-        "client, self._sync = self._sync, None",
+        f"{_CORE}/sync_client.py",
+        "client, self.client = (None, self.client) if self.is_borrowed else (self.client, None)",
+        "client, self.client = self.client, None",
         _server("redis"),
     ),
     Fault(

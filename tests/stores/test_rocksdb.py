@@ -264,8 +264,8 @@ async def test_a_new_database_on_a_full_disk(runtime: Runtime, tmp_path: Path) -
 
 def stop(store: Any) -> Any:
     """Have the next write of a store close its database and open it anew; return what does."""
-    store._client._sync._is_stopped = True
-    return store._client._sync
+    store._clients.sync.client._is_stopped = True
+    return store._clients.sync.client
 
 
 STEPS = ("_change", "_use", "_opened")

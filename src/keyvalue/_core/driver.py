@@ -56,7 +56,7 @@ class ListingDriver(Driver, Protocol):
 
 
 class DriverStore(FlatStore):
-    """A store over a driver: a plain class that reads and writes documents by name. The constructor sets `_client` to one that makes it."""
+    """A store over a driver, a plain class that reads and writes documents by name. The constructor sets `_clients`, which create it."""
 
     def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
         return self._use(methodcaller("read", names), repeatable=True)

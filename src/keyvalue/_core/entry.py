@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -120,10 +120,10 @@ class Entry:
         """
         long_integers: list[str] = []
         try:
-            fields = codec.decode(document, long_integers)
+            fields: Any = codec.decode(document, long_integers)
             if type(fields) is not dict:
                 raise ValueError("it is not a JSON object")
-            get = cast("dict[str, Any]", fields).get
+            get: Callable[..., Any] = fields.get  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] # JSON
             value = get("value")
             if type(value) is str:
                 value = codec.decode(value, long_integers)
@@ -137,7 +137,7 @@ class Entry:
             return cls(
                 collection if own_collection is None else own_collection,
                 key if own_key is None else own_key,
-                None if long_integers else cast("dict[str, Any]", value),
+                None if long_integers else value,  # pyright: ignore[reportUnknownArgumentType] # JSON
                 None,
                 None,
                 None if expires_at is None or expires_at == "" else _from_iso(expires_at),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import repeat
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from keyvalue._core import clock, runtime
 from keyvalue._core.codec import LARGE
@@ -92,7 +92,7 @@ class FlatStore(BaseStore):
             stored = found[0]
             if stored is None:
                 return (None,)
-            if not isinstance(cast("object", stored), Stored):
+            if not isinstance(stored, Stored):  # pyright: ignore[reportUnnecessaryIsInstance] # what authors return may be anything
                 raise self._author_error("_read", f"returned {describe(stored)} for a name; it must return a Stored, or None")
             if len(stored.document or b"") <= LARGE:
                 return (stored.entry(collection, keys[0]),)

@@ -87,7 +87,7 @@ class EnumerableStore(BaseStore):
         """Await a call of a hook that may write everything of a collection, or of all ("")."""
         if not inspect.isawaitable(call):
             raise self._not_awaitable(hook, call)
-        return await (self._pending.run((collection, None), call) if self._may_detach() else call)
+        return await (self._pending.run((collection, None), call) if self._clients and self._clients.may_detach() else call)
 
     def _pages(self, collection: str | None) -> aclosing[AsyncGenerator[Sequence[ListedEntry], None]]:
         pages = self._scan(collection)

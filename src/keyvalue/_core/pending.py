@@ -1,7 +1,7 @@
 """Writes under way, so that a cancelled write never takes effect after a later call on the same key has returned.
 
-A call of a client goes on although its caller is cancelled, if it is part of a write: `run_to_end` sees to that on an event loop, and a
-call in a worker thread can't be stopped anyway. `PendingWrites` keeps what goes on, by key. A later call on such a key waits for it
+A call of a client goes on although its caller is cancelled, if it is part of a write: on an event loop it is `Detached`, and a call in a
+worker thread can't be stopped anyway. `PendingWrites` keeps what goes on, by key. A later call on such a key waits for it
 (`settle`), and so does closing (`drain`).
 """
 
@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
+from collections.abc import Awaitable, Collection, Generator, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from keyvalue._core import runtime
 
-__all__ = ["Detached", "PendingWrites", "Reply", "RoundTrip", "WriteKeys", "is_writing", "keep", "run_to_end"]
+__all__ = ["Detached", "DetachedTask", "PendingWrites", "Reply", "WriteKeys", "is_writing", "keep"]
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 WriteKeys = tuple[str, "Collection[str] | None"]
@@ -92,16 +90,57 @@ def keep(ended: Future[Any], loop: object | None) -> None:
         pending.add(keys, ended, loop)
 
 
-class Detached(Awaitable[Any]):
+class Detached:
     """An awaitable of asyncio whose call goes on to its end when the awaiting task is cancelled.
 
-    Any awaitable does so in a task of its own. That takes 17 microseconds of the 140 that a put takes on redis-py, so what does not need
-    one is of this kind.
+    `DetachedTask` makes any awaitable such a one. Its task takes 17 microseconds of the 140 that a put takes on redis-py, so what needs
+    none is of a kind of its own. (This is no abstract base class, since asking whether an object is of one takes a call.)
     """
 
-    @abstractmethod
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the result."""
+        raise NotImplementedError
+
+    def ended(self) -> Future[None]:
+        """Return a future that is done when the call has ended; called after the awaiting task was cancelled."""
+        raise NotImplementedError
+
+
+class DetachedTask(Detached):
+    """A detached call in a task of its own.
+
+    Args:
+        awaitable: What to await. It is begun at once where Python can do that (3.12), which saves a turn of the loop.
+    """
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = loop.create_future()
+        run = self._run(awaitable)
+        self._task: asyncio.Task[Any] = (
+            asyncio.Task(run, loop=loop, eager_start=True) if sys.version_info >= (3, 12) else loop.create_task(run)
+        )
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the result."""
+        yield from self._over  # and not for the task, which would be cancelled with the one that awaits
+        return (yield from self._task)
+
+    async def _run(self, awaitable: Awaitable[Any]) -> Any:
+        try:
+            return await awaitable
+        finally:
+            if not self._over.done():
+                self._over.set_result(None)
+
     def ended(self) -> Future[None]:
         """Return a future that is done when the call has ended."""
+        ended: Future[None] = Future()
+        if self._task.done():
+            ended.set_result(None)
+        else:
+            self._task.add_done_callback(lambda task: (task.cancelled() or task.exception(), ended.set_result(None)))
+        return ended
 
 
 class Reply(asyncio.Future[Any], Detached):
@@ -129,93 +168,3 @@ class Reply(asyncio.Future[Any], Detached):
             if self._is_over:
                 self._ended.set_result(None)
         return self._ended
-
-
-class RoundTrip(Detached):
-    """A detached call that sends something and receives the answer. It needs a task only if it is cancelled.
-
-    Args:
-        send: Returns what the others take. If it is cancelled, it has not sent anything.
-        receive: Returns the answer. If it is cancelled, calling it again goes on where it was.
-        release: Called when there is nothing more to receive.
-    """
-
-    def __init__(
-        self,
-        send: Callable[[], Awaitable[S]],
-        receive: Callable[[S], Awaitable[Any]],
-        release: Callable[[S], Awaitable[object]],
-    ) -> None:
-        self._send: Callable[[], Awaitable[Any]] = send
-        self._receive: Callable[[Any], Awaitable[Any]] = receive
-        self._release: Callable[[Any], Awaitable[object]] = release
-        self._rest: asyncio.Task[Any] | None = None
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the answer."""
-        return self._run().__await__()
-
-    async def _run(self) -> Any:
-        sent = await self._send()
-        try:
-            answer = await self._receive(sent)
-        except asyncio.CancelledError:
-            self._rest = asyncio.create_task(self._end(sent))
-            self._rest.add_done_callback(lambda rest: rest.cancelled() or rest.exception())
-            raise
-        except BaseException:
-            await self._release(sent)
-            raise
-        await self._release(sent)
-        return answer
-
-    async def _end(self, sent: Any) -> None:
-        try:
-            await self._receive(sent)
-        finally:
-            await self._release(sent)
-
-    def ended(self) -> Future[None]:
-        """Return a future that is done when the call has ended."""
-        ended: Future[None] = Future()
-        if self._rest is None:
-            ended.set_result(None)
-        else:
-            self._rest.add_done_callback(lambda _: ended.set_result(None))
-        return ended
-
-
-async def run_to_end(awaitable: Awaitable[T], go_on: Callable[[Future[None], asyncio.AbstractEventLoop], None]) -> T:
-    """Await something on asyncio so that cancelling the caller does not cancel it.
-
-    Args:
-        awaitable: What to await; it runs in a task of its own, unless it is `Detached`.
-        go_on: Called if the caller is cancelled, with a future that is done when the awaitable has ended, and the loop.
-    """
-    loop = asyncio.get_running_loop()
-    if isinstance(awaitable, Detached):
-        try:
-            return await awaitable
-        except asyncio.CancelledError:
-            go_on(awaitable.ended(), loop)
-            raise
-    waiter: asyncio.Future[None] = loop.create_future()
-
-    async def run() -> T:
-        try:
-            return await awaitable
-        finally:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    # An eager task saves one turn of the loop.
-    task = asyncio.Task(run(), loop=loop, eager_start=True) if sys.version_info >= (3, 12) else loop.create_task(run())
-    try:
-        await waiter
-    except asyncio.CancelledError:
-        ended: Future[None] = Future()
-        task.add_done_callback(lambda task: (task.cancelled() or task.exception(), ended.set_result(None)))
-        if not task.done():
-            go_on(ended, loop)
-        raise
-    return await task

@@ -90,8 +90,8 @@ def _trio() -> Any | None:
 
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
     """Return the loop whose task the calling code is a part of, if that is one of asyncio; None if not."""
-    trio = _trio()
-    if trio is not None and trio.in_trio_task():
+    trio = sys.modules.get("trio")
+    if trio is not None and (lowlevel := getattr(trio, "lowlevel", None)) is not None and lowlevel.in_trio_task():
         return None
     return asyncio._get_running_loop()  # the documented get_running_loop() raises where this returns None
 

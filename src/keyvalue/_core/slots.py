@@ -91,17 +91,17 @@ class LoopSlots:
 
     Args:
         count: How many.
+
+    Attributes:
+        free: How many are free. Who takes a free one counts it down; `wait` is for when there is none.
     """
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self.free: int = count
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def acquire(self) -> None:
+    async def wait(self) -> None:
         """Wait for a slot, and take it."""
-        if self._free > 0:
-            self._free -= 1
-            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
@@ -118,7 +118,7 @@ class LoopSlots:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._free += 1
+        self.free += 1
 
 
 def shared(kind: Callable[..., S], *owners: object, **options: int) -> S:

@@ -7,13 +7,18 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["VAGUE", "BoundedSocket", "Peer", "TlsOptions", "judge_http", "stranger", "tls_problem"]
+from keyvalue._core import runtime
+from keyvalue.errors import StoreConnectionError
+
+__all__ = ["BoundedSocket", "Peer", "TlsOptions", "judge_http", "stranger", "tls_problem"]
 
 T = TypeVar("T")
 _PATIENCE = 0.5  # seconds for each step of a look at what listens on a port
+_EXPLAINED = 1.0  # seconds for which an explanation of a failure serves others
 _REQUEST = b"GET / HTTP/1.0\r\n\r\n"  # servers of most kinds answer it, if only by an error
 
 
@@ -35,7 +40,7 @@ class TlsOptions(NamedTuple):
 _NO_TLS = "TLS: the server on this port does not speak TLS; {avoid}, or give the port where the server speaks it"
 _UNANSWERED = "TLS: the handshake was not answered; does the server speak TLS on this port?"
 _FAILED = "TLS: the handshake failed"
-VAGUE = (_UNANSWERED, _FAILED)
+_VAGUE = (_UNANSWERED, _FAILED)
 """What to say if that is all that is known; a look at the port may tell more."""
 _PROBLEMS = [
     ("NO_CERTIFICATE_OR_CRL|NO_START_LINE|PEM lib|VALUES_MISMATCH", "TLS: a file does not hold the certificate or the key that it should"),
@@ -76,7 +81,7 @@ def _text_of(error: BaseException) -> str:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Peer:
     """Where a server should be, to look at what is there if it can't be reached: a client often can't tell.
 
@@ -99,10 +104,26 @@ class Peer:
     verifies: bool = False
     answers: tuple[type[Exception], ...] = ()
     timeouts: tuple[type[Exception], ...] = ()
+    _explained: tuple[float, str | None] = field(default=(0.0, None), init=False)  # until when an explanation serves, and that
 
-    def can_explain(self, error: Exception) -> bool:
-        """Return whether a look may tell more than a client's error."""
-        return not isinstance(error, self.answers) and (self.is_secure or not isinstance(error, self.timeouts))
+    async def explained(self, error: StoreConnectionError, cause: Exception) -> StoreConnectionError:
+        """Return an error that says what is wrong, if a look at the server shows it, or the one that is given.
+
+        Args:
+            error: What is to be raised.
+            cause: The client's error.
+        """
+        is_clear = ": TLS: " in error.message and not any(vague in error.message for vague in _VAGUE)
+        if is_clear or isinstance(cause, self.answers) or (isinstance(cause, self.timeouts) and not self.is_secure):
+            return error
+        until, advice = self._explained
+        if time.monotonic() >= until:
+            self._explained = time.monotonic() + _EXPLAINED, None  # those that fail meanwhile don't look too
+            advice = await runtime.run_in_worker(partial(self.explain, cause))
+            self._explained = time.monotonic() + _EXPLAINED, advice
+        if advice is None:
+            return error
+        return StoreConnectionError(f"{error.message.partition(':')[0]}: {advice} [{type(cause).__name__}]", error.extra_info)
 
     def explain(self, error: Exception) -> str | None:
         """Return why the server can't be used, if that can be seen. Blocks for a second or so, and while the name is resolved."""

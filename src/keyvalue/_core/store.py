@@ -16,19 +16,20 @@ from __future__ import annotations
 import contextvars
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import arguments, clock, codec, runtime, wording
-from keyvalue._core.client import Client, explanation
+from keyvalue._core.clients import Clients
 from keyvalue._core.entry import Entry
 from keyvalue._core.error_rules import ErrorRules, find_rule
 from keyvalue._core.fork import register_after_fork
 from keyvalue._core.misuse import Explaining, Misused, explain_if_lacking, show_signatures
 from keyvalue._core.pending import PendingWrites
 from keyvalue._core.sockets import TlsOptions, tls_problem
+from keyvalue._core.sync_client import explanation
 from keyvalue.errors import (
     ExtraInfoType,
     KeyValueError,
@@ -84,7 +85,7 @@ class BaseStore(Explaining, ABC):
     errors: ErrorRules = ()
     tls: ClassVar[TlsOptions] = TlsOptions()
 
-    _client: Client | None = None
+    _clients: Clients | None = None
     _host: str | None = None  # where the backend is, without credentials, for messages
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -136,27 +137,58 @@ class BaseStore(Explaining, ABC):
 
     async def _open(self) -> None:
         """Prepare the backend; called once, before the first other call. The client is opened here if there is one."""
-        if self._client is not None:
-            await self._client.open()
+        if self._clients is not None:
+            await self._clients.open()
 
     async def _close(self) -> None:  # most have nothing to release
         """Release what the subclass holds besides the client."""
 
     # What a subclass calls.
 
-    def _use(self, function: Callable[[Any], T | Awaitable[T]], *, repeatable: bool = False) -> Coroutine[Any, Any, T]:
-        """Call a function of the client, on whatever runtime this is, with the client's errors translated. To be awaited.
+    async def _use(self, function: Callable[[Any], T | Awaitable[T]], *, repeatable: bool = False, explained: bool = True) -> T:
+        """Call a function of the client, on whatever runtime this is, with the client's errors translated.
 
         A connection that the client keeps can be dead without anybody having noticed; then the function is called once more, if it may be.
 
         Args:
-            function: Makes one client call (or one pipeline) and returns what the client returns.
+            function: Makes one client call (or one pipeline) and returns what the client returns, which is awaited if need be.
             repeatable: Whether the backend may get the request twice, as when it only reads. If not, it is sent again only if it surely
                 was not sent.
+            explained: Whether another look at the server may tell why a call failed.
         """
-        if self._client is None:
-            raise RuntimeError(f"{type(self).__name__} has no client: set self._client in __init__")
-        return self._client.use(function, self._translate_error, self._may_repeat, repeatable=repeatable)
+        clients = self._clients
+        if clients is None:
+            raise RuntimeError(f"{type(self).__name__} has no client: set self._clients in __init__")
+        is_repeated = False
+        while True:
+            try:
+                if clients.sync is not None and runtime.is_inline():
+                    result = clients.sync.call(function)
+                else:
+                    result = await clients.on_loop.call(function)
+            except Exception as error:
+                raised = error if isinstance(error, KeyValueError) else self._translate_error(error)
+                cause = error.__cause__ if raised is error else error
+                if is_repeated or not (isinstance(raised, StoreConnectionError) and self._may_repeat(cause, repeatable)):
+                    if explained and isinstance(raised, KeyValueStoreError) and isinstance(cause, Exception):
+                        raised = await self._explain(raised, cause)
+                    if raised is None or raised is error:
+                        raise
+                    raise raised from cause
+                is_repeated = True
+            else:
+                clients.peer = None  # the server has answered: what goes wrong later is not that something else is in its place
+                return result
+
+    async def _explain(self, error: KeyValueStoreError, cause: Exception) -> KeyValueStoreError:
+        """Return an error that says what is wrong, if a look at the server shows it, or the one that is given.
+
+        Args:
+            error: What is to be raised.
+            cause: The client's error.
+        """
+        peer = None if self._clients is None else self._clients.peer
+        return error if peer is None or not isinstance(error, StoreConnectionError) else await peer.explained(error, cause)
 
     def _is_stale_connection(self, error: BaseException | None) -> bool:
         """Return whether a client's error, translated to StoreConnectionError, may come from a dead connection that the client had kept.
@@ -171,7 +203,9 @@ class BaseStore(Explaining, ABC):
         return rule is not None and rule.unsent
 
     def _may_repeat(self, error: BaseException | None, repeatable: bool) -> bool:
-        return (repeatable or self._is_unsent(error)) and self._is_stale_connection(error)
+        """Return whether another try may help and do no harm, after an error of the client that means a lost connection."""
+        is_unsent = self._clients is not None and not self._clients.is_borrowed and self._is_unsent(error)
+        return (repeatable or is_unsent) and self._is_stale_connection(error)
 
     def _on_error(self, error: Exception) -> None:
         """Called with each of the client's errors before it is translated, such as to remove what quotes a value."""
@@ -185,7 +219,7 @@ class BaseStore(Explaining, ABC):
         if rule is None:
             return None
         advice = explanation(error) or rule.advice if isinstance(rule.advice, str) else rule.advice_for(error)
-        if rule.error is StoreConnectionError and self._client is not None:
+        if rule.error is StoreConnectionError and self._clients is not None:
             advice = tls_problem(error, self.tls) or advice
         return self._error(rule.error, advice, error)
 
@@ -198,7 +232,8 @@ class BaseStore(Explaining, ABC):
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
-        collection = self._collection(collection)
+        # What `_collection` does, spelled out: the call would take three percent of a get from memory.
+        collection = self.default_collection if collection is None else arguments.check_name(collection, "collection")
         key = arguments.check_name(key, "key")
         call: Any = _NO_CALL
         try:
@@ -386,7 +421,7 @@ class BaseStore(Explaining, ABC):
             if not keys:
                 return None
             call = hook(collection, items)
-            return await (call if self._client is None or not self._may_detach() else self._pending.run((collection, keys), call))
+            return await (self._pending.run((collection, keys), call) if self._clients and self._clients.may_detach() else call)
         except KeyValueStoreError as error:
             name_operation(error, operation)
             raise
@@ -394,10 +429,6 @@ class BaseStore(Explaining, ABC):
             if call is _NO_CALL or inspect.isawaitable(call):
                 raise
             raise self._not_awaitable(hook.__name__, call) from None
-
-    def _may_detach(self) -> bool:
-        """Return whether a write may go on without its caller; not in the caller's own thread."""
-        return self._client is not None and (not runtime.is_inline() or self._client.leaves_thread())
 
     def _author_error(self, hook: str, problem: str) -> RuntimeError:
         return RuntimeError(f"{type(self).__name__}.{hook} {problem}")
@@ -456,11 +487,11 @@ class BaseStore(Explaining, ABC):
     async def _finish(self) -> None:
         try:
             await self._pending.drain()
-            if self._client is not None:
-                await self._client.close()
+            if self._clients is not None:
+                await self._clients.close()
         except BaseException:
-            if self._client is not None:
-                self._client.start_closing()
+            if self._clients is not None:
+                self._clients.start_closing()
             raise
         finally:
             await self._close()

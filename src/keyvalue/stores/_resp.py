@@ -6,137 +6,20 @@ import hashlib
 import re
 from abc import abstractmethod
 from binascii import crc_hqx
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from math import ceil
 from types import CoroutineType
-from typing import Any, Literal
+from typing import Any
 
 from keyvalue._core import clock, runtime
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
-from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
-from keyvalue._core.sockets import stranger
 from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreConnectionError, StoreRefusedError
+from keyvalue.stores._drivers.resp import Command, Effect
 
-__all__ = ["ANSWERS", "NOT_RESP", "PAGE", "Command", "Effect", "RespStore", "answer_rules", "judge"]
-
-Command = tuple["str | bytes", ...]
-Effect = Literal["read", "put", "once"]
-"""What commands do: "read" may be sent again if a connection was lost, "put" only if they surely were not sent; "once" must not be sent
-again by the client either."""
-
-PAGE = 500
-"""How many keys a step of a scan looks at, about."""
-
-ANSWERS: Mapping[str, tuple[type[KeyValueStoreError], str]] = {
-    "NOAUTH": (StoreRefusedError, "it wants credentials; pass password=, or check username and password"),
-    "WRONGPASS": (StoreRefusedError, "it refused the credentials; check username and password"),
-    "NOPERM": (StoreRefusedError, "the user may not do this; check the user's rights (ACL)"),
-    "MOVED": (StoreRefusedError, "it is a node of a cluster; pass cluster=True"),
-    "ASK": (StoreRefusedError, "it is a node of a cluster; pass cluster=True"),
-    "CROSSSLOT": (
-        StoreRefusedError,
-        "it is a node of a cluster, where one command can't be about keys of several slots; pass cluster=True",
-    ),
-    "WRONGTYPE": (StoreRefusedError, "the key holds something other than a string, which another program put there"),
-    # Waiting does not help: it stays full until somebody makes room.
-    "OOM": (StoreRefusedError, "its memory is full; raise its maxmemory, or choose a maxmemory-policy that evicts"),
-    "DENIED": (StoreRefusedError, "it is in protected mode and takes connections of its own machine only; give it a password or `bind`"),
-    "LOADING": (StoreConnectionError, "it is still loading its data; try again later"),
-    "BUSY": (StoreConnectionError, "it is busy with a script; SCRIPT KILL ends one that has not written yet"),
-    "UNKILLABLE": (StoreConnectionError, "it is busy with a script that has written, and so can't be ended by SCRIPT KILL"),
-    "NOREPLICAS": (StoreConnectionError, "it refuses writes because too few replicas follow it (min-replicas-to-write)"),
-    "MISCONF": (StoreConnectionError, "it refuses writes because it can't save to its disk; its log says why"),
-    "READONLY": (StoreConnectionError, "it is a read-only replica; connect to its primary, or by Sentinel or a name that leads there"),
-    "MASTERDOWN": (StoreConnectionError, "it is a replica that has lost its primary, and does not serve old data; connect to the primary"),
-    "CLUSTERDOWN": (StoreConnectionError, "the cluster is down, or has slots that no node serves; CLUSTER INFO says which"),
-    "TRYAGAIN": (StoreConnectionError, "the cluster is moving the key; try again later"),
-}
-"""What the first word of an error that a server answers means: the error to raise, and what to do."""
-
-_TEXTS: Sequence[tuple[str, type[KeyValueStoreError], str]] = (
-    ("(?i)max number of clients", StoreConnectionError, "it has as many clients as it takes; close some, or raise its maxclients"),
-    (
-        "(?i)unknown (sub)?command",
-        StoreRefusedError,
-        "it does not know the command: it must be Redis 6.2 or later, or Valkey, without renamed commands",
-    ),
-    (
-        "(?i)DB index",
-        StoreRefusedError,
-        "is there such a database? check db, and `databases` of the server",
-    ),
-    (
-        "(?i)SELECT is not allowed in cluster",
-        StoreRefusedError,
-        "it is a node of a cluster, whose only database is 0; leave out db, and pass cluster=True",
-    ),
-    (
-        "(?i)cluster mode is not enabled|cluster support disabled",
-        StoreRefusedError,
-        "it is not a node of a cluster; leave out cluster=True",
-    ),
-    (
-        "without any password configured|no password is set",
-        StoreRefusedError,
-        "it has no password, so check username and password: leave them out, or set one there",
-    ),
-)
-"""Likewise, for what is told by the text after a word that says little."""
-_KIND = "Redis or Valkey"
-_VAGUE = frozenset({"ERR", "NOAUTH", "WRONGPASS", "SELECT"})
-
-
-NOT_RESP = stranger(_KIND, b"")
-"""What to say of a server that speaks another protocol."""
-
-
-def judge(answer: bytes) -> str | None:
-    """Return what to say of what listens on a port, by its answer to a request of HTTP; see `Peer`."""
-    if answer[:1] not in (b"-", b"+"):
-        return stranger(_KIND, answer)
-    word, _, text = answer[1:].decode(errors="replace").partition(" ")
-    if "unknown command" in text.lower():  # as glide meets it: it finds no primary there
-        return "the server does not know GET; if it is a Sentinel, connect to the primary that it names"
-    found = answer_of(word, text)
-    return None if found is None or word not in ("ERR", "DENIED") else f"the server answers {word}: {found[1]}"
-
-
-def answer_of(word: str, text: str) -> tuple[type[KeyValueStoreError], str] | None:
-    """Return the error to raise for what a server answers, and what to do; None if that is not known.
-
-    Args:
-        word: The first word of its answer, or "".
-        text: The others.
-    """
-    told = f"{word} {text}"
-    found = next(((kind, advice) for pattern, kind, advice in _TEXTS if re.search(pattern, told)), None) if word in _VAGUE else None
-    return found or ANSWERS.get(word)
-
-
-def answer_rules(types: tuple[type[Exception], ...], parse: Callable[[Exception], tuple[str, str]]) -> list[ErrorRule[Any]]:
-    """Return the rules for what a server answers.
-
-    Args:
-        types: The classes of the client's errors that may stand for an answer.
-        parse: Returns the answer: its first word, "ERR" if the client drops it, and the others; two empty strings if there is none.
-    """
-
-    def find(error: Exception) -> tuple[str, type[KeyValueStoreError] | None, str]:
-        word, text = parse(error)
-        kind, advice = answer_of(word, text) or (StoreRefusedError, "the server refused the command")
-        return word, kind if word else None, advice
-
-    def advise(error: Exception) -> str:
-        word, _, advice = find(error)
-        return f"the server answers {word}: {advice}"
-
-    def means(kind: type[KeyValueStoreError]) -> Callable[[Exception], bool]:
-        return lambda error: find(error)[1] is kind
-
-    return [ErrorRule(types, kind, advise, when=means(kind)) for kind in (StoreRefusedError, StoreConnectionError)]
-
+__all__ = ["RespStore"]
 
 _LIMIT = "the server's proto-max-bulk-len is the limit"
 _USUAL_LIMIT = 2**29  # bytes of a string; a server's `proto-max-bulk-len` may say otherwise
@@ -197,6 +80,13 @@ class RespStore(EnumerableFlatStore):
     _is_cluster: bool
 
     @abstractmethod
+    def _execute(self, command: Command, client: Any) -> Any:
+        """Have a client execute a command; return the reply, with strings as bytes, or an awaitable of it."""
+
+    def _send_one(self, command: Command, *, effect: Effect = "read") -> Awaitable[Any]:
+        return self._use(partial(self._execute, command), repeatable=effect == "read")
+
+    @abstractmethod
     async def _send(self, commands: Sequence[Command], *, effect: Effect = "read", raises: bool = True) -> Sequence[Any]:
         """Send commands together and return their replies.
 
@@ -243,7 +133,7 @@ class RespStore(EnumerableFlatStore):
 
         If the server turns out to be a replica, the next call looks for the primary.
         """
-        replies = [self._outcome(reply) for reply in await self._send_explained(commands, effect, raises=len(commands) == 1)]
+        replies = [self._outcome(reply) for reply in await self._send(commands, effect=effect, raises=len(commands) == 1)]
         failed = (reply.__cause__ for reply in replies if isinstance(reply, StoreConnectionError))
         if any(self._error_code(error) == "READONLY" for error in failed):
             await self._find_primary()
@@ -254,16 +144,10 @@ class RespStore(EnumerableFlatStore):
             with suppress(StoreConnectionError):
                 await self._leave()
 
-    async def _send_explained(self, commands: Sequence[Command], effect: Effect = "read", *, raises: bool = True) -> Sequence[Any]:
-        """Send commands. If they are refused, what the server is may explain it."""
-        try:
-            return await self._send(commands, effect=effect, raises=raises)
-        except StoreRefusedError as error:
-            raise await self._refused(error) from error.__cause__
-        except StoreConnectionError as error:
-            if effect != "read" and self._error_code(error.__cause__) == "READONLY":
-                await self._find_primary()
-            raise
+    async def _explain(self, error: KeyValueStoreError, cause: Exception) -> KeyValueStoreError:
+        if self._error_code(cause) == "READONLY":
+            await self._find_primary()
+        return await super()._explain(error, cause)
 
     @abstractmethod
     def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
@@ -305,13 +189,14 @@ class RespStore(EnumerableFlatStore):
 
     async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
         if len(names) == 1 and not lenient:
-            return (_stored((await self._send_explained([("GET", names[0].encode())]))[0]),)
+            document = await self._use(partial(self._execute, ("GET", names[0].encode())), repeatable=True)
+            return (None if document is None else _StoredString(document),)
         # MGET, unlike GET, takes a key of another type for missing.
         return list(map(_stored, await self._found([name.encode() for name in names])))
 
     async def _found(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         groups = self._groups(keys)
-        replies = await self._send_explained([("MGET", *(keys[index] for index in group)) for group in groups])
+        replies = await self._send([("MGET", *(keys[index] for index in group)) for group in groups])
         if len(groups) == 1:
             return replies[0]
         found = {
@@ -371,11 +256,7 @@ class RespStore(EnumerableFlatStore):
 
     async def _ask(self, *command: str) -> Any:
         """Send a command that is about no key, and return the reply."""
-        return await self._send([command])
-
-    async def _refused(self, error: StoreRefusedError) -> StoreRefusedError:
-        """Return the error to raise for a refused command, after another look at the server if that may explain it."""
-        return error
+        return await self._send_one(command)
 
     @abstractmethod
     async def _leave(self) -> None:
@@ -392,7 +273,7 @@ class RespStore(EnumerableFlatStore):
             now = clock.now()
             commands = [("SET", name.encode(), *_arguments(entry, now)) for name, entry in rows]
             if len(commands) == 1:
-                await self._send_explained(commands, "put")
+                await self._send_one(commands[0], effect="put")
                 return None
             replies = await self._change(commands, "put")
         return [reply if isinstance(reply, KeyValueError) else None for reply in replies]

@@ -1,7 +1,7 @@
 """What the author of a store derives from; see "Write your own store" in the documentation."""
 
 from keyvalue._core import clock
-from keyvalue._core.client import Client
+from keyvalue._core.clients import Clients
 from keyvalue._core.driver import Driver, DriverStore, EnumerableDriverStore, ListingDriver
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
@@ -21,7 +21,7 @@ from keyvalue._core.store import BaseStore, Stability
 __all__ = [
     "AlwaysHashStrategy",
     "BaseStore",
-    "Client",
+    "Clients",
     "CompareAndSet",
     "CompoundLayout",
     "Driver",

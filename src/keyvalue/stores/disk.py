@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keyvalue._core import constructor, wording
-from keyvalue._core.client import Client
+from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
@@ -100,13 +100,13 @@ class DiskStore(EnumerableDriverStore):
             assert disk_cache is not None
             constructor.refuse_file_mode(file_mode, "disk_cache")
             place, settings = settings_of(disk_cache, "disk_cache must be")
-        self._client = Client(
+        self._clients = Clients(
             "DiskStore",
-            exclusive=True,
+            serialize_calls=True,
             is_current=lambda driver: driver.is_in_place(),
             at_fork="close",
             explain=lambda driver, error: driver.refusal(error),
-            make=lambda: DiskDriver(place, **settings),
+            create=lambda: DiskDriver(place, **settings),
         )
 
 
@@ -172,12 +172,12 @@ class MultiDiskStore(EnumerableDriverStore):
         else:
             constructor.refuse_file_mode(file_mode, "disk_cache_factory")
             base = None
-        self._client = Client(
+        self._clients = Clients(
             "MultiDiskStore",
-            exclusive=True,
+            serialize_calls=True,
             at_fork="close",
             explain=MultiDiskDriver.refusal,
-            make=lambda: MultiDiskDriver(base, disk_cache_factory, **settings),
+            create=lambda: MultiDiskDriver(base, disk_cache_factory, **settings),
         )
 
     if not TYPE_CHECKING:  # type checkers would take its parameters for the constructor's

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from functools import partial
 from typing import Any, ClassVar
 
-from keyvalue._core import constructor, runtime, wording
-from keyvalue._core.client import Client
+from keyvalue._core import constructor, runtime
+from keyvalue._core.clients import Clients
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
@@ -247,10 +247,10 @@ class DynamoDBStore(EnumerableFlatStore):
                 parameter_validation=False,
                 user_agent=f"keyvalue botocore/{botocore.__version__}",  # botocore's own is put together anew for each request
             )
-            self._client = Client(
+            self._clients = Clients(
                 "DynamoDBStore",
-                make=partial(create_client, options),
-                make_async=partial(create_async_client, options),
+                create=partial(create_client, options),
+                create_async=partial(create_async_client, options),
                 close=close,
                 capacity=_capacity,
                 peer=peer_of("DynamoDB", endpoint_url, self.tls, (exceptions.ClientError,), _TIMEOUTS),
@@ -259,16 +259,17 @@ class DynamoDBStore(EnumerableFlatStore):
             return
         if any(value is not None for value in options.values()):
             raise ValueError("Give DynamoDBStore either a client, or region, endpoint and credentials")
-        if not isinstance(client, BaseClient) or client.meta.service_model.service_name != "dynamodb":
-            raise TypeError(
-                "The client must be one of botocore, boto3 or aiobotocore for the service `dynamodb`, and entered if it is a context "
-                f"manager, not {wording.describe(client)}"
-            )
+        is_of_service = isinstance(client, BaseClient) and client.meta.service_model.service_name == "dynamodb"
+        self._clients = Clients.borrow(
+            "DynamoDBStore",
+            client,
+            sync_types=(BaseClient,) if is_of_service else (),
+            async_types=(AioBaseClient,) if is_of_service else (),
+            wanted="one of botocore, boto3 or aiobotocore for the service `dynamodb`, and entered if it is a context manager",
+            capacity=_capacity,
+            interruptible=False,
+        )
         self._host = host_of(client.meta.endpoint_url)
-        if isinstance(client, AioBaseClient):
-            self._client = Client("DynamoDBStore", given_async=client, capacity=_capacity)
-        else:
-            self._client = Client("DynamoDBStore", given=client, capacity=_capacity, interruptible=False)
 
     # The table
 

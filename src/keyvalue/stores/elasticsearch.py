@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import orjson
 
-from keyvalue._core import codec, constructor, runtime, urls, wording
-from keyvalue._core.client import Client
+from keyvalue._core import codec, constructor, runtime, urls
+from keyvalue._core.clients import Clients
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
@@ -231,14 +231,15 @@ class ElasticsearchStore(EnumerableFlatStore):
         if elasticsearch_client is not None:
             if api_key is not None:
                 raise ValueError("Give ElasticsearchStore an api_key with a url; a client has its own")
-            if isinstance(elasticsearch_client, AsyncElasticsearch):
-                self._client = Client("ElasticsearchStore", given_async=elasticsearch_client, capacity=_capacity)
-            elif isinstance(elasticsearch_client, Elasticsearch):
-                self._client = Client("ElasticsearchStore", given=elasticsearch_client, capacity=_capacity, interruptible=False)
-            else:
-                raise TypeError(
-                    f"The client must be an Elasticsearch or an AsyncElasticsearch, not {wording.describe(elasticsearch_client)}"
-                )
+            self._clients = Clients.borrow(
+                "ElasticsearchStore",
+                elasticsearch_client,
+                sync_types=(Elasticsearch,),
+                async_types=(AsyncElasticsearch,),
+                wanted="an Elasticsearch or an AsyncElasticsearch",
+                capacity=_capacity,
+                interruptible=False,
+            )
             self._host = _hosts([node.config for node in elasticsearch_client.transport.node_pool.all()])
             # Its decoder may read large integers as floats.
             serializers = elasticsearch_client.transport.serializers
@@ -258,10 +259,10 @@ class ElasticsearchStore(EnumerableFlatStore):
             "retry_on_timeout": False,
         }
         answers: Any = {Json.mimetype: Json()}
-        self._client = Client(
+        self._clients = Clients(
             "ElasticsearchStore",
-            make=lambda: Elasticsearch(**options, serializers=answers, node_class=_Node),
-            make_async=lambda: AsyncElasticsearch(**options, serializers={**answers, Lines.mimetype: Lines()}),
+            create=lambda: Elasticsearch(**options, serializers=answers, node_class=_Node),
+            create_async=lambda: AsyncElasticsearch(**options, serializers={**answers, Lines.mimetype: Lines()}),
             capacity=_capacity,
             peer=Peer(
                 node.host,

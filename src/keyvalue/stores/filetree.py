@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from keyvalue._core import constructor
-from keyvalue._core.client import Client
+from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRules
 from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
@@ -116,7 +116,7 @@ class FileTreeStore(EnumerableDriverStore):
             constructor.resolve_directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)
         ]
         self.layout: KeyLayout = _TreeLayout(key_sanitization_strategy, collection_sanitization_strategy)
-        self._client = Client("FileTreeStore", make=lambda: FileTreeDriver(*places), explain=FileTreeDriver.refusal)
+        self._clients = Clients("FileTreeStore", create=lambda: FileTreeDriver(*places), explain=FileTreeDriver.refusal)
 
 
 class _TreeLayout(KeyLayout):

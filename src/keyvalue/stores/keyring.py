@@ -7,7 +7,7 @@ from operator import methodcaller
 from typing import Any, ClassVar
 
 from keyvalue._core import arguments, constructor, files, wording
-from keyvalue._core.client import Client
+from keyvalue._core.clients import Clients
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
@@ -139,10 +139,10 @@ class KeyringStore(FlatStore):
             sanitization.namer(key_sanitization_strategy, "key_sanitization_strategy"),
             sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy"),
         )
-        self._client = Client(
+        self._clients = Clients(
             "KeyringStore",
-            make=lambda: KeyringDriver(service_name, backend),
-            exclusive=True,
+            create=lambda: KeyringDriver(service_name, backend),
+            serialize_calls=True,
             interruptible=False,
             at_fork="share",
             explain=lambda _, error: files.refusal(error) if isinstance(error, PermissionError) else None,

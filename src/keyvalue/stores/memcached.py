@@ -8,8 +8,8 @@ from collections.abc import Generator, Mapping, Sequence
 from math import ceil
 from typing import Any, ClassVar, cast
 
-from keyvalue._core import clock, constructor, urls, wording
-from keyvalue._core.client import Client
+from keyvalue._core import clock, constructor, urls
+from keyvalue._core.clients import Clients
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
@@ -144,25 +144,27 @@ class MemcachedStore(FlatStore):
 
             constructor.check_port("MemcachedStore", port)
             self._host = f"{urls.check_host('MemcachedStore', host, 'give a port as `port`')}:{port}"
-            self._client = Client(
+            self._clients = Clients(
                 "MemcachedStore",
-                make=make,
-                make_async=lambda: AsyncMemcached(host, port, timeout, options),
+                create=make,
+                create_async=lambda: AsyncMemcached(host, port, timeout, options),
                 capacity=_capacity,
                 peer=Peer(host, port, "ssl" in options, judge, self.tls, timeouts=(TimeoutError,)),
             )
         elif isinstance(client, pymemcache.PooledClient | pymemcache.Client) and getattr(client, "ignore_exc", False):
             raise ValueError("Give MemcachedStore a client without ignore_exc, which would report a server that is away as missing keys")
-        elif isinstance(client, pymemcache.PooledClient):
-            pool: Any = client.client_pool
-            self._client = Client(
-                "MemcachedStore", given=Memcached(given=client), limit_owner=client, capacity=lambda _: pool.max_size, interruptible=False
-            )
-        elif isinstance(client, pymemcache.Client):
-            self._client = Client("MemcachedStore", given=Memcached(given=client), limit_owner=client, exclusive=True)
         else:
-            raise TypeError(
-                f"The client must be an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client, not {wording.describe(client)}"
+            pool: Any = getattr(client, "client_pool", None)
+            limits: dict[str, Any] = {"serialize_calls": True}
+            if pool is not None:
+                limits = {"capacity": lambda client: pool.max_size, "interruptible": False}  # pyright: ignore[reportUnknownLambdaType]
+            self._clients = Clients.borrow(
+                "MemcachedStore",
+                client,
+                sync_types=(pymemcache.PooledClient, pymemcache.Client),
+                wanted="an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client",
+                wrap=lambda client: Memcached(given=client),
+                **limits,
             )
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from keyvalue._core import clock, codec, constructor, runtime
-from keyvalue._core.client import Client
+from keyvalue._core.clients import Clients
 from keyvalue._core.entry import Entry
 from keyvalue._core.error_rules import ErrorRules
 from keyvalue._core.extras import needs
@@ -105,27 +105,32 @@ class MongoDBStore(EnumerableStore):
         sanitize = sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy")
         self._name = lru_cache(5000)(partial(driver.name_collection, database, sanitize))
         self._collections = clients.Collections(auto_create)
-        kinds: dict[str, Any]
+        common: dict[str, Any] = {
+            "shield_reads": True,  # cancelled while it connects, pymongo leaves the socket open
+            "capacity": clients.Database.capacity,
+            "interruptible": False,  # its locks and its C code don't bear it
+        }
         if client is None:
             url = url and url.replace("#", "%23")  # pymongo takes it for a part of the password, other parsers for the end of the host
             options = clients.default_options(url, timeout)
             self._host = "localhost:27017" if url is None else urlsplit(url).netloc.rpartition("@")[2]
-            kinds = {
-                "make": lambda: clients.connect(MongoClient, url, database, self.tls, connect=False, **options),
-                "make_async": lambda: clients.connect(AsyncMongoClient, url, database, self.tls, **options),
-                "peer": clients.find_peer(url, self.tls),
-            }
+            self._clients = Clients(
+                "MongoDBStore",
+                create=lambda: clients.connect(MongoClient, url, database, self.tls, connect=False, **options),
+                create_async=lambda: clients.connect(AsyncMongoClient, url, database, self.tls, **options),
+                peer=clients.find_peer(url, self.tls),
+                **common,
+            )
         else:
-            clients.check_client(client)
-            kind = "given" if isinstance(client, MongoClient) else "given_async"
-            kinds = {kind: clients.Database(client, database), "limit_owner": client}
-        self._client = Client(
-            "MongoDBStore",
-            shielded=True,  # cancelled while it connects, pymongo leaves the socket open
-            capacity=clients.Database.capacity,
-            interruptible=False,  # its locks and its C code don't bear it
-            **kinds,
-        )
+            self._clients = Clients.borrow(
+                "MongoDBStore",
+                client,
+                sync_types=(MongoClient,),
+                async_types=(AsyncMongoClient,),
+                wanted="a MongoClient or an AsyncMongoClient",
+                wrap=lambda client: clients.borrow_database(client, database),
+                **common,
+            )
 
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         name = self._name(collection)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from keyvalue._core import constructor, files, wording
-from keyvalue._core.client import Client
+from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
@@ -96,4 +96,4 @@ class RocksDBStore(EnumerableDriverStore):
             constructor.refuse_file_mode(file_mode, "db")
             make = partial(RocksDBDriver.share, db)
             self.errors = (_STOPPED, *self.errors)
-        self._client = Client("RocksDBStore", make=make, at_fork="refuse", explain=lambda _, error: files.refusal(error))
+        self._clients = Clients("RocksDBStore", create=make, at_fork="refuse", explain=lambda _, error: files.refusal(error))

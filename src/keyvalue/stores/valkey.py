@@ -11,14 +11,15 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from keyvalue._core import constructor, runtime, urls, wording
-from keyvalue._core.client import Client
+from keyvalue._core import constructor, runtime, urls
+from keyvalue._core.clients import Clients
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.sockets import Peer, TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
-from keyvalue.stores._resp import ANSWERS, PAGE, Command, Effect, RespStore, answer_rules, judge
+from keyvalue.stores._drivers.resp import ANSWERS, PAGE, Command, Effect, answer_rules, judge
+from keyvalue.stores._resp import RespStore
 
 with needs("valkey"):
     import glide
@@ -186,12 +187,14 @@ class ValkeyStore(RespStore):
             self._is_cluster = isinstance(client, glide.GlideClusterClient | glide_sync.GlideClusterClient)
             self.errors = self.errors if self._is_cluster else (_ELSEWHERE_ALONE, *self.errors)
             self._host = _hosts(getattr(client, "config", None))
-            if isinstance(client, glide.GlideClient | glide.GlideClusterClient):
-                self._client = Client("ValkeyStore", given_async=client, capacity=_capacity)
-            elif isinstance(client, glide_sync.GlideClient | glide_sync.GlideClusterClient):
-                self._client = Client("ValkeyStore", given=client, capacity=_capacity)
-            else:
-                raise TypeError(f"The client must be a GlideClient or GlideClusterClient of either colour, not {wording.describe(client)}")
+            self._clients = Clients.borrow(
+                "ValkeyStore",
+                client,
+                sync_types=(glide_sync.GlideClient, glide_sync.GlideClusterClient),
+                async_types=(glide.GlideClient, glide.GlideClusterClient),
+                wanted="a GlideClient or GlideClusterClient of glide or glide_sync",
+                capacity=_capacity,
+            )
             return
         if config is None:
             constructor.check_port("ValkeyStore", port)
@@ -218,18 +221,20 @@ class ValkeyStore(RespStore):
         kind, kind_async = (
             (glide_sync.GlideClusterClient, glide.GlideClusterClient) if self._is_cluster else (glide_sync.GlideClient, glide.GlideClient)
         )
-        self._client = Client(
+        self._clients = Clients(
             "ValkeyStore",
-            make=lambda: runtime.call_in_worker(lambda: kind.create(lazy)),  # under a lock of cffi
-            make_async=lambda: kind_async.create(lazy) if _reads_replies_here() else None,
+            create=lambda: runtime.call_in_worker(lambda: kind.create(lazy)),  # under a lock of cffi
+            create_async=lambda: kind_async.create(lazy) if _reads_replies_here() else None,
             capacity=_capacity,
             peer=Peer(node.host, node.port, lazy.use_tls, judge, self.tls, verifies),
         )
 
+    def _execute(self, command: Command, client: Any) -> Any:
+        return client.custom_command(list(command))
+
     async def _send(self, commands: Sequence[Command], *, effect: Effect = "read", raises: bool = True) -> Sequence[Any]:
         if len(commands) == 1 and raises:
-            command = list(commands[0])
-            return (await self._use(lambda client: client.custom_command(command), repeatable=effect == "read"),)
+            return (await self._send_one(commands[0], effect=effect),)
         batch: Any = glide.ClusterBatch(is_atomic=False) if self._is_cluster else glide.Batch(is_atomic=False)
         for command in commands:
             batch.custom_command(list(command))

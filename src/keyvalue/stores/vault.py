@@ -7,8 +7,8 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
-from keyvalue._core import constructor, runtime, urls, wording
-from keyvalue._core.client import Client
+from keyvalue._core import constructor, runtime, urls
+from keyvalue._core.clients import Clients
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
@@ -163,14 +163,18 @@ class VaultStore(EnumerableFlatStore):
         self._layout = VaultLayout()
         self.layout: KeyLayout = self._layout
         if client is not None:
-            if not isinstance(client, hvac.Client):
-                raise TypeError(f"The client must be an hvac.Client, not {wording.describe(client)}")
             if url != _URL or token is not None or namespace is not None:
                 raise ValueError("Give VaultStore either a client or url, token and namespace: a client has its own")
-            self._host = _host_of(client.adapter.base_uri)
-            self._client = Client(
-                "VaultStore", given=KVv2Client(client, mount_point), limit_owner=client, capacity=lambda _: _GIVEN, interruptible=False
+            self._clients = Clients.borrow(
+                "VaultStore",
+                client,
+                sync_types=(hvac.Client,),
+                wanted="an hvac.Client",
+                wrap=lambda client: KVv2Client(client, mount_point),
+                capacity=lambda _: _GIVEN,  # pyright: ignore[reportUnknownLambdaType]
+                interruptible=False,
             )
+            self._host = _host_of(client.adapter.base_uri)
             return
         for name, text in (("token", token), ("namespace", namespace)):
             constructor.check_header("VaultStore", name, text)
@@ -191,7 +195,7 @@ class VaultStore(EnumerableFlatStore):
             return KVv2Client(made, mount_point)
 
         peer = peer_of("Vault", url, self.tls, (hvac.exceptions.VaultError,), (requests.exceptions.Timeout,))
-        self._client = Client("VaultStore", make=make, capacity=lambda _: _CONNECTIONS, interruptible=False, peer=peer)
+        self._clients = Clients("VaultStore", create=make, capacity=lambda _: _CONNECTIONS, interruptible=False, peer=peer)
 
     async def _open(self) -> None:
         await super()._open()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from keyvalue._core import constructor, files, runtime
-from keyvalue._core.client import Client
+from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.entry import Entry
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
@@ -106,9 +106,9 @@ class WindowsRegistryStore(EnumerableDriverStore):
             )
         self.layout: KeyLayout = _RegistryLayout(key_sanitization_strategy, collection_sanitization_strategy, DEEPEST - len(parts))
         self._host = f"{hive}\\{path}"
-        self._client = Client(
+        self._clients = Clients(
             "WindowsRegistryStore",
-            make=lambda: RegistryDriver(getattr(winreg, hive), path, len(parts)),
+            create=lambda: RegistryDriver(getattr(winreg, hive), path, len(parts)),
             explain=lambda _, error: _OWN if isinstance(error, PermissionError) and hive == "HKEY_CURRENT_USER" else None,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-from keyvalue._core import runtime, urls, wording
+from keyvalue._core import runtime, urls
 from keyvalue._core.extras import needs
 from keyvalue._core.sockets import Peer, TlsOptions, stranger, tls_problem
 from keyvalue.errors import StoreRefusedError, StoreSetupError
@@ -129,17 +129,15 @@ def check_database(name: str) -> str:
     return name
 
 
-def check_client(client: object) -> None:
-    """Refuse a client that a store can't use.
+def borrow_database(client: MongoClient[Any] | AsyncMongoClient[Any], name: str) -> Database:
+    """Return a database of a client that was passed to the store.
 
     Raises:
-        TypeError: It is not one of pymongo.
         ValueError: Its writes are not acknowledged.
     """
-    if not isinstance(client, MongoClient | AsyncMongoClient):
-        raise TypeError(f"The client must be a MongoClient or an AsyncMongoClient, not {wording.describe(client)}")
     if not client.write_concern.acknowledged:
         raise ValueError(_UNACKNOWLEDGED)
+    return Database(client, name)
 
 
 def find_peer(url: str | None, tls: TlsOptions) -> Peer | None:
