@@ -92,14 +92,14 @@ _OF_THE_CORE = (
     Fault(
         "runtime-cancelled-call-not-told",
         f"{_CORE}/pending.py",
-        "if not task.done():",
-        "if task.done():",
+        "if self._task.done():",
+        "if not self._task.done():",
         (RUNTIME, CANCELLATION),
     ),
     Fault(
         "store-sends-a-lost-put-again",
         f"{_CORE}/store.py",
-        "(repeatable or self._is_unsent(error))",
+        "(repeatable or is_unsent)",
         "(repeatable or True)",
         _server("redis"),
     ),
@@ -267,8 +267,8 @@ _OF_THE_CORE = (
     Fault(
         "entry-converts-long-integers-at-once",
         f"{_CORE}/entry.py",
-        "fields = codec.decode(document, long_integers)",
-        "fields = codec.decode(document)",
+        "fields: Any = codec.decode(document, long_integers)",
+        "fields: Any = codec.decode(document)",
         (ENTRY,),
     ),
     Fault(
@@ -412,7 +412,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "valkey-errors-call-refusals-unreachable",
-        f"{_STORES}/_resp.py",
+        f"{_STORES}/_drivers/resp.py",
         '"WRONGPASS": (StoreRefusedError,',
         '"WRONGPASS": (StoreConnectionError,',
         _server("valkey"),
@@ -525,8 +525,8 @@ _OF_SERVERS = (
     Fault(
         "redis-keeps-a-demoted-primary",
         f"{_STORES}/_resp.py",
-        'if effect != "read" and self._error_code(error.__cause__) == "READONLY":',
-        'if effect != "read" and self._error_code(error.__cause__) == "":',
+        'if self._error_code(cause) == "READONLY":',
+        'if self._error_code(cause) == "":',
         ("tests/stores/test_resp.py", "-k", "demoted"),
     ),
     Fault(

@@ -22,7 +22,8 @@ from redis.sentinel import MasterNotFoundError
 
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
-from keyvalue.stores.redis import RedisStore, _disconnect, _disconnect_idle  # pyright: ignore[reportPrivateUsage]
+from keyvalue.stores._drivers.redis_client import disconnect, disconnect_idle
+from keyvalue.stores.redis import RedisStore
 from tests.conftest import skip_or_fail
 from tests.proxy import Proxy
 from tests.runtimes import Runtime
@@ -262,7 +263,7 @@ def test_an_asynchronous_client_belongs_to_the_facade_that_uses_it_first(url: st
 async def test_a_mistake_in_a_program_is_no_lost_connection(runtime: Runtime, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kv = runtime.adapt(RedisStore(url=url))
     await kv.get("k")
-    monkeypatch.setattr(RedisStore, "_executed", Mock(side_effect=AttributeError("missing")))
+    monkeypatch.setattr(RedisStore, "_execute", Mock(side_effect=AttributeError("missing")))
     with pytest.raises(AttributeError, match="missing"):
         await kv.get("k")
 
@@ -291,7 +292,7 @@ def test_only_connections_that_nobody_uses_are_closed(url: str) -> None:
     for connection in connections:
         pool.release(connection)
         connection.disconnect = partial(disconnect, connection)
-    _disconnect_idle(pool)
+    disconnect_idle(pool)
     assert [pool.get_connection() for _ in range(3 - len(taken))][:2] == connections[::-1]
 
 
@@ -299,7 +300,7 @@ def test_an_only_connection_is_not_closed_under_a_call(url: str) -> None:
     with redis.Redis.from_url(url, single_connection_client=True) as client:
         connection: Any = client.connection
         with client.single_connection_lock:
-            closing = threading.Thread(target=_disconnect, args=(client,))
+            closing = threading.Thread(target=disconnect, args=(client,))
             closing.start()
             closing.join(0.1)
             assert connection._sock is not None
