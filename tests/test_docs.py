@@ -23,6 +23,15 @@ from tests.site import public_modules
 
 ROOT = Path(__file__).parent.parent
 
+PLAIN = [
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("architecture", "contract", "for-framework-authors", "runtimes")),
+    *ROOT.glob("docs/write-a-*.md"),
+    *ROOT.glob("docs/reference/*.md"),
+]
+"""Pages that say sync and async, py-key-value-aio, "its" or a noun, and who does what."""
+WORDS_TO_LOSE = re.compile(r"(?i:\b(?:colours?|likewise|nobody|somebody|whose|the predecessor)\b)|\bis none\b")
+
 RUNNER = """
 import gc, os, runpy, sys, traceback
 for path in sys.argv[1:]:
@@ -98,6 +107,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
             assert anchor in slugs, target
+
+
+@pytest.mark.parametrize("page", PLAIN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_use_the_words_of_the_field(page: Path) -> None:
+    lines = enumerate(page.read_text().splitlines(), 1)
+    assert [(number, line) for number, line in lines if WORDS_TO_LOSE.search(line)] == []
 
 
 @cache

@@ -1,17 +1,17 @@
-"""Every error that this library raises on purpose.
+"""All errors that this library raises on purpose.
 
 ```
 KeyValueError
 ├── KeyValueOperationError       one call can't be done as asked
 │   ├── SerializationError       the value is not JSON (also a ValueError)
 │   ├── DeserializationError     what is stored can't be read
-│   ├── InvalidKeyError          a key or collection that is no name
-│   ├── InvalidTTLError          a time to live that is no duration
-│   │   └── InvalidTTLTypeError  one that is not even a number (also a TypeError)
-│   ├── MissingKeyError          a key that had to exist does not
-│   ├── ValueTooLargeError       larger than the backend takes
-│   ├── EntryTooLargeError       larger than the caller's own limit
-│   ├── EntryTooSmallError       smaller than the caller's own limit
+│   ├── InvalidKeyError          an invalid key or collection name
+│   ├── InvalidTTLError          an invalid TTL
+│   │   └── InvalidTTLTypeError  the TTL is not a number (also a TypeError)
+│   ├── MissingKeyError          a required key does not exist
+│   ├── ValueTooLargeError       larger than the backend accepts
+│   ├── EntryTooLargeError       larger than your own limit
+│   ├── EntryTooSmallError       smaller than your own limit
 │   ├── ReadOnlyError            a write through a read-only wrapper
 │   └── EncryptionError
 │       └── DecryptionError
@@ -19,9 +19,9 @@ KeyValueError
 │           └── EncryptionVersionError
 └── KeyValueStoreError           the store can't serve calls as it stands
     ├── StoreSetupError          it could not be opened
-    ├── StoreConnectionError     its backend could not be reached: worth retrying
-    ├── StoreRefusedError        its backend answered and refused: not worth retrying
-    ├── StoreClosedError         it was closed
+    ├── StoreConnectionError     the backend could not be reached: worth retrying
+    ├── StoreRefusedError        the backend answered and refused: not worth retrying
+    ├── StoreClosedError         it is closed
     └── PathSecurityError        a path would leave its directory
 ```
 
@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 ExtraInfoType = dict[str, str | int | float | bool | None]
-"""What an error tells a program: names, sizes and the like."""
+"""Facts of an error for programs, such as names and sizes."""
 
 
 def _restore(cls: type[KeyValueError], args: tuple[Any, ...], state: dict[str, Any]) -> KeyValueError:
@@ -108,7 +108,7 @@ class KeyValueError(Exception):
 
 
 BaseKeyValueError = KeyValueError
-"""Another name of `KeyValueError`, that of py-key-value-aio."""
+"""The name of `KeyValueError` in py-key-value-aio."""
 
 
 class KeyValueOperationError(KeyValueError):
@@ -116,11 +116,11 @@ class KeyValueOperationError(KeyValueError):
 
 
 class SerializationError(KeyValueOperationError, ValueError):
-    """The value is not something that JSON can hold exactly."""
+    """JSON can't hold the value exactly."""
 
 
 class DeserializationError(KeyValueOperationError):
-    """The entry is there and can't be read; it is not reported as missing."""
+    """The entry exists but can't be read. It does not count as missing."""
 
 
 class InvalidKeyError(KeyValueOperationError):
@@ -128,7 +128,7 @@ class InvalidKeyError(KeyValueOperationError):
 
 
 class InvalidTTLError(KeyValueOperationError):
-    """A time to live is not a positive, finite number of seconds from now that ends before the year 10000, or looks like a moment."""
+    """A time to live is not a positive, finite number of seconds from now that ends before the year 10000, or it looks like a timestamp."""
 
     def __init__(self, ttl: object = None, extra_info: ExtraInfoType | None = None, *, advice: str = "") -> None:
         short = isinstance(ttl, float) or (isinstance(ttl, int) and ttl.bit_length() < 200)
@@ -145,11 +145,11 @@ class InvalidTTLError(KeyValueOperationError):
 
 
 class InvalidTTLTypeError(InvalidTTLError, TypeError):
-    """A time to live of a type that is no number: both an invalid TTL and a wrong argument type."""
+    """A time to live that is not a number: both an invalid TTL and a wrong argument type."""
 
 
 class MissingKeyError(KeyValueOperationError):
-    """A key that had to exist does not."""
+    """A required key does not exist."""
 
     def __init__(self, operation: str, collection: str | None = None, key: str | None = None) -> None:
         super().__init__(
@@ -158,7 +158,7 @@ class MissingKeyError(KeyValueOperationError):
 
 
 class ValueTooLargeError(KeyValueOperationError):
-    """The value is larger than the backend takes (sizes in bytes; `max_size` is None if the backend does not tell).
+    """The value is larger than the backend accepts (sizes in bytes; `max_size` is None if the backend does not report its limit).
 
     `limit` says what sets the limit, such as a setting of the server.
     """
@@ -171,7 +171,7 @@ class ValueTooLargeError(KeyValueOperationError):
 
 
 class EntryTooLargeError(KeyValueOperationError):
-    """The value is larger than the limit that the caller set (sizes in bytes)."""
+    """The value is larger than your own limit (sizes in bytes)."""
 
     def __init__(
         self, size: int, max_size: int, collection: str | None = None, key: str | None = None, *, limit: str = "the maximum size"
@@ -181,7 +181,7 @@ class EntryTooLargeError(KeyValueOperationError):
 
 
 class EntryTooSmallError(KeyValueOperationError):
-    """The value is smaller than the limit that the caller set (sizes in bytes)."""
+    """The value is smaller than your own limit (sizes in bytes)."""
 
     def __init__(
         self, size: int, min_size: int, collection: str | None = None, key: str | None = None, *, limit: str = "the minimum size"
@@ -210,7 +210,7 @@ class CorruptedDataError(DecryptionError):
 
 
 class EncryptionVersionError(DecryptionError):
-    """The encryption envelope is of a version that is not known here."""
+    """The encryption envelope has an unknown version."""
 
 
 class KeyValueStoreError(KeyValueError):
@@ -222,16 +222,16 @@ class StoreSetupError(KeyValueStoreError):
 
 
 class StoreConnectionError(KeyValueStoreError):
-    """The backend could not be reached (refused, reset, timed out) or can't serve for now: the same call may succeed later."""
+    """The backend could not be reached (refused, reset, timed out) or can't serve calls for now. The same call may succeed later."""
 
 
 class StoreRefusedError(KeyValueStoreError):
-    """The backend answered and refused (credentials, rights, limits): the same call will fail again."""
+    """The backend answered and refused (credentials, rights, limits). The same call will fail again."""
 
 
 class StoreClosedError(KeyValueStoreError):
-    """The store, wrapper or façade was closed; make a new one."""
+    """The store, wrapper or façade is closed; create a new one."""
 
 
 class PathSecurityError(KeyValueStoreError):
-    """A path would leave the directory that it belongs to."""
+    """A path would leave its directory."""

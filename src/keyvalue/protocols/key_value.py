@@ -1,10 +1,10 @@
-"""The protocols, in both colours.
+"""The protocols, asynchronous and synchronous.
 
 A framework codes against `AsyncKeyValue` (or `KeyValue`, its synchronous twin) and nothing else. The other protocols are optional
 capabilities: `isinstance(store, AsyncEnumerateKeysProtocol)` says whether an object can list its keys, and so on. All are
 `runtime_checkable`.
 
-What each method promises, for every store, is written in the documentation under "The contract".
+"The contract" in the documentation says what each method promises on every store.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ __all__ = [
 class AsyncKeyValueProtocol(Protocol):
     """Get, put, delete and time to live, one key or many.
 
-    Keys live in collections; `collection=None` means the store's default collection (`"default_collection"` unless the store was made
-    with another). A key or collection is any non-empty string that encodes as UTF-8. A value is a mapping with string keys that
+    Keys live in collections; `collection=None` means the store's default collection (`"default_collection"`, unless you pass
+    another to the store). A key or collection is any non-empty string that encodes as UTF-8. A value is a mapping with string keys that
     JSON can hold.
 
     All methods raise `TypeError` for arguments of a wrong type, `InvalidKeyError` for a name that is empty or can't be encoded, and a
@@ -41,14 +41,14 @@ class AsyncKeyValueProtocol(Protocol):
     """
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return the value of `key`, or None if there is none or it has expired.
+        """Return the value of `key`, or None if it is missing or has expired.
 
         Args:
             key: The key.
             collection: Its collection.
 
         Raises:
-            DeserializationError: The entry is there and can't be read.
+            DeserializationError: The entry exists but can't be read.
         """
         ...
 
@@ -60,10 +60,10 @@ class AsyncKeyValueProtocol(Protocol):
             collection: Its collection.
 
         Returns:
-            `(value, seconds)`; `(value, None)` if it never expires; `(None, None)` if there is none.
+            `(value, seconds)`; `(value, None)` if it never expires; `(None, None)` if it is missing.
 
         Raises:
-            DeserializationError: The entry is there and can't be read.
+            DeserializationError: The entry exists but can't be read.
         """
         ...
 
@@ -74,7 +74,7 @@ class AsyncKeyValueProtocol(Protocol):
             key: The key.
             value: The value; what `get` returns later equals its JSON round trip.
             collection: Its collection.
-            ttl: Seconds to live. None, the default, means for ever, also if an earlier value had a TTL.
+            ttl: Seconds to live. None, the default, means no expiry, and clears any earlier expiry.
 
         Raises:
             SerializationError: The value is not JSON.
@@ -90,7 +90,7 @@ class AsyncKeyValueProtocol(Protocol):
             collection: Its collection.
 
         Returns:
-            Whether there was one that had not expired.
+            Whether it existed and had not expired.
         """
         ...
 
@@ -132,7 +132,7 @@ class AsyncKeyValueProtocol(Protocol):
             keys: The keys; of duplicates, the last wins.
             values: One value for each key.
             collection: Their collection.
-            ttl: Seconds to live, the same for all. None, the default, means for ever.
+            ttl: Seconds to live, the same for all. None, the default, means no expiry, and clears any earlier expiry.
 
         Raises:
             ValueError: `keys` and `values` differ in length.
@@ -149,7 +149,7 @@ class AsyncKeyValueProtocol(Protocol):
             collection: Their collection.
 
         Returns:
-            How many there were that had not expired.
+            How many existed and had not expired.
         """
         ...
 
@@ -161,7 +161,7 @@ class AsyncKeyValue(AsyncKeyValueProtocol, Protocol):
 
 @runtime_checkable
 class AsyncCullProtocol(Protocol):
-    """The capability to remove what has expired."""
+    """The capability to remove expired entries."""
 
     async def cull(self) -> None:
         """Remove all expired entries from the backend."""
@@ -173,11 +173,11 @@ class AsyncEnumerateKeysProtocol(Protocol):
     """The capability to list the keys of a collection."""
 
     async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """List the keys of a collection, in no particular order, without those that have expired.
+        """List the keys of a collection, in no particular order, without expired keys.
 
         Args:
             collection: The collection.
-            limit: At most so many; all if None.
+            limit: The most to return; all if None.
 
         Raises:
             ValueError: The limit is negative.
@@ -193,7 +193,7 @@ class AsyncEnumerateCollectionsProtocol(Protocol):
         """List the collections that hold an entry, in no particular order.
 
         Args:
-            limit: At most so many; all if None.
+            limit: The most to return; all if None.
 
         Raises:
             ValueError: The limit is negative.
@@ -203,7 +203,7 @@ class AsyncEnumerateCollectionsProtocol(Protocol):
 
 @runtime_checkable
 class AsyncDestroyStoreProtocol(Protocol):
-    """The capability to remove all that this library wrote to a backend."""
+    """The capability to remove everything that this library wrote to a backend."""
 
     async def destroy(self) -> bool:
         """Remove every entry of every collection. The store can be used again afterwards.
@@ -234,8 +234,8 @@ class AsyncDestroyCollectionProtocol(Protocol):
 class KeyValueProtocol(Protocol):
     """Get, put, delete and time to live, one key or many.
 
-    Keys live in collections; `collection=None` means the store's default collection (`"default_collection"` unless the store was made
-    with another). A key or collection is any non-empty string that encodes as UTF-8. A value is a mapping with string keys that
+    Keys live in collections; `collection=None` means the store's default collection (`"default_collection"`, unless you pass
+    another to the store). A key or collection is any non-empty string that encodes as UTF-8. A value is a mapping with string keys that
     JSON can hold.
 
     All methods raise `TypeError` for arguments of a wrong type, `InvalidKeyError` for a name that is empty or can't be encoded, and a
@@ -243,14 +243,14 @@ class KeyValueProtocol(Protocol):
     """
 
     def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return the value of `key`, or None if there is none or it has expired.
+        """Return the value of `key`, or None if it is missing or has expired.
 
         Args:
             key: The key.
             collection: Its collection.
 
         Raises:
-            DeserializationError: The entry is there and can't be read.
+            DeserializationError: The entry exists but can't be read.
         """
         ...
 
@@ -262,10 +262,10 @@ class KeyValueProtocol(Protocol):
             collection: Its collection.
 
         Returns:
-            `(value, seconds)`; `(value, None)` if it never expires; `(None, None)` if there is none.
+            `(value, seconds)`; `(value, None)` if it never expires; `(None, None)` if it is missing.
 
         Raises:
-            DeserializationError: The entry is there and can't be read.
+            DeserializationError: The entry exists but can't be read.
         """
         ...
 
@@ -276,7 +276,7 @@ class KeyValueProtocol(Protocol):
             key: The key.
             value: The value; what `get` returns later equals its JSON round trip.
             collection: Its collection.
-            ttl: Seconds to live. None, the default, means for ever, also if an earlier value had a TTL.
+            ttl: Seconds to live. None, the default, means no expiry, and clears any earlier expiry.
 
         Raises:
             SerializationError: The value is not JSON.
@@ -292,7 +292,7 @@ class KeyValueProtocol(Protocol):
             collection: Its collection.
 
         Returns:
-            Whether there was one that had not expired.
+            Whether it existed and had not expired.
         """
         ...
 
@@ -334,7 +334,7 @@ class KeyValueProtocol(Protocol):
             keys: The keys; of duplicates, the last wins.
             values: One value for each key.
             collection: Their collection.
-            ttl: Seconds to live, the same for all. None, the default, means for ever.
+            ttl: Seconds to live, the same for all. None, the default, means no expiry, and clears any earlier expiry.
 
         Raises:
             ValueError: `keys` and `values` differ in length.
@@ -351,7 +351,7 @@ class KeyValueProtocol(Protocol):
             collection: Their collection.
 
         Returns:
-            How many there were that had not expired.
+            How many existed and had not expired.
         """
         ...
 
@@ -363,7 +363,7 @@ class KeyValue(KeyValueProtocol, Protocol):
 
 @runtime_checkable
 class CullProtocol(Protocol):
-    """The capability to remove what has expired."""
+    """The capability to remove expired entries."""
 
     def cull(self) -> None:
         """Remove all expired entries from the backend."""
@@ -375,11 +375,11 @@ class EnumerateKeysProtocol(Protocol):
     """The capability to list the keys of a collection."""
 
     def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """List the keys of a collection, in no particular order, without those that have expired.
+        """List the keys of a collection, in no particular order, without expired keys.
 
         Args:
             collection: The collection.
-            limit: At most so many; all if None.
+            limit: The most to return; all if None.
 
         Raises:
             ValueError: The limit is negative.
@@ -395,7 +395,7 @@ class EnumerateCollectionsProtocol(Protocol):
         """List the collections that hold an entry, in no particular order.
 
         Args:
-            limit: At most so many; all if None.
+            limit: The most to return; all if None.
 
         Raises:
             ValueError: The limit is negative.
@@ -405,7 +405,7 @@ class EnumerateCollectionsProtocol(Protocol):
 
 @runtime_checkable
 class DestroyStoreProtocol(Protocol):
-    """The capability to remove all that this library wrote to a backend."""
+    """The capability to remove everything that this library wrote to a backend."""
 
     def destroy(self) -> bool:
         """Remove every entry of every collection. The store can be used again afterwards.

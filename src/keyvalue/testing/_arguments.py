@@ -55,7 +55,7 @@ class ArgumentContract(ABC):
     def runtime(self, request: pytest.FixtureRequest) -> Runtime:
         """The runtime of the test.
 
-        A subclass may override it to return a subclass of `Runtime`, made with `request.param`, the name of the runtime.
+        Override it to return a subclass of `Runtime`, created with `request.param`, the name of the runtime.
         """
         return Runtime(request.param)
 
@@ -71,7 +71,7 @@ class ArgumentContract(ABC):
             yield clock
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Have pytest run each test that has a runtime on each of `runtimes`."""
+        """Make pytest run each test that has a runtime on each of `runtimes`."""
         if not self.runtimes:
             raise ValueError(f"{type(self).__name__}.runtimes names no runtime to test on")
         if "runtime" in metafunc.fixturenames:

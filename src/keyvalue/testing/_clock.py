@@ -23,7 +23,7 @@ class Clock:
         assert kv.get("k") is None
     ```
 
-    It stands in for `keyvalue.stores.base.clock`. What asks anything else for the time, such as a server, does not notice.
+    It replaces `keyvalue.stores.base.clock`. Anything with a clock of its own, such as a server, does not notice.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Clock:
         """Move the clock.
 
         Args:
-            seconds: By how much; back, if negative.
+            seconds: How far; a negative number moves it back.
         """
         self._ahead += seconds
 

@@ -23,7 +23,7 @@ __all__ = ["StoreContract"]
 
 
 class StoreContract(ArgumentContract):
-    """The contract that a store keeps, as a class of tests: derive one whose name begins with `Test`, and say how to make the store.
+    """The contract of a store as a class of tests. Derive a class with a name that begins with `Test`, and say how to create the store.
 
     ```
     class TestTableStore(StoreContract):
@@ -31,27 +31,27 @@ class StoreContract(ArgumentContract):
             return TableStore(str(directory / "entries.db"))
     ```
 
-    The tests of this class are about what the store keeps in its backend. Those of `ArgumentContract`, which it inherits, are about what
-    `BaseStore` does before; a store that overrides none of the public methods passes them as it is.
+    The tests of this class check what the store keeps in its backend. The tests inherited from `ArgumentContract` check what `BaseStore`
+    does before that; a store that overrides no public method passes them unchanged.
 
-    Each test runs once on each runtime. Tests of an optional method that the store does not have try nothing. A test that fails quotes
-    the contract.
+    Each test runs once on each runtime. A test of an optional method does nothing if the store lacks the method. A failing test quotes the
+    contract.
 
-    The tests are plain functions, so they need no plugin for coroutines and get on with any. They use pytest's fixture `tmp_path` and the
-    fixtures of this class, which a subclass may override. In the subclass, a fixture with `autouse=True` does what is to be done around
-    each test, such as emptying a server.
+    The tests are plain functions: they need no plugin for coroutines, and work with any. They use pytest's fixture `tmp_path` and the
+    fixtures of this class, which a subclass can override. In the subclass, a fixture with `autouse=True` can prepare each test, for example
+    by emptying a server.
     """
 
     persistent: bool = True
-    """Whether a store that is made in the same directory after the first one was closed has its entries. Default True."""
+    """Whether a new store in the same directory has the entries of the store before it. Default True."""
 
     def damage(self, directory: Path, collection: str, key: str) -> None:
-        """Overwrite, in the backend, what a store keeps of an entry, by bytes that are no entry. Optional.
+        """Overwrite an entry in the backend with bytes that are not an entry. Optional.
 
-        If it is overridden, the suite tests that a damaged entry is an error for its own key alone.
+        If you override it, the suite tests that a damaged entry is an error for its own key alone.
 
         Args:
-            directory: That of the test, as `make` got it. The store is open.
+            directory: The directory of the test, as passed to `make`. The store is open.
             collection: The collection of the entry, a short word.
             key: Its key, a short word.
         """

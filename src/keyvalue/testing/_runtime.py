@@ -27,7 +27,7 @@ RUNTIMES: tuple[RuntimeName, ...] = ("asyncio", "trio", "direct", "portal")
 
 
 class Awaited:
-    """A façade seen as if it were asynchronous, so that one test serves both colours."""
+    """A façade with coroutine methods, so that the same test runs on asynchronous and synchronous stores."""
 
     def __init__(self, facade: BlockingKeyValue) -> None:
         self.facade = facade
@@ -49,7 +49,7 @@ class Awaited:
 
 
 class CloseError(AssertionError):
-    """A store could not be closed after a test, which says nothing of what was tested."""
+    """A store could not be closed after a test. The test itself may have passed."""
 
 
 def undeclared(store: Any) -> Any:
@@ -83,14 +83,14 @@ class Runtime:
     ```
 
     Args:
-        name: Which: "asyncio", "trio", "direct" (`BlockingKeyValue`, in the calling thread) or "portal" (`BlockingKeyValue`, on a loop in a
-            background thread).
+        name: The runtime: "asyncio", "trio", "direct" (`BlockingKeyValue`, in the calling thread) or "portal" (`BlockingKeyValue`, on a
+            loop in a background thread).
 
     Attributes:
-        name: Which.
+        name: The runtime's name.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: There is no runtime of that name.
     """
 
     def __init__(self, name: RuntimeName) -> None:
@@ -153,9 +153,9 @@ class Runtime:
             time.sleep(seconds)  # noqa: ASYNC251 # there is no loop
 
     def guard(self) -> AbstractContextManager[object]:
-        """Return what an event loop runs inside of; nothing by default.
+        """Return the context that an event loop runs in; an empty context by default.
 
-        It is there to be overridden, for example to have blocking calls raise. See the fixture `ArgumentContract.runtime`.
+        Override it, for example to make blocking calls raise. See the fixture `ArgumentContract.runtime`.
         """
         return nullcontext()
 
