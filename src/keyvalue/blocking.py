@@ -70,12 +70,12 @@ class BlockingKeyValue(Explaining):
         self._key_value = require_async(key_value, "BlockingKeyValue")
         if backend not in ("asyncio", "trio"):
             raise ValueError('The backend must be "asyncio" or "trio"')
-        self._loop = _Loop(backend, backend_options)
+        self._loop = _PortalThread(backend, backend_options)
         # What calls are made on, and what runs what they return. Neither is asked whether the façade may be used: when it may not,
         # the target is one that refuses.
         inline = runs_inline(key_value)
-        self._target: Any = key_value if inline else _Later(key_value)
-        self._path: runtime.Inline | _Loop = runtime.Inline(key_value) if inline else self._loop
+        self._target: Any = key_value if inline else _Deferred(key_value)
+        self._path: runtime.Inline | _PortalThread = runtime.Inline(key_value) if inline else self._loop
         self._entered: contextlib.AbstractContextManager[object] | None = None
         fork.register_after_fork(self)
         add_capability_mixins(self, capabilities_of(key_value), _MIXINS)
@@ -92,7 +92,7 @@ class BlockingKeyValue(Explaining):
         return (self._key_value,)
 
     def _after_fork(self) -> None:
-        self._target = _Refusing(_forked)
+        self._target = _Closed(_forked_error)
 
     @property
     def key_value(self) -> AsyncKeyValue:
@@ -141,12 +141,12 @@ class BlockingKeyValue(Explaining):
     def setup(self) -> None:
         """Open what the façade is over, if it can be opened."""
         target = self._target
-        if isinstance(target, _Refusing) or hasattr(self._key_value, "setup"):
+        if isinstance(target, _Closed) or hasattr(self._key_value, "setup"):
             self._path.run(target.setup())
 
     def close(self) -> None:
         """Close what the façade is over, and end the background thread if there is one. Doing it again is harmless."""
-        if isinstance(self._target, _Refusing):
+        if isinstance(self._target, _Closed):
             return
         try:
             if self._entered is not None:
@@ -156,7 +156,7 @@ class BlockingKeyValue(Explaining):
             elif hasattr(self._key_value, "aclose"):
                 self._path.run(self._target.aclose())
         finally:
-            self._target = _Refusing(_closed)
+            self._target = _Closed(_closed_error)
             self._loop.stop()
 
     def __enter__(self) -> Self:
@@ -169,7 +169,7 @@ class BlockingKeyValue(Explaining):
         return self
 
     def _enter(self) -> None:
-        if self._path is not self._loop or isinstance(self._target, _Refusing) or not hasattr(self._key_value, "__aenter__"):
+        if self._path is not self._loop or isinstance(self._target, _Closed) or not hasattr(self._key_value, "__aenter__"):
             self.setup()
         elif self._entered is None:
             # In one task, which what opens a task group needs.
@@ -193,7 +193,7 @@ def runs_inline(key_value: AsyncKeyValue) -> bool:
     return bool(wrapped) and all(map(runs_inline, wrapped))
 
 
-class _Later:
+class _Deferred:
     """An object's methods, to be called later: calling one here returns the call yet to be made."""
 
     def __init__(self, key_value: AsyncKeyValue) -> None:
@@ -203,7 +203,7 @@ class _Later:
         return functools.partial(functools.partial, getattr(self._key_value, name))
 
 
-class _Refusing:
+class _Closed:
     """What stands in for an object that must not be used any more."""
 
     def __init__(self, error: Callable[[], Exception]) -> None:
@@ -213,7 +213,7 @@ class _Refusing:
         raise self._error()
 
 
-class _Loop:
+class _PortalThread:
     """An event loop in a background thread, started at first use."""
 
     def __init__(self, backend: str, options: dict[str, Any] | None) -> None:
@@ -228,14 +228,14 @@ class _Loop:
     def portal(self) -> BlockingPortal:
         with self._lock:
             if self._stopped:
-                raise _closed()
+                raise _closed_error()
             if self._portal is None:
                 ready: Future[BlockingPortal] = Future()
                 thread = threading.Thread(target=_serve, args=(self._backend, self._options, ready), name="keyvalue-loop", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    raise _ended() from error
+                    raise _ended_error() from error
                 try:
                     self._portal = ready.result()
                 except OSError as error:
@@ -247,9 +247,9 @@ class _Loop:
 
     def run(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if sys.is_finalizing():  # the thread does not run any more: waiting for it would never end
-            raise _ended()
+            raise _ended_error()
         if self._stopped:
-            raise _closed()
+            raise _closed_error()
         blocked = (*runtime.blocked(), *runtime.loops_here())
         if threading.current_thread() is threading.main_thread():
             return self._run_interruptible(operation, blocked)
@@ -302,7 +302,7 @@ class _Loop:
                 raise RuntimeError(
                     "This BlockingKeyValue was called on its own event loop, which the call would block for ever; await the store there"
                 ) from error
-            raise _ended() from error
+            raise _ended_error() from error
 
     def stop(self) -> None:
         with self._lock:
@@ -351,15 +351,15 @@ def _stop_if_running(portal: BlockingPortal) -> None:
         portal.start_task_soon(portal.stop, False)
 
 
-def _closed() -> Exception:
+def _closed_error() -> Exception:
     return StoreClosedError("This BlockingKeyValue is closed; make a new one")
 
 
-def _forked() -> Exception:
+def _forked_error() -> Exception:
     return RuntimeError("This BlockingKeyValue was made before the process forked; make a new one, over a new store, in the child")
 
 
-def _ended() -> Exception:
+def _ended_error() -> Exception:
     return RuntimeError(
         "The background thread of this BlockingKeyValue has ended: the interpreter is shutting down, or something on its event loop "
         "raised SystemExit or KeyboardInterrupt. Make a new one"

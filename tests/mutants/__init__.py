@@ -239,8 +239,8 @@ _OF_THE_CORE = (
     Fault(
         "blocking-fork-is-called-closed",
         "src/keyvalue/blocking.py",
-        "self._target = _Refusing(_forked)",
-        "self._target = _Refusing(_closed)",
+        "self._target = _Closed(_forked_error)",
+        "self._target = _Closed(_closed_error)",
         (BLOCKING,),
     ),
     Fault(
