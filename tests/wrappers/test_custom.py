@@ -119,6 +119,13 @@ def test_what_is_wrapped_may_change() -> None:
         wrapper.key_value = None  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.parametrize("kind", [Counting, NoSuper, RetryWrapper])
+def test_the_class_of_an_instance_can_be_called_like_its_own(kind: Any) -> None:
+    able, unable = kind(MemoryStore()), kind(NullStore())
+    assert capabilities_of(type(able)(NullStore())) == set()
+    assert capabilities_of(type(unable)(key_value=MemoryStore())) == ALL
+
+
 class Renaming(NoSuper):
     """Names keys otherwise, without the hooks."""
 

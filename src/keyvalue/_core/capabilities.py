@@ -23,7 +23,7 @@ from keyvalue.protocols.key_value import (
     AsyncKeyValue,
 )
 
-__all__ = ["ALL", "add_capability_mixins", "capabilities_of", "require_async"]
+__all__ = ["ALL", "add_capability_mixins", "capabilities_of", "create_with_mixins", "require_async"]
 
 K = TypeVar("K", bound=AsyncKeyValue)
 
@@ -42,6 +42,12 @@ def capabilities_of(key_value: object) -> frozenset[str]:
     return frozenset(name for name, protocol in PROTOCOLS.items() if isinstance(key_value, protocol))
 
 
+def create_with_mixins(kind: type[K], capabilities: Iterable[str], mixins: Mapping[str, type[Any]]) -> K:
+    """Create an instance, not initialised yet, of a class that has the mixins of its capabilities; see `add_capability_mixins`."""
+    # A class from here was chosen by the caller; only of an instance of it Python calls __init__.
+    return object.__new__(kind if "_without_mixins" in vars(kind) else _with_mixins(kind, capabilities, mixins))
+
+
 def add_capability_mixins(instance: object, capabilities: Iterable[str], mixins: Mapping[str, type[Any]]) -> None:
     """Give an instance the mixins of its capabilities, and no others.
 
@@ -50,10 +56,14 @@ def add_capability_mixins(instance: object, capabilities: Iterable[str], mixins:
         capabilities: Names of optional methods.
         mixins: A class for each name, with that method.
     """
-    own = vars(type(instance)).get("_without_mixins", type(instance))
+    kind = _with_mixins(vars(type(instance)).get("_without_mixins", type(instance)), capabilities, mixins)
+    if kind is not type(instance):
+        instance.__class__ = kind
+
+
+def _with_mixins(base: type[K], capabilities: Iterable[str], mixins: Mapping[str, type[Any]]) -> type[K]:
     chosen = tuple(mixins[name] for name in sorted(capabilities))
-    chosen = chosen if len(chosen) == len(mixins) else (*chosen, Lacking)
-    instance.__class__ = _with_mixins(own, chosen)
+    return _create_class(base, chosen if len(chosen) == len(mixins) else (*chosen, Lacking))
 
 
 class _Silent:
@@ -64,7 +74,7 @@ class _Silent:
 
 
 @lru_cache(256)
-def _with_mixins(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
+def _create_class(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
     # What a class says of itself, and what is not inherited, must be said again: whether it runs inline.
     own = {name: vars(base)[name] for name in ("__doc__", "__module__", "__qualname__", "runs_inline") if name in vars(base)}
     return type(base.__name__, (_Silent, base, *mixins), {**own, "_without_mixins": base})

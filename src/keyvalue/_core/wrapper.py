@@ -19,10 +19,10 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat, TypeVar
 
 from keyvalue._core import arguments
-from keyvalue._core.capabilities import ALL, add_capability_mixins, capabilities_of, require_async
+from keyvalue._core.capabilities import ALL, add_capability_mixins, capabilities_of, create_with_mixins, require_async
 from keyvalue._core.envelope import encode_item
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.operation import Operation
@@ -38,7 +38,6 @@ Pair = tuple["dict[str, Any] | None", "float | None"]
 """A value and the seconds that it has left, as `ttl` returns them."""
 
 _UNSET: Any = object()
-_new = cast("Callable[[Any, Any], Any]", tuple.__new__)  # makes an `Operation` in half the time that its own __new__ takes
 _HOOKS = ("_intercept", "_encode_ttl", *(f"_{way}_{what}" for way in ("encode", "decode") for what in ("key", "collection", "value")))
 
 
@@ -87,7 +86,15 @@ class BaseWrapper(Explaining):
         elif type(self).__init__ is BaseWrapper.__init__:
             raise TypeError(f"{type(self).__name__} takes key_value, the store or wrapper to wrap")
 
-    if not TYPE_CHECKING:  # or type checkers would let any attribute be set
+    if not TYPE_CHECKING:  # or type checkers would let any argument be given and any attribute be set
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+            # Changing the class of an object makes CPython look its attributes up in a slower way, so it begins as what its arguments
+            # suggest, unless its __init__ is not from here and may never set key_value, which decides.
+            stores = [argument for argument in (*args, *kwargs.values()) if isinstance(argument, AsyncKeyValue)]
+            if not stores or not cls.__init__.__module__.startswith("keyvalue."):
+                return object.__new__(cls)
+            return create_with_mixins(cls, ALL.intersection(*map(capabilities_of, stores)), _MIXINS)
 
         def __setattr__(self, name: str, value: Any) -> None:
             # Wrappers written for py-key-value-aio set it themselves, and may not call __init__.
@@ -169,8 +176,8 @@ class BaseWrapper(Explaining):
         """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
         inner_key, inner = self._encode_names(key, collection)
         if self._has_intercept:  # as `_call` does, but quicker: it is the most frequent call of all
-            operation = _new(Operation, ("get", collection, (key,), (), None))
-            value = await self._intercept(operation, lambda store: store.get(inner_key, collection=inner))
+            operation = Operation("get", collection, (key,))
+            value = await self._intercept(operation, lambda store, key=inner_key, inner=inner: store.get(key, collection=inner))
         else:
             value = await self.key_value.get(inner_key, collection=inner)
         return await self._decode_value(value, key, collection) if value is not None and self._has_decode_value else value
