@@ -510,7 +510,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "vault-delete-keeps-versions",
-        f"{_STORES}/_drivers/vault.py",
+        f"{_STORES}/_drivers/vault_client.py",
         'self._send("delete", self._path("metadata", name))',
         'self._send("delete", self._path("data", name))',
         _server("vault", "version"),
@@ -538,7 +538,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "vault-takes-any-mount-point",
-        f"{_STORES}/_drivers/vault.py",
+        f"{_STORES}/_drivers/vault_client.py",
         "if _ROUTED in told and not _METADATA.search(told):",
         'if _ROUTED in told and "metadata" not in told:',
         _server("vault", "mount_point"),

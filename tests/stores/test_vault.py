@@ -25,7 +25,8 @@ import requests
 from keyvalue._core.layout import digest
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
-from keyvalue.stores._drivers.vault import KVv2Client, Secret
+from keyvalue.stores._drivers.vault import VaultDriver
+from keyvalue.stores._drivers.vault_client import Secret
 from keyvalue.stores.base import CompareAndSet, Entry
 from keyvalue.stores.vault import VaultStore
 from keyvalue.testing import Clock
@@ -504,14 +505,14 @@ async def test_where_check_and_set_is_required(url: str, raw: Any, runtime: Runt
 
 
 def test_cull_leaves_what_is_put_meanwhile(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    burying, goes_on, real = threading.Event(), threading.Event(), KVv2Client.bury
+    burying, goes_on, real = threading.Event(), threading.Event(), VaultDriver._bury  # pyright: ignore[reportPrivateUsage]
 
-    def bury_slowly(self: KVv2Client, name: str, found: Secret) -> bool:
+    def bury_slowly(self: VaultDriver, name: str, found: Secret) -> bool:
         burying.set()
         assert goes_on.wait(10)
         return real(self, name, found)
 
-    monkeypatch.setattr(KVv2Client, "bury", bury_slowly)
+    monkeypatch.setattr(VaultDriver, "_bury", bury_slowly)
     facade: Any = BlockingKeyValue(VaultStore(url=url, token=TOKEN))
     with facade as kv, ThreadPoolExecutor(1) as pool:
         kv.put("k", {"old": True}, ttl=5)

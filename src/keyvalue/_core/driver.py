@@ -59,16 +59,26 @@ class DriverStore(FlatStore):
     """A store over a driver, a plain class that reads and writes documents by name. The constructor sets `_clients`, which create it."""
 
     def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
-        return self._use(methodcaller("read", names), repeatable=True)
+        return self._call("read", names, repeatable=True)
 
     def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[Sequence[KeyValueError | None] | None]:
-        return self._use(methodcaller("write", rows))
+        return self._call("write", rows)
 
     def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
-        return self._use(methodcaller("compare_and_set", changes))
+        return self._call("compare_and_set", changes)
 
     def _pop(self, names: Sequence[str]) -> Awaitable[Sequence[Stored | KeyValueError | None]]:
-        return self._use(partial(_pop, names))
+        return self._call("pop", names)
+
+    def _call(self, method: str, items: Sequence[Any], *, repeatable: bool = False) -> Awaitable[Any]:
+        """Call a method of the driver once for all names. To be overridden where each name is better a call of its own.
+
+        Args:
+            method: The name of the method.
+            items: What it takes: a name, or a row or a change of one, for each of some distinct names.
+            repeatable: Whether it may be called again if a connection turns out to be dead; see `_use`.
+        """
+        return self._use(partial(_pop, items) if method == "pop" else methodcaller(method, items), repeatable=repeatable)
 
 
 class EnumerableDriverStore(DriverStore, EnumerableFlatStore):
@@ -93,7 +103,7 @@ def _clean(driver: Any) -> None:
 
 
 def _pop(names: Sequence[str], driver: Any) -> Sequence[Stored | None]:
-    """Call a driver's `pop`, or if it has none, do what `FlatStore` does, but in one turn of a worker thread for all its calls."""
+    """Call a driver's `pop`; if it has none, do what `FlatStore` does, but in one turn of a worker thread for all its calls."""
     if hasattr(driver, "pop"):
         return driver.pop(names)
     removed: dict[str, Stored | None] = {}

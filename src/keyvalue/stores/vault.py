@@ -4,53 +4,41 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from operator import methodcaller
+from typing import Any, ClassVar
 
 from keyvalue._core import constructor, runtime, urls
 from keyvalue._core.clients import Clients
-from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.driver import DriverStore
+from keyvalue._core.entry import Stored
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import map_outcomes
-from keyvalue._core.layout import KeyLayout, Slot
+from keyvalue._core.layout import KeyLayout
 from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
 from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
-from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
-from keyvalue.stores._drivers.http import limit_pools, peer_of
+from keyvalue.errors import StoreConnectionError, StoreRefusedError
+from keyvalue.stores._drivers.http import peer_of
 
 with needs("vault"):
     import hvac
     import hvac.exceptions
     import requests
-    from requests.adapters import HTTPAdapter
     from urllib3.exceptions import NewConnectionError, ProtocolError
     from urllib3.util import parse_url
 
-    from keyvalue.stores._drivers.vault import (
-        TOO_LARGE,
-        KVv2Client,
-        PlainRequestError,
-        StrangerError,
-        UnsendableError,
-        VaultLayout,
-        is_path,
-    )
+    from keyvalue.stores._drivers.vault import VaultDriver, VaultLayout
+    from keyvalue.stores._drivers.vault_client import PlainRequestError, StrangerError, UnsendableError, create_client, is_path
 
 __all__ = ["VaultStore"]
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 _URL = "http://localhost:8200"
 _CONNECTIONS = 40  # as many as there are worker threads
 _GIVEN = 10  # connections that a session of requests keeps if nobody says otherwise
 _AT_ONCE = 10  # requests of one call
-_LIMIT = "max_request_size of the listener is the limit, and with raft max_entry_size of the storage"
-_LARGE = 2**24  # bytes; half of what a request may have by default
-
-
 _UNREACHABLE = "could not reach the server; is it running, and is the URL right?"
 
 
@@ -58,18 +46,7 @@ def _is_unsent(error: requests.ConnectionError) -> bool:
     return bool(error.args) and isinstance(getattr(error.args[0], "reason", None), NewConnectionError)
 
 
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = limit_pools(self.poolmanager.pool_classes_by_scheme)
-
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager: Any = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = limit_pools(manager.pool_classes_by_scheme)
-        return manager
-
-
-class VaultStore(EnumerableFlatStore):
+class VaultStore(DriverStore, EnumerableFlatStore):
     """Keeps entries in the KV secrets engine, version 2, of HashiCorp Vault or OpenBao, each as a secret.
 
     Format: the secret `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) has one field, `value`, a string:
@@ -160,8 +137,7 @@ class VaultStore(EnumerableFlatStore):
         mount_point = mount_point.strip("/")
         if not is_path(mount_point):
             raise ValueError("The mount_point of VaultStore must be the path of a secrets engine, such as 'secret' or 'team/kv'")
-        self._layout = VaultLayout()
-        self.layout: KeyLayout = self._layout
+        self.layout: KeyLayout = VaultLayout()
         if client is not None:
             if url != _URL or token is not None or namespace is not None:
                 raise ValueError("Give VaultStore either a client or url, token and namespace: a client has its own")
@@ -170,7 +146,7 @@ class VaultStore(EnumerableFlatStore):
                 client,
                 sync_types=(hvac.Client,),
                 wanted="an hvac.Client",
-                wrap=lambda client: KVv2Client(client, mount_point),
+                wrap=lambda client: VaultDriver(client, mount_point),
                 capacity=lambda _: _GIVEN,  # pyright: ignore[reportUnknownLambdaType]
                 interruptible=False,
             )
@@ -180,119 +156,46 @@ class VaultStore(EnumerableFlatStore):
             constructor.check_header("VaultStore", name, text)
         url = url or os.environ.get("VAULT_ADDR") or _URL
         self._host = urls.parse_url("VaultStore", url, _host_of, "https://localhost:8200")
-
-        def make() -> KVv2Client:
-            try:
-                made: Any = hvac.Client(url=url, token=token, namespace=namespace, timeout=cast("int", timeout))
-            except UnicodeError:  # it quotes the token
-                made = None
-            if made is None:
-                raise StoreSetupError("The file ~/.vault-token holds something that is no text; log in again, or pass token=")
-            # Threads may share a session that nobody changes, whose pool has a connection for each. One session a thread would mean one
-            # more handshake of TLS for each.
-            for scheme in ("https://", "http://"):
-                made.session.mount(scheme, _Adapter(pool_maxsize=_CONNECTIONS))
-            return KVv2Client(made, mount_point)
-
-        peer = peer_of("Vault", url, self.tls, (hvac.exceptions.VaultError,), (requests.exceptions.Timeout,))
-        self._clients = Clients("VaultStore", create=make, capacity=lambda _: _CONNECTIONS, interruptible=False, peer=peer)
+        self._clients = Clients(
+            "VaultStore",
+            create=lambda: VaultDriver(create_client(url, token, namespace, timeout, _CONNECTIONS), mount_point),
+            capacity=lambda _: _CONNECTIONS,
+            interruptible=False,
+            peer=peer_of("Vault", url, self.tls, (hvac.exceptions.VaultError,), (requests.exceptions.Timeout,)),
+        )
 
     async def _open(self) -> None:
         await super()._open()
-        await self._use(KVv2Client.check, repeatable=True)
+        await self._use(methodcaller("check"), repeatable=True)
 
-    async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
-        return await self._each(names, lambda secrets, name: secrets.find(name, lenient=lenient).live, repeatable=True)
+    async def _call(self, method: str, items: Sequence[Any], *, repeatable: bool = False) -> Sequence[Any]:
+        """Call a method of the driver for each name alone, some at a time: one after the other, each would wait for the network."""
+        map_items = map_outcomes if method in ("write", "pop") else runtime.map_concurrent
+        return await map_items(partial(self._call_one, method, repeatable=repeatable), items, limit=_AT_ONCE)
 
-    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> Sequence[KeyValueError | None]:
-        return await map_outcomes(lambda row: self._use(lambda secrets: _write(secrets, *row)), rows, limit=_AT_ONCE)
-
-    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
-        return await self._each(changes, _compare_and_set)
-
-    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
-        def pop(secrets: KVv2Client, name: str) -> Stored | None:
-            while True:
-                found = secrets.find(name)
-                if found.live is None:
-                    if found.stored is not None and found.version > 1:
-                        secrets.destroy(name, found.version - 1)  # in case that an earlier delete failed in between
-                    return None
-                if self._layout.is_anothers(name, found.live):
-                    return None
-                if secrets.bury(name, found):
-                    return found.live
-
-        return await map_outcomes(lambda name: self._use(lambda secrets: pop(secrets, name)), names, limit=_AT_ONCE)
+    async def _call_one(self, method: str, item: Any, *, repeatable: bool) -> Any:
+        outcomes = await super()._call(method, [item], repeatable=repeatable)
+        return outcomes and outcomes[0]
 
     async def _purge(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
-        def purge(secrets: KVv2Client, slot: Slot) -> None:
-            stored = secrets.find(slot.name, lenient=slot.kind == "strict").stored
-            if stored is None:
-                return
-            entry = stored.named_entry()
-            is_pairs = entry is not None and entry.collection == collection and entry.key in keys
-            if is_pairs or (slot.kind == "own" and not self._layout.is_anothers(slot.name, stored)):
-                secrets.remove(slot.name)
-
-        await self._each([slot for key in keys for slot in self._layout.slots(collection, key)], purge)
-        return [True] * len(keys)
-
-    def _is_stale_connection(self, error: BaseException | None) -> bool:
-        return isinstance(error, requests.ConnectionError) and bool(error.args) and isinstance(error.args[0], ProtocolError)
-
-    async def _each(self, items: Sequence[S], function: Callable[[KVv2Client, S], T], *, repeatable: bool = False) -> list[T]:
-        """Call a function of the client for each item, some at the same time."""
-        return await runtime.map_concurrent(
-            lambda item: self._use(lambda secrets: function(secrets, item), repeatable=repeatable), items, limit=_AT_ONCE
-        )
+        return await self._call("purge", [(collection, key) for key in keys])
 
     async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         folders = [prefix[: prefix.rfind("/") + 1]]
         while folders:
-            folder = folders.pop()
-            listed = await self._use(lambda secrets, folder=folder: secrets.names_in(folder), repeatable=True)
-            listed = [folder + name for name in listed if (folder + name).startswith(prefix)]
-            folders += [name for name in listed if name.endswith("/")]
-            names = [name for name in listed if not name.endswith("/") and self._layout.may_be(name)]
+            inner, names = await self._use(methodcaller("list", folders.pop(), prefix), repeatable=True)
+            folders += inner
             count = 1
             while names:
                 page, names = names[:count], names[count:]
-                found = await self._each(page, lambda secrets, name: secrets.find(name).stored, repeatable=True)
+                found = await self._call("find", page, repeatable=True)
                 yield [(name, stored) for name, stored in zip(page, found, strict=True) if stored is not None]
                 # The server does not tell how large a secret is: they are taken to be about as large as the last ones.
                 size = sum(stored.size for stored in found if stored is not None)
                 count = max(1, min(_AT_ONCE, PAGE_SIZE * count // max(size, 1)))
 
-
-def _write(secrets: KVv2Client, name: str, entry: Entry) -> None:
-    if not _put(secrets, name, entry):
-        # Only what says which version it replaces is allowed.
-        while not _put(secrets, name, entry, secrets.find(name).version):
-            pass
-
-
-def _compare_and_set(secrets: KVv2Client, change: CompareAndSet) -> bool:
-    name, version, entry = change
-    found = secrets.find(name)
-    if version != (found.live and found.live.version):
-        return False
-    return secrets.bury(name, found) if entry is None else _put(secrets, name, entry, found.version)
-
-
-def _put(secrets: KVv2Client, name: str, entry: Entry, version: int | None = None) -> bool:
-    document = entry.document()
-    try:
-        return secrets.put(name, document, version)
-    except hvac.exceptions.VaultError as error:
-        if TOO_LARGE.search(error.args[0]):
-            raise ValueTooLargeError(len(document), None, entry.collection, entry.key, limit=_LIMIT) from error
-        raise
-    except requests.ConnectionError as error:
-        # The server hangs up on the rest of a request that it has refused, which may overtake its answer.
-        if len(document) > _LARGE and isinstance(error.args[0], ProtocolError):
-            raise ValueTooLargeError(len(document), None, entry.collection, entry.key, limit=_LIMIT) from error
-        raise
+    def _is_stale_connection(self, error: BaseException | None) -> bool:
+        return isinstance(error, requests.ConnectionError) and bool(error.args) and isinstance(error.args[0], ProtocolError)
 
 
 def _host_of(url: str) -> str | None:

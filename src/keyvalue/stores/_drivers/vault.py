@@ -1,256 +1,35 @@
-"""KVv2Client of the KV engine, version 2, over hvac's client, and where entries lie among them."""
+"""Entries as secrets of the KV engine of Vault.
+
+A secret that is removed starts its versions again, and an old version would be taken for a new one. So what removes an entry writes a
+*grave* over it: an empty document of the same pair that has long expired. Only destroying removes secrets.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple, cast
-from urllib.parse import quote
+from collections.abc import Sequence
 
 import orjson
 
-from keyvalue._core.entry import Entry, Stored
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.extras import needs
-from keyvalue._core.layout import CompoundLayout, Slot, digest, is_settled
+from keyvalue._core.layout import CompoundLayout, Slot, digest
+from keyvalue.errors import ValueTooLargeError
+from keyvalue.stores._drivers.vault_client import TOO_LARGE, KVv2Client, Secret, is_name, is_path
+from keyvalue.stores._legacy.vault import old_name, old_prefix
 
 with needs("vault"):
+    import hvac
     import requests
-    from hvac.exceptions import Forbidden, InvalidRequest, UnsupportedOperation, VaultError
-    from urllib3.exceptions import ReadTimeoutError
+    from hvac.exceptions import VaultError
+    from urllib3.exceptions import ProtocolError
 
-__all__ = ["TOO_LARGE", "KVv2Client", "PlainRequestError", "Secret", "StrangerError", "UnsendableError", "VaultLayout", "is_path"]
+__all__ = ["VaultDriver", "VaultLayout"]
 
-_LONGEST_NAME = 150  # bytes; a file's name of 255 bytes holds 157 in the form that Vault encrypts them to
-_LONGEST_OLD_NAME = 4096  # bytes; the server takes 0.08 s to look up such a name, and four times as long for each twice as long
-_NO_SUCH_PATH = frozenset({400, 404, 405, 414, 431})  # answers to what can't be a name
-_NO_CHECK = frozenset({400, 404, 405})
-_OF_STRANGERS = frozenset({404, 405, 501})  # which Vault gives with a body in JSON
-_ROUTED = "Matching Route:"
-_METADATA = re.compile(rf"Request:\s+metadata/k\s+{_ROUTED}\s+\^?metadata/")
-_PASSING = frozenset({408, 412, 425, 472, 473})  # the server, or a replica that has not caught up, can't answer now
-_CHECK_AND_SET = "check-and-set"
-_UPGRADING = "Upgrading from non-versioned"
-_TOO_LARGE = "value being too large|exceeds allowed length|(body|request is) too large|exceeds \\d+ byte limit"  # last: etcd, Consul
-_KNOWN = re.compile(
-    f"{_CHECK_AND_SET}|{_UPGRADING}|{_TOO_LARGE}|permission denied|invalid token|no handler for route|Vault is sealed|standby|namespace"
-)
-"""What is passed on of errors that may quote what was to be stored."""
-
-TOO_LARGE = re.compile(f"{_TOO_LARGE}|HTTP status 413")
-"""What the message of an error has if a secret is larger than the server takes."""
-
-_KEPT_VERSIONS = 100  # that lose their values; the engine keeps 10 unless it is configured otherwise
-_END = b',"expires_at":"1970-01-01T00:00:00+00:00","value":{}}'
-
-_OWN = re.compile("~[0-9a-f]{64}/~[0-9a-f]{64}")
-
-
-class UnsendableError(ValueError):
-    """A request that can't be sent as it is; what requests raises for those quotes tokens and passwords."""
-
-
-class StrangerError(Exception):
-    """An answer that Vault does not give."""
-
-
-class PlainRequestError(Exception):
-    """A request without TLS, to a server that speaks it."""
-
-
-class _StoredSecret(Stored):
-    """The document of a secret. Its version is only computed where it is compared: reading a secret needs no SHA-256."""
-
-    __slots__ = ("_number",)
-
-    def __init__(self, document: bytes | None, number: int) -> None:
-        super().__init__(document)
-        self._number = number
-
-    @property
-    def version(self) -> str:
-        return f"{self._number}.{super().version}"
-
-
-class Secret(NamedTuple):
-    """What lies under a name.
-
-    Attributes:
-        stored: The document; None if there is no secret, or its latest version is deleted. Its version is that of the secret, a dot and the
-            SHA-256 of the document: numbers alone start again once a secret was removed.
-        version: The version, deleted or not; 0 if there is none.
-    """
-
-    stored: Stored | None
-    version: int
-
-    @property
-    def live(self) -> Stored | None:
-        """The document, unless it is what `bury` writes, which counts as nothing."""
-        return None if self.stored is None or _is_buried(self.stored) else self.stored
-
-
-class _Answer(NamedTuple):
-    """The status of an answer, and its content if that is an object in JSON."""
-
-    status: int
-    content: Mapping[str, Any]
-
-
-class KVv2Client:
-    """The secrets under a mount point, each with a document in its field `value`. Any number of threads may use them.
-
-    Args:
-        client: hvac's client.
-        mount_point: Where the engine is mounted.
-    """
-
-    def __init__(self, client: Any, mount_point: str) -> None:
-        self.client = client
-        self._mount = quote(mount_point)
-
-    def check(self) -> None:
-        """See that an engine of version 2 is mounted here: one of version 1, or further up, takes requests for some about other secrets."""
-        # The server's help says which part of a path its engine gets, and what for. It is given for any valid token, whatever its policies.
-        answer = self._send("get", f"{self._mount}/metadata/k?help=1", tolerated=_NO_CHECK)
-        told = str(answer.content.get("help"))
-        if _ROUTED in told and not _METADATA.search(told):
-            raise UnsupportedOperation("an engine of another type or version, or mounted further up")
-
-    def find(self, name: str, *, lenient: bool = False) -> Secret:
-        """Return what lies under a name.
-
-        Args:
-            name: The name.
-            lenient: Whether nothing lies under what can't be a name; otherwise that is an error.
-        """
-        answer = self._send("get", self._path("data", name), tolerated=_NO_SUCH_PATH if lenient else ())
-        secret = _mapping(answer.content.get("data"))
-        metadata = _mapping(secret.get("metadata"))
-        if answer.status != 200:
-            return Secret(None, metadata.get("version", 0))
-        if "version" not in metadata:
-            raise UnsupportedOperation("a secret has no version")
-        value = _mapping(secret.get("data")).get("value")
-        document = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else None
-        return Secret(_StoredSecret(document, metadata["version"]), metadata["version"])
-
-    def put(self, name: str, document: bytes, version: int | None = None) -> bool:
-        """Store a document, and return whether that was done.
-
-        Args:
-            name: The name.
-            document: The document.
-            version: The version that the secret must have. None: any, which some engines and secrets don't allow.
-        """
-        options = {} if version is None else {"cas": version}
-        content = orjson.dumps({"data": {"value": document.decode()}, "options": options})
-        try:
-            answer = self._send("post", self._path("data", name), content)
-        except InvalidRequest as error:
-            if _CHECK_AND_SET in error.args[0]:
-                return False
-            raise
-        if "version" not in _mapping(answer.content.get("data")):
-            raise UnsupportedOperation("a write made no version")
-        return True
-
-    def bury(self, name: str, found: Secret) -> bool:
-        """Write an expired document over what was found under a name, unless that has changed, and return whether it was done.
-
-        The earlier versions lose their values. The secret itself stays: without it, versions would start again, and an old one would
-        be taken for a new one.
-        """
-        if found.stored is None or _is_buried(found.stored):
-            return True
-        if not self.put(name, _epitaph(found.stored), found.version):
-            return False
-        self.destroy(name, found.version)
-        return True
-
-    def destroy(self, name: str, version: int) -> None:
-        """Destroy the values of a version and those before it."""
-        versions = list(range(max(1, version - _KEPT_VERSIONS + 1), version + 1))
-        with suppress(Forbidden):  # who may write and delete need not be allowed to do this
-            self._send("post", self._path("destroy", name), orjson.dumps({"versions": versions}))
-
-    def remove(self, name: str) -> None:
-        """Remove a secret, with all versions."""
-        if self._send("delete", self._path("metadata", name)).status != 204:
-            raise UnsupportedOperation("a removal was answered by something else")  # as by a proxy that redirects
-
-    def names_in(self, folder: str) -> Sequence[str]:
-        """Return the names in a folder, which is empty or ends with a slash, as do the names of folders in it."""
-        path = folder[:-1]
-        tolerated = () if not path or is_path(path) else _NO_SUCH_PATH
-        # A method of the name LIST may not outlive a redirection; what the query says does.
-        answer = self._send("get", self._path("metadata", path) + "?list=true", tolerated=tolerated)
-        if answer.status != 200:
-            return ()
-        names = _mapping(answer.content.get("data")).get("keys")
-        if not isinstance(names, list):
-            raise UnsupportedOperation("a folder has no names")
-        return cast("list[str]", names)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.client.adapter.close()
-
-    def _path(self, what: str, name: str) -> str:
-        return f"{self._mount}/{what}/{quote(name)}"
-
-    def _send(self, method: str, path: str, content: bytes | None = None, *, tolerated: Collection[int] = ()) -> _Answer:
-        """Send a request, and return the answer if it says that it was done or that there is no such secret, or is tolerated."""
-        status, answer = self._sent(method, path, content)
-        errors = answer.get("errors")
-        # And not what a proxy says, or what an engine says of paths that it has no use for.
-        is_missing = status == 404 and (errors == [] or isinstance(answer.get("data"), Mapping))
-        if status < 300 or status in tolerated or is_missing:
-            return _Answer(status, answer)
-        if status in _OF_STRANGERS and not answer:
-            raise StrangerError(f"HTTP status {status}")
-        told = [str(error) for error in cast("list[object]", errors)] if isinstance(errors, list) else []
-        if content is not None:
-            told = [known[0] for error in told if (known := _KNOWN.search(error))]
-        elif self.client.token and any(self.client.token in error for error in told):
-            told = []
-        if status > 503 or status in _PASSING or any(_UPGRADING in error for error in told):  # it is away for an instant
-            status = 503
-        # Made here, because an error of hvac's making holds all that was answered, and the URL with a password that may be in it.
-        raise VaultError.from_status(status, f"HTTP status {status}", errors=told, method=method, url=path)
-
-    def _sent(self, method: str, path: str, content: bytes | None) -> _Answer:
-        headers = {} if content is None else {"Content-Type": "application/json"}
-        try:
-            answer = self.client.adapter.request(method, f"/v1/{path}", headers=headers, raise_exception=False, data=content)
-        except requests.ConnectionError as error:
-            if error.args and isinstance(error.args[0], ReadTimeoutError):  # requests calls it so only in the headers
-                raise requests.ReadTimeout("the reply is not there as a whole in time") from error
-            raise
-        except ValueError:
-            problem = UnsendableError("the URL, the token or the namespace can't be sent")
-        else:
-            if not isinstance(answer, requests.Response):  # hvac decodes what it can
-                return _Answer(200, _mapping(answer))
-            # What servers written in Go say where they speak TLS.
-            if answer.status_code == 400 and b"HTTP request to an HTTPS server" in answer.content:
-                raise PlainRequestError("an HTTP request was sent to an HTTPS server")
-            decoded: object = None
-            with suppress(ValueError):
-                decoded = answer.json()
-            return _Answer(answer.status_code, _mapping(decoded))
-        raise problem
-
-
-def _epitaph(stored: Stored) -> bytes:
-    """Return a document of the same pair, if that can be read, that has long expired."""
-    entry = stored.named_entry() or Entry("", "")
-    names = {} if not entry.key else {"collection": entry.collection, "key": entry.key}
-    return orjson.dumps({"version": 1, **names})[:-1] + _END
-
-
-def _is_buried(stored: Stored) -> bool:
-    return stored.document is not None and stored.document.endswith(_END)
+_LARGE = 2**24  # bytes; half of what a request may have by default
+_LIMIT = "max_request_size of the listener is the limit, and with raft max_entry_size of the storage"
+_END_OF_GRAVE = b',"expires_at":"1970-01-01T00:00:00+00:00","value":{}}'
+_DIGESTS = re.compile("~[0-9a-f]{64}/~[0-9a-f]{64}")
 
 
 class VaultLayout(CompoundLayout):
@@ -258,72 +37,144 @@ class VaultLayout(CompoundLayout):
 
     def slots(self, collection: str, key: str) -> Sequence[Slot]:
         """Return the slots of a pair."""
-        found: list[Slot] = []
-        old: str | None = None
-        for name, kind in super().slots(collection, key):
-            if kind != "strict" and _fits(name):
-                found.append(Slot(name, kind))
-                continue
-            if "::" in name:
-                old = _old(collection, name)
-            if kind == "own":
-                found.append(Slot(f"{digest(collection)}/{digest(key)}"))
-        return found if old is None else [*found, Slot(old, "strict")]
+        found = [slot for slot in super().slots(collection, key) if slot.kind != "strict" and is_name(slot.name)]
+        if all(slot.kind != "own" for slot in found):
+            found.append(Slot(f"{digest(collection)}/{digest(key)}"))
+        if all("::" not in slot.name for slot in found):
+            old = old_name(collection, key)
+            found += [] if old is None else [Slot(old, "strict")]
+        return found
 
     def prefixes(self, collection: str) -> Sequence[str]:
         """Return what the names of a collection start with."""
-        plain, escaped = super().prefixes(collection)
-        old = _sent_to(f"{plain}k")
+        _, escaped = super().prefixes(collection)
+        old = old_prefix(collection)
         found = [f"{digest(collection)}/", *([escaped] if is_path(f"{escaped}k") else [])]
-        return found if old is None else [*found, old[:-1]]
+        return found if old is None else [*found, old]
 
     def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
         """Return the names of pairs that all have one slot, or None if some have more."""
         names = super().direct_names(collection, keys)
-        return names if names is not None and all(map(_fits, names)) else None
+        return names if names is not None and all(map(is_name, names)) else None
 
-    def may_be(self, name: str) -> bool:
-        """Return whether a name has the form of one of a pair."""
-        return "::" in name or "~:" in name or _OWN.fullmatch(name) is not None
 
-    def is_anothers(self, name: str, stored: Stored) -> bool:
-        """Return whether a document under a name that is one pair's alone says to be of another: py-key-value-aio mixes some up."""
-        entry = stored.named_entry()
-        if entry is None:
+class VaultDriver:
+    """Entries in the secrets under a mount point. Any number of threads may use them.
+
+    Args:
+        client: hvac's client.
+        mount_point: Where the engine is mounted.
+    """
+
+    def __init__(self, client: hvac.Client, mount_point: str) -> None:
+        self._secrets = KVv2Client(client, mount_point)
+        self._layout = VaultLayout()
+        self.check = self._secrets.check
+        self.close = self._secrets.close
+
+    def read(self, names: Sequence[str]) -> list[Stored | None]:
+        """Return what lies under some names; a grave counts as nothing."""
+        return [_live(self._secrets.find(name)) for name in names]
+
+    def write(self, rows: Sequence[tuple[str, Entry]]) -> None:
+        """Store the document of each entry under its name."""
+        for name, entry in rows:
+            if not self._put(name, entry):
+                # Only what says which version it replaces is allowed.
+                while not self._put(name, entry, self._secrets.find(name).version):
+                    pass
+
+    def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
+        """Make the changes whose names have the expected versions, and return which were made."""
+        return [self._change(*change) for change in changes]
+
+    def pop(self, names: Sequence[str]) -> list[Stored | None]:
+        """Remove what lies under names that each are one pair's only, and return it. What names another pair is left alone."""
+        return [self._pop(name) for name in names]
+
+    def find(self, names: Sequence[str]) -> list[Stored | None]:
+        """Return what lies under some names, graves too."""
+        return [self._secrets.find(name).stored for name in names]
+
+    def list(self, folder: str, prefix: str) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the folders in a folder, and the names there that may be a pair's; all of them start with a prefix."""
+        found = [name for name in (folder + listed for listed in self._secrets.names_in(folder)) if name.startswith(prefix)]
+        folders = [name for name in found if name.endswith("/")]
+        return folders, [name for name in found if not name.endswith("/") and ("::" in name or "~:" in name or _DIGESTS.fullmatch(name))]
+
+    def purge(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Remove the secrets of pairs, graves too, with all versions."""
+        for collection, key in pairs:
+            for name, kind in self._layout.slots(collection, key):
+                stored = self._secrets.find(name).stored
+                if stored is None:
+                    continue
+                entry = stored.named_entry()
+                if kind == "own" if entry is None else (entry.collection, entry.key) == (collection, key):
+                    self._secrets.remove(name)
+        return [True] * len(pairs)
+
+    def _change(self, name: str, version: str | None, entry: Entry | None) -> bool:
+        found = self._secrets.find(name)
+        live = _live(found)
+        if version != (live and live.version):
             return False
-        return all(slot.kind == "strict" or slot.name != name for slot in self.slots(entry.collection, entry.key))
+        return self._bury(name, found) if entry is None else self._put(name, entry, found.version)
+
+    def _pop(self, name: str) -> Stored | None:
+        while True:
+            found = self._secrets.find(name)
+            live = _live(found)
+            if live is None:
+                if found.stored is not None and found.version > 1:
+                    self._secrets.destroy(name, found.version - 1)  # in case that an earlier delete failed in between
+                return None
+            entry = live.named_entry()
+            if entry is not None and f"{entry.collection}::{entry.key}" != name:
+                return None
+            if self._bury(name, found):
+                return live
+
+    def _bury(self, name: str, found: Secret) -> bool:
+        """Write a grave over what was found under a name, unless that has changed, and return whether there is one.
+
+        The earlier versions lose their values.
+        """
+        if found.stored is None or _is_grave(found.stored):
+            return True
+        if not self._secrets.put(name, _grave_of(found.stored), found.version):
+            return False
+        self._secrets.destroy(name, found.version)
+        return True
+
+    def _put(self, name: str, entry: Entry, version: int | None = None) -> bool:
+        document = entry.document()
+        try:
+            return self._secrets.put(name, document, version)
+        except (VaultError, requests.ConnectionError) as error:
+            if _is_too_large(error, len(document)):
+                raise ValueTooLargeError(len(document), None, entry.collection, entry.key, limit=_LIMIT) from error
+            raise
 
 
-def _fits(name: str) -> bool:
-    """Return whether every server can have a secret of this name, whatever its storage."""
-    return len(name.encode()) <= _LONGEST_NAME and is_path(name)
+def _is_too_large(error: Exception, size: int) -> bool:
+    """Return whether the server refused a document for its size in bytes."""
+    if isinstance(error, VaultError):
+        return TOO_LARGE.search(error.args[0]) is not None
+    # The server hangs up on the rest of a request that it has refused, which may overtake its answer.
+    return size > _LARGE and isinstance(error.args[0], ProtocolError)
 
 
-def is_path(name: str) -> bool:
-    """Return whether a request about a name gets to the server as it is, and the server takes it."""
-    return name.isprintable() and is_settled(name) and not any(part in ("", ".", "..") for part in name.split("/"))
+def _live(found: Secret) -> Stored | None:
+    return None if found.stored is None or _is_grave(found.stored) else found.stored
 
 
-def _sent_to(name: str) -> str | None:
-    """Return which secret py-key-value-aio's requests about a name are about: `.` and `..` are resolved, empty parts dropped on the way."""
-    if name.endswith(("/.", "/..")) or len(name.encode()) > _LONGEST_OLD_NAME:
-        return None
-    parts: list[str] = []
-    for part in name.split("/"):
-        if part == ".." and not parts:
-            return None
-        if part == "..":
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
+def _is_grave(stored: Stored) -> bool:
+    return stored.document is not None and stored.document.endswith(_END_OF_GRAVE)
 
 
-def _old(collection: str, name: str) -> str | None:
-    """Return where py-key-value-aio puts a pair whose plain name is given, if that is among the other names of the collection."""
-    prefix, found = _sent_to(f"{collection}::k"), _sent_to(name)
-    return found if prefix is not None and found is not None and found.startswith(prefix[:-1]) else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+def _grave_of(stored: Stored) -> bytes:
+    """Return the document of a grave, which names the pair that another document does, if any."""
+    entry = stored.named_entry()
+    names = {} if entry is None else {"collection": entry.collection, "key": entry.key}
+    return orjson.dumps({"version": 1, **names})[:-1] + _END_OF_GRAVE
