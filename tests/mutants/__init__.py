@@ -461,9 +461,9 @@ _OF_SERVERS = (
     ),
     Fault(
         "dynamodb-read-forgets-unprocessed-keys",
-        f"{_STORES}/dynamodb.py",
-        'wanted = answer.get("UnprocessedKeys")',
-        "wanted = None",
+        f"{_STORES}/_drivers/dynamodb_client.py",
+        'left = answer.get("UnprocessedKeys") or answer.get("UnprocessedItems")',
+        'left = answer.get("UnprocessedItems")',
         _server("dynamodb", "processed"),
     ),
     Fault(
