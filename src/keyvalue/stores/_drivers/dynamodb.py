@@ -12,18 +12,6 @@ from keyvalue._core.entry import Entry, Stored
 from keyvalue._core.layout import KeyLayout, Slot, digest
 from keyvalue.errors import ValueTooLargeError
 
-__all__ = [
-    "TableLayout",
-    "build_condition",
-    "build_listing",
-    "encode_item",
-    "encode_key",
-    "needs_document",
-    "read_item",
-    "read_name",
-    "split_batches",
-]
-
 _LONGEST_COLLECTION = 2048  # bytes of a partition key
 _LONGEST_KEY = 1024  # bytes of a sort key
 _LARGEST_ITEM = 400 * 1024

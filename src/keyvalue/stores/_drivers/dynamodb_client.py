@@ -30,12 +30,11 @@ with needs("dynamodb"):
     from botocore.client import BaseClient
     from botocore.exceptions import NoRegionError
 
-__all__ = ["Table", "check_client", "check_options", "close", "configure", "create_async_client", "create_client", "host_of"]
-
 _CONNECTIONS = 20
 _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before a request is made again
 _POLLING = 0.8  # seconds between two looks at a table that is being created
 _LONGEST_CREATION = 300  # seconds; on AWS it takes about ten
+_SET_UP = {"describe_table", "create_table", "describe_time_to_live", "update_time_to_live"}
 _KEYS = (("collection", "HASH"), ("key", "RANGE"))
 
 
@@ -179,14 +178,23 @@ class Table:
         self._pauses = [pause for number, pause in enumerate(_PAUSES) if sum(_PAUSES[: number + 1]) <= timeout]
 
     async def request(self, use: Use, operation: str, *, repeatable: bool = True, **parameters: Any) -> Any:
-        """Make a request about items. If the table was deleted, it is created again."""
-        try:
-            return await self._send(use, operation, repeatable=repeatable, **parameters)
-        except StoreRefusedError as error:
-            if code_of(error.__cause__) != MISSING or not self._auto_create:
-                raise
-        await self._prepare(use)
-        return await self._send(use, operation, repeatable=repeatable, **parameters)
+        """Make a request, and again while the server is busy. If the table was deleted meanwhile, it is created again."""
+        if "RequestItems" not in parameters:
+            parameters["TableName"] = self._name
+        may_create = self._auto_create and operation not in _SET_UP
+        pauses = iter(self._pauses)
+        while True:
+            try:
+                return await use(lambda client: getattr(client, operation)(**parameters), repeatable=repeatable)
+            except KeyValueStoreError as error:
+                code = code_of(error.__cause__)
+                if code == MISSING and may_create:
+                    await self._prepare(use)
+                    may_create = False
+                elif code in BUSY or (repeatable and code is not None and isinstance(error, StoreConnectionError)):
+                    await _pause(pauses, error)
+                else:
+                    raise
 
     async def request_batch(self, use: Use, operation: str, wanted: Any, *, repeatable: bool = True) -> list[Any]:
         """Make a batch request, and again for what the server did not process; return all answers.
@@ -207,19 +215,6 @@ class Table:
                 await _pause(pauses, StoreConnectionError(f"DynamoDBStore: {ADVICE_WHEN_BUSY}"))
         return answers
 
-    async def _send(self, use: Use, operation: str, *, repeatable: bool = True, **parameters: Any) -> Any:
-        if "RequestItems" not in parameters:
-            parameters["TableName"] = self._name
-        pauses = iter(self._pauses)
-        while True:
-            try:
-                return await use(lambda client: getattr(client, operation)(**parameters), repeatable=repeatable)
-            except KeyValueStoreError as error:
-                code = code_of(error.__cause__)
-                if code not in BUSY and not (repeatable and code is not None and isinstance(error, StoreConnectionError)):
-                    raise
-                await _pause(pauses, error)
-
     async def open(self, use: Use) -> None:
         """See that the table is there and can be used, as far as the credentials allow: who may use it need not be allowed to look."""
         try:
@@ -237,14 +232,14 @@ class Table:
         if {(part["AttributeName"], part["KeyType"]) for part in table["KeySchema"]} != set(_KEYS):
             raise StoreSetupError(f"DynamoDBStore: the table {self._name} has other keys than `collection` and `key`; use another table")
         with suppress(StoreRefusedError):  # it only reclaims space, and another process may just have enabled it
-            ttl = await self._send(use, "describe_time_to_live")
+            ttl = await self.request(use, "describe_time_to_live")
             if ttl["TimeToLiveDescription"]["TimeToLiveStatus"] == "DISABLED":
-                await self._send(use, "update_time_to_live", TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"})
+                await self.request(use, "update_time_to_live", TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"})
 
     async def _describe(self, use: Use) -> Any | None:
         """Return the description of the table; None if there is no table."""
         try:
-            answer = await self._send(use, "describe_table")
+            answer = await self.request(use, "describe_table")
         except StoreRefusedError as error:
             if code_of(error.__cause__) == MISSING:
                 return None
@@ -264,7 +259,7 @@ class Table:
             "BillingMode": "PAY_PER_REQUEST",
         }
         try:
-            return (await self._send(use, "create_table", **parameters))["TableDescription"]
+            return (await self.request(use, "create_table", **parameters))["TableDescription"]
         except StoreRefusedError as error:
             code = code_of(error.__cause__)
             if code == DENIED:

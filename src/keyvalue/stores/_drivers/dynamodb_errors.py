@@ -16,8 +16,6 @@ with needs("dynamodb"):
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import NewConnectionError
 
-__all__ = ["ADVICE_WHEN_BUSY", "BUSY", "DENIED", "ERRORS", "IN_USE", "MISSING", "NO_CREDENTIALS", "TIMEOUTS", "UNMET", "code_of"]
-
 # What the server calls its errors.
 MISSING = "ResourceNotFoundException"
 DENIED = "AccessDeniedException"

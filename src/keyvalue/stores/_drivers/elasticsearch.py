@@ -14,20 +14,6 @@ from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.layout import KeyLayout, Slot, digest, is_settled
 from keyvalue._core.legacy import sanitization
 
-__all__ = [
-    "GUARD",
-    "LARGEST",
-    "MAPPING",
-    "PAGE",
-    "Hit",
-    "IndexLayout",
-    "address",
-    "encode_change",
-    "read_version",
-    "size_of",
-    "split_changes",
-]
-
 LARGEST = 45_000_000  # bytes of a value's JSON text; the server takes 50 million characters in one string, and 100 MB in one request
 PAGE = 500  # documents that are read or written by one request
 _PAGE_SIZE = 10 * 2**20  # bytes that are written by one request, about

@@ -17,18 +17,6 @@ with needs("elasticsearch"):
     from elasticsearch import AsyncElasticsearch, Elasticsearch
     from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
-__all__ = [
-    "Json",
-    "Lines",
-    "Node",
-    "check_client",
-    "create_node",
-    "decode",
-    "default_options",
-    "hosts_of",
-    "keeps_integers",
-]
-
 _CONNECTIONS = 40  # as many as there are worker threads
 
 

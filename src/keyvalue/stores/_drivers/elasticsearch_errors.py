@@ -15,8 +15,6 @@ with needs("elasticsearch"):
     from elasticsearch import ApiError
     from elasticsearch.exceptions import AuthenticationException, AuthorizationException, UnsupportedProductError
 
-__all__ = ["ERRORS", "NO_INDEX", "ItemError", "exists", "is_starting", "is_too_large", "is_unauthorized", "lacks_index", "passes"]
-
 NO_INDEX = "index_not_found_exception"
 _UNAVAILABLE = {408, 425, 429, *range(500, 600)}
 _TOO_LARGE = 413
@@ -42,25 +40,20 @@ class ItemError(Exception):
 
     Attributes:
         kind: What the server calls it.
-        status: Its status of HTTP.
+        status_code: Its status of HTTP.
         part: The part that it is about.
     """
 
-    def __init__(self, kind: str, status: int, part: str = "a document") -> None:
+    def __init__(self, kind: str, status_code: int, part: str = "a document") -> None:
         super().__init__(kind)
         self.kind: str = kind
-        self.status: int = status
+        self.status_code: int = status_code
         self.part: str = part
 
 
 def lacks_index(error: BaseException | None) -> bool:
     """Return whether there is no such index."""
     return NO_INDEX in _text_of(error)
-
-
-def exists(error: BaseException | None) -> bool:
-    """Return whether an index could not be created because there is one."""
-    return "already exists" in _text_of(error)
 
 
 def is_starting(error: BaseException | None) -> bool:
@@ -73,14 +66,22 @@ def is_too_large(error: BaseException | None) -> bool:
     return getattr(error, "status_code", None) == _TOO_LARGE
 
 
-def is_unauthorized(error: BaseException | None) -> bool:
-    """Return whether the server refused for want of rights."""
-    return isinstance(error, AuthorizationException)
+def may_exist(error: BaseException | None) -> bool:
+    """Return whether an index that could not be created or looked at may be there: who may write to it need not be allowed that."""
+    return isinstance(error, AuthorizationException) or "already exists" in _text_of(error)
 
 
 def passes(kind: str, reason: str) -> bool:
     """Return whether the server may do later what it did not do now."""
     return _PASSING.search(kind) is not None or _PASSING_BLOCK.search(reason) is not None
+
+
+def _is_unavailable(error: ApiError | ItemError) -> bool:
+    return error.status_code in _UNAVAILABLE
+
+
+def _is_unsent(error: elastic_transport.ConnectionError) -> bool:
+    return _UNCONNECTED.search(str(error)) is not None
 
 
 def _text_of(error: BaseException | None) -> str:
@@ -105,12 +106,7 @@ def _describe_refusal(error: ItemError) -> str:
 
 
 ERRORS = (
-    ErrorRule(
-        ApiError,
-        StoreConnectionError,
-        lambda error: f"{_BUSY} ({error.status_code})",
-        when=lambda error: error.status_code in _UNAVAILABLE,
-    ),
+    ErrorRule(ApiError, StoreConnectionError, lambda error: f"{_BUSY} ({error.status_code})", _is_unavailable),
     ErrorRule(ApiError, StoreSetupError, _DATA_STREAM, when=lambda error: "data streams only" in _text_of(error)),
     ErrorRule(ApiError, StoreRefusedError, lambda error: _advise(_text_of(error)), when=lambda error: _advise(_text_of(error))),
     ErrorRule(ApiError, StoreRefusedError, _UPGRADE, when=lambda error: _NEWER_CLIENT.search(_text_of(error))),
@@ -118,21 +114,10 @@ ERRORS = (
     ErrorRule(AuthorizationException, StoreRefusedError, "the server refused the request; check the user's rights"),
     ErrorRule(UnsupportedProductError, StoreRefusedError, "the server is not Elasticsearch"),
     ErrorRule(ApiError, StoreRefusedError, lambda error: f"the server refused the request ({_describe(error)})"),
-    ErrorRule(
-        ItemError,
-        StoreConnectionError,
-        lambda error: f"{_BUSY}, for {error.part} ({error.kind})",
-        when=lambda error: error.status in _UNAVAILABLE,
-    ),
+    ErrorRule(ItemError, StoreConnectionError, lambda error: f"{_BUSY}, for {error.part} ({error.kind})", _is_unavailable),
     ErrorRule(ItemError, StoreRefusedError, _describe_refusal),
     ErrorRule(elastic_transport.ConnectionTimeout, StoreConnectionError, "the server did not answer in time"),
-    ErrorRule(
-        elastic_transport.ConnectionError,
-        StoreConnectionError,
-        _UNREACHABLE,
-        when=lambda error: _UNCONNECTED.search(str(error)),
-        unsent=True,
-    ),
+    ErrorRule(elastic_transport.ConnectionError, StoreConnectionError, _UNREACHABLE, _is_unsent, unsent=True),
     ErrorRule(elastic_transport.ConnectionError, StoreConnectionError, _UNREACHABLE),
     ErrorRule(elastic_transport.TransportError, StoreRefusedError, "the server's answer can't be understood"),
 )

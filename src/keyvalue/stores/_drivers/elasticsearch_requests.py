@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import orjson
@@ -13,6 +13,7 @@ import orjson
 from keyvalue._core import codec, runtime
 from keyvalue._core.entry import CompareAndSet
 from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreRefusedError, StoreSetupError, ValueTooLargeError
+from keyvalue.stores._drivers import elasticsearch_errors as errors
 from keyvalue.stores._drivers.elasticsearch import (
     GUARD,
     LARGEST,
@@ -25,17 +26,6 @@ from keyvalue.stores._drivers.elasticsearch import (
     size_of,
     split_changes,
 )
-from keyvalue.stores._drivers.elasticsearch_errors import (
-    NO_INDEX,
-    ItemError,
-    exists,
-    is_too_large,
-    is_unauthorized,
-    lacks_index,
-    passes,
-)
-
-__all__ = ["Indices", "Request", "Send", "find", "search"]
 
 _ENDING = 1.0  # seconds that the end of a search may take
 _KEPT = "1m"  # how long a search stays open between two pages
@@ -49,7 +39,7 @@ _RESULTS = ",".join(f"items.*.{field}" for field in ("status", "error.type", "er
 
 _TOO_LONG = re.compile(r"failed to parse field \[(key|collection)\] of type \[keyword\]|immense term in field=\"(key|collection)\"")
 
-Fail = Callable[[ItemError], KeyValueStoreError]
+Fail = Callable[[errors.ItemError], KeyValueStoreError]
 """Returns the error to raise for one that an answer holds."""
 
 
@@ -84,10 +74,8 @@ class Request(NamedTuple):
         return client.perform_request(self.method, self.path, params=self.parameters, headers=headers, body=self.body)
 
 
-class Send(Protocol):
-    """Sends a request, and returns what its answer means."""
-
-    def __call__(self, request: Request) -> Awaitable[Any]: ...
+Send = Callable[[Request], Awaitable[Any]]
+"""Sends a request, and returns what its answer means."""
 
 
 # Reading
@@ -103,8 +91,8 @@ def _find_page(names: Sequence[str], with_values: bool) -> Request:
     def read(answer: Any, fail: Fail) -> list[Hit | None]:
         for hit in answer["docs"]:
             problem = hit.get("error")
-            if problem is not None and problem["type"] != NO_INDEX:
-                raise fail(ItemError(problem["type"], 503 if passes(problem["type"], problem.get("reason", "")) else 400))
+            if problem is not None and problem["type"] != errors.NO_INDEX:
+                raise fail(errors.ItemError(problem["type"], 503 if errors.passes(problem["type"], problem.get("reason", "")) else 400))
         pairs = zip(names, answer["docs"], strict=True)
         return [Hit.of(name, hit, with_values) if hit.get("found") else None for name, hit in pairs]
 
@@ -126,7 +114,7 @@ async def search(send: Send, indices: str, size: int, query: Mapping[str, Any] |
         await send(Request("POST", f"/{path}/_refresh", None, _ALL, _check_whole))
         opened = await send(Request("POST", f"/{path}/_pit", None, {**_ALL, "keep_alive": _KEPT}, _check_whole, needs_shards=True))
     except StoreRefusedError as error:
-        if indices.endswith("*") or not lacks_index(error.__cause__):
+        if indices.endswith("*") or not errors.lacks_index(error.__cause__):
             raise
         return  # nothing has been put in this collection
     body: dict[str, Any] = {
@@ -141,33 +129,28 @@ async def search(send: Send, indices: str, size: int, query: Mapping[str, Any] |
     whole = {"allow_partial_search_results": "false"}
     try:
         while True:
-            answer = await send(Request("POST", "/_search", orjson.dumps(body), whole, _read_page, needs_shards=True))
-            body["pit"]["id"] = answer.pit_id or body["pit"]["id"]
-            yield answer.hits
-            if len(answer.hits) < size:
+            request = Request("POST", "/_search", orjson.dumps(body), whole, _read_page, needs_shards=True)
+            hits, pit_id, body["search_after"] = await send(request)
+            body["pit"]["id"] = pit_id or body["pit"]["id"]
+            yield hits
+            if len(hits) < size:
                 return
-            body["search_after"] = answer.last
     finally:
         with suppress(KeyValueError), runtime.shielded(_ENDING):  # it ends by itself
             await send(Request("DELETE", "/_pit", orjson.dumps({"id": body["pit"]["id"]})))
 
 
-class _Page(NamedTuple):
-    hits: Sequence[Hit]
-    pit_id: str | None
-    last: Any
-
-
-def _read_page(answer: Any, fail: Fail) -> _Page:
+def _read_page(answer: Any, fail: Fail) -> tuple[list[Hit], str | None, Any]:
+    """Return the documents of a page, the new name of the search, if it has one, and where the next page begins."""
     hits = _check_whole(answer, fail)["hits"]["hits"]
     found = [Hit.of(f"{hit['_index']}/{hit['_id']}", hit, with_value=False) for hit in hits]
-    return _Page(found, answer.get("pit_id"), hits[-1]["sort"] if hits else None)
+    return found, answer.get("pit_id"), hits[-1]["sort"] if hits else None
 
 
 def _check_whole(answer: Any, fail: Fail) -> Any:
     """Return what the server says of many shards, unless some did not do their part."""
     if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
-        raise fail(ItemError("partial answer", 503, "some shards"))
+        raise fail(errors.ItemError("partial answer", 503, "some shards"))
     return answer
 
 
@@ -194,12 +177,12 @@ class _Result(NamedTuple):
         if status < 300:
             return cls(read_version(result))
         kind, reason = result["error"]["type"], result["error"]["reason"]
-        return cls(None if compare and status in (404, 409) else fail(ItemError(kind, status)), kind, reason)
+        return cls(None if compare and status in (404, 409) else fail(errors.ItemError(kind, status)), kind, reason)
 
     @property
     def lacks_index(self) -> bool:
         """Whether there was no index; the server may have made one by guess now."""
-        return self.kind == NO_INDEX or f"[{GUARD}] of field [key]" in self.reason
+        return self.kind == errors.NO_INDEX or f"[{GUARD}] of field [key]" in self.reason
 
     @property
     def lacks_mapping(self) -> bool:
@@ -253,7 +236,7 @@ class Indices:
         try:
             results = await self._bulk(send, changes, compare)
         except StoreRefusedError as error:
-            if not is_too_large(error.__cause__):
+            if not errors.is_too_large(error.__cause__):
                 raise
             if len(changes) > 1:  # nothing was done of what was refused, and a part may be small enough
                 half = len(changes) // 2
@@ -295,10 +278,9 @@ class Indices:
             elif not await send(Request("HEAD", path)):
                 raise StoreSetupError(f"The index {index!r} does not exist; create it, or leave out auto_create=False")
         except StoreRefusedError as error:
-            # Who may write to an index need not be allowed to create or to see it; the write says if there is none.
-            if not exists(error.__cause__) and not is_unauthorized(error.__cause__):
+            if not errors.may_exist(error.__cause__):
                 raise
-            was_there = True
+            was_there = True  # or else the write says that there is none
         if was_there:
             await self._clear(send, self, index)
         self._known.add(index)

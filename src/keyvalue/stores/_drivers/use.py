@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-__all__ = ["Use"]
-
 
 class Use(Protocol):
     """Calls a function of the client; see `BaseStore._use`."""

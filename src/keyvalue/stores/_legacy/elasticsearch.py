@@ -16,8 +16,6 @@ from keyvalue.errors import KeyValueError, StoreRefusedError
 from keyvalue.stores._drivers.elasticsearch import PAGE, Hit, IndexLayout
 from keyvalue.stores._drivers.elasticsearch_requests import Indices, Send, find, search
 
-__all__ = ["StrayMover", "is_stray"]
-
 
 def is_stray(layout: IndexLayout, hit: Hit) -> bool:
     """Return whether a document is the entry of a pair that would be put elsewhere today, and lies where another pair's belongs."""
