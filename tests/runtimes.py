@@ -37,7 +37,7 @@ def no_blocking() -> Generator[None, None, None]:
             function.can_block_in("pymongo/pool_options.py", {"get_container_env_info"})
             function.can_block_in("importlib/metadata/__init__.py", {"read_text", "search", "joinpath", "from_name"})
             # This is in a thread, on a loop that nobody else is on.
-            function.can_block_in("keyvalue/stores/_drivers/dynamodb.py", {"session_with_credentials"})
+            function.can_block_in("keyvalue/stores/_drivers/dynamodb_client.py", {"create_session_with_credentials"})
         yield
 
 

@@ -29,7 +29,7 @@ from keyvalue.errors import (
     StoreSetupError,
     ValueTooLargeError,
 )
-from keyvalue.stores._drivers.dynamodb import item_of
+from keyvalue.stores._drivers.dynamodb import encode_item
 from keyvalue.stores._drivers.mongodb import encode_entries
 from keyvalue.stores.dynamodb import DynamoDBStore
 from keyvalue.stores.elasticsearch import ElasticsearchStore
@@ -878,7 +878,7 @@ def test_vault_where_files_are_served(tmp_path: Path) -> None:
 TOO_LARGE = [
     Mistake("Memcached", lambda: MemcachedStore().put("k", {"a": "x" * 2**20}), ValueTooLargeError, ["-I", "max_value_size"]),
     Mistake("MongoDB", lambda: encode_entries([Entry("c", "k", None, b'"' + b"x" * 2**24 + b'"')]), ValueTooLargeError, ["16 MiB"]),
-    Mistake("DynamoDB", lambda: item_of("1:ck", Entry("c", "k", None, b'"' + b"x" * 2**19 + b'"')), ValueTooLargeError, ["400 KB"]),
+    Mistake("DynamoDB", lambda: encode_item("1:ck", Entry("c", "k", None, b'"' + b"x" * 2**19 + b'"')), ValueTooLargeError, ["400 KB"]),
 ]
 
 

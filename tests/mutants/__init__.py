@@ -461,9 +461,9 @@ _OF_SERVERS = (
     ),
     Fault(
         "dynamodb-read-forgets-unprocessed-keys",
-        f"{_STORES}/dynamodb.py",
-        'wanted = answer.get("UnprocessedKeys")',
-        "wanted = None",
+        f"{_STORES}/_drivers/dynamodb_client.py",
+        'left = answer.get("UnprocessedKeys") or answer.get("UnprocessedItems")',
+        'left = answer.get("UnprocessedItems")',
         _server("dynamodb", "processed"),
     ),
     Fault(
@@ -482,15 +482,15 @@ _OF_SERVERS = (
     ),
     Fault(
         "elasticsearch-exchange-compares-nothing",
-        f"{_STORES}/elasticsearch.py",
-        'about |= {"if_seq_no": int(sequence_number), "if_primary_term": int(primary_term)}',
-        "about |= {}",
+        f"{_STORES}/_drivers/elasticsearch.py",
+        'action |= {"if_seq_no": int(sequence_number), "if_primary_term": int(primary_term)}',
+        "action |= {}",
         _contract("elasticsearch and cull"),
     ),
     Fault(
         "elasticsearch-list-without-refresh",
-        f"{_STORES}/elasticsearch.py",
-        '            await self._send("POST", f"/{path}/_refresh", read=self._whole, parameters=_ALL)\n',
+        f"{_STORES}/_drivers/elasticsearch_requests.py",
+        '        await send(Request("POST", f"/{path}/_refresh", None, _ALL, _check_whole))\n',
         "",
         _contract("elasticsearch and listing"),
     ),
@@ -531,7 +531,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "elasticsearch-takes-a-part-for-the-whole",
-        f"{_STORES}/elasticsearch.py",
+        f"{_STORES}/_drivers/elasticsearch_requests.py",
         'if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):',
         'if answer.get("timed_out"):',
         _server("elasticsearch", "in_part"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError, ValueTooLargeError
-from keyvalue.stores import dynamodb as module
+from keyvalue.stores._drivers import dynamodb_client
 from keyvalue.stores.dynamodb import DynamoDBStore
 from keyvalue.testing import Clock
 from tests.answering import Reply, answering
@@ -29,7 +29,7 @@ store = HOOKS["dynamodb"].store
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses that no test has to wait for."""
-    monkeypatch.setattr(module, "_PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(dynamodb_client, "_PAUSES", (0.01, 0.01, 0.01))
 
 
 def items(raw: Any, table: str = TABLE) -> list[dict[str, Any]]:

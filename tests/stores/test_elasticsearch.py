@@ -25,6 +25,8 @@ from keyvalue.errors import (
     ValueTooLargeError,
 )
 from keyvalue.stores import elasticsearch as module
+from keyvalue.stores._drivers import elasticsearch as driver
+from keyvalue.stores._drivers import elasticsearch_requests as driver_requests
 from keyvalue.stores._drivers.elasticsearch import MAPPING
 from keyvalue.stores.elasticsearch import ElasticsearchStore
 from tests.answering import Reply, Request, answering
@@ -206,7 +208,7 @@ async def test_what_a_flattened_field_can_not_hold_is_kept_as_text(kv: Any, raw:
 
 async def test_a_value_that_is_too_large_leaves_the_old_one(kv: Any) -> None:
     await kv.put("k", {"old": True})
-    value = {"password": SECRET, "large": "x" * module._LARGEST}  # pyright: ignore[reportPrivateUsage]
+    value = {"password": SECRET, "large": "x" * driver.LARGEST}
     calls = [lambda: kv.put("k", value), lambda: kv.put_many(["l", "k"], [{}, value])]
     await assert_raised(ValueTooLargeError, "larger than the backend takes", *calls)
     assert await kv.get_many(["k", "l"]) == [{"old": True}, None]
@@ -285,11 +287,11 @@ async def test_a_bulk_request_counts_the_names(url: str, monkeypatch: pytest.Mon
     sizes: list[int] = []
 
     class Weighed(ElasticsearchStore):
-        async def _send(self, method: str, path: str, body: bytes | None = None, *args: Any, **kwargs: Any) -> Any:
-            sizes.append(len(body or b""))
-            return await super()._send(method, path, body, *args, **kwargs)
+        async def _send(self, request: driver_requests.Request) -> Any:
+            sizes.append(len(request.body or b""))
+            return await super()._send(request)
 
-    monkeypatch.setattr(module, "_PAGE_SIZE", 1_000_000)
+    monkeypatch.setattr(driver, "_PAGE_SIZE", 1_000_000)
     async with Weighed(url=url, index="tests") as kv:
         await kv.put_many([f"{number}{'😀' * 30_000}" for number in range(20)], [{}] * 20, collection="c")
     assert 900_000 < max(sizes) < 1_100_000
@@ -508,13 +510,13 @@ class Interrupted(ElasticsearchStore):
     interruption: tuple[str, Callable[[], Any]] | None = None
     skipped = 0
 
-    async def _send(self, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
-        if self.interruption is not None and self.interruption[0] == path:
+    async def _send(self, request: driver_requests.Request) -> Any:
+        if self.interruption is not None and self.interruption[0] == request.path:
             self.skipped -= 1
             if self.skipped < 0:
                 (_, interrupt), self.interruption = self.interruption, None
                 await interrupt()
-        return await super()._send(method, path, *args, **kwargs)
+        return await super()._send(request)
 
 
 @pytest.mark.parametrize(("path", "skipped"), [("/_search", 0), ("/_mget", 0), ("/_bulk", 0), ("/_bulk", 1)])

@@ -1,49 +1,29 @@
-"""Names, forms and documents of entries in Elasticsearch; what ElasticsearchStore is made of."""
+"""Names, forms and documents of entries in Elasticsearch."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import orjson
 
 from keyvalue._core import codec
-from keyvalue._core.entry import Stored
-from keyvalue._core.extras import needs
+from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.layout import KeyLayout, Slot, digest, is_settled
 from keyvalue._core.legacy import sanitization
-from keyvalue.errors import StoreRefusedError
 
-with needs("elasticsearch"):
-    from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
-
-__all__ = [
-    "FORBIDDEN",
-    "GUARD",
-    "MAPPING",
-    "Hit",
-    "IndexLayout",
-    "ItemError",
-    "Json",
-    "Lines",
-    "Result",
-    "address",
-    "decoded",
-    "is_flat",
-    "version_in",
-]
-
+LARGEST = 45_000_000  # bytes of a value's JSON text; the server takes 50 million characters in one string, and 100 MB in one request
+PAGE = 500  # documents that are read or written by one request
+_PAGE_SIZE = 10 * 2**20  # bytes that are written by one request, about
 _PLAIN = 32_000  # bytes of JSON text in which no leaf can be too long, its path included
 _LEAF = 32_700  # bytes of a leaf that a flattened field takes, with its path
 _DEPTH = 20  # levels of objects that it takes
 _ARRAYS = 500  # levels of arrays that the server takes with ease
 _LONG_NUMBER = re.compile(rb"\d{900}")  # the server takes numbers of 1000 digits
-FORBIDDEN = re.compile(r'[\\/*?"<>| ,#:]')
+_FORBIDDEN = re.compile(r'[\\/*?"<>| ,#:]')
 _DIGEST = re.compile(r"~[0-9a-f]{64}")
-_TOO_LONG = re.compile(r"failed to parse field \[(key|collection)\] of type \[keyword\]|immense term in field=\"(key|collection)\"")
 
 # A write says that the field `key`, and `value.json` if it is there, are to be mapped by a template that no index has. That
 # concerns only a field that has no mapping yet: such a document is refused, rather than mapped by guess in an index that somebody dropped
@@ -62,31 +42,78 @@ MAPPING: dict[str, Any] = {
 }
 
 
-class Json(JsonSerializer):
-    """Decodes exactly; what takes long is left to the store, which does it off the event loop."""
+class IndexLayout(KeyLayout):
+    """The names `<index>/<id>` of documents.
 
-    def loads(self, data: bytes) -> Any:
-        return super().loads(data) if not data else data if len(data) > codec.LARGE else decoded(data)
+    Args:
+        prefix: What the names of the indices start with; it is put in lower case.
+        keys: What names documents, as py-key-value-aio does. Default: the key itself.
+        collections: What names indices, in the same way. Default: the collection itself.
+
+    Raises:
+        ValueError: No index can be named with the prefix.
+    """
+
+    def __init__(
+        self, prefix: str, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None
+    ) -> None:
+        self.prefix: str = prefix.lower()
+        if _FORBIDDEN.search(self.prefix) or self.prefix[0] in "-_+" or len(self.prefix.encode()) > 189:
+            raise ValueError(
+                "No index can be named with this index_prefix: it must not start with - _ or +, nor hold any of "
+                '\\ / * ? " < > | , # : or a space, and has at most 189 bytes'
+            )
+        self._keys = _namer(keys, "key_sanitization_strategy")
+        self._collections = _namer(collections, "collection_sanitization_strategy")
+        self._keeps_ids = self._keys is None or (isinstance(keys, sanitization.AlwaysHashStrategy) and keys.hash_length == 64)
+
+    def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
+        index, own = self._indices(collection)
+        ids = [self._id(key) for key in keys]
+        if index != own or not self._keeps_ids or None in ids:
+            return None
+        return [f"{index}/{name}" for name in ids]
+
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
+        (index, own_index), name = self._indices(collection), self._id(key)
+        own = Slot(f"{own_index}/{name if self._keeps_ids and name is not None else digest(key)}")
+        plain = f"{index}/{name}"
+        if index is None or name is None or plain == own.name:
+            return (own,)
+        # What a strategy names is where an entry is put first; what only lower case moved is where py-key-value-aio put it.
+        return (Slot(plain, "shared"), own) if self._collections or index == own_index else (own, Slot(plain, "strict"))
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        return [f"{index}/" for index in dict.fromkeys(self._indices(collection)) if index is not None]
+
+    def can_be_mixed(self, index: str) -> bool:
+        """Return whether py-key-value-aio also puts other collections in an index that is one's own."""
+        return not self._collections and not _DIGEST.fullmatch(index.removeprefix(f"{self.prefix}-"))
+
+    def _indices(self, collection: str) -> tuple[str | None, str]:
+        """Return the index that py-key-value-aio uses, or None if none can have that name, and the one that holds no other collection."""
+        name = self._collections(collection) if self._collections else collection
+        index = f"{self.prefix}-{name}".lower()
+        if _FORBIDDEN.search(index) or len(index.encode()) > 255 or _DIGEST.fullmatch(name):
+            return None, f"{self.prefix}-{digest(collection)}"
+        # About the case of newer letters, Python and servers may disagree.
+        is_own = not self._collections and index == f"{self.prefix}-{collection}" and is_settled(collection)
+        return index, index if is_own else f"{self.prefix}-{digest(collection)}"
+
+    def _id(self, key: str) -> str | None:
+        """Return the id that py-key-value-aio uses, or None if there is no such id."""
+        name = self._keys(key) if self._keys else key
+        return name if name and len(name.encode()) <= 512 and not _DIGEST.fullmatch(name) else None
 
 
-def decoded(data: bytes) -> Any:
-    try:
-        return codec.decode(data)
-    except ValueError:
-        raise StoreRefusedError("ElasticsearchStore: the server's answer can't be understood; is the URL right?") from None
+def _namer(strategy: sanitization.SanitizationStrategy | None, parameter: str) -> Callable[[str], str] | None:
+    return sanitization.namer(None if isinstance(strategy, sanitization.PassthroughStrategy) else strategy, parameter)
 
 
-class Lines(NdjsonSerializer):
-    """Sends large bodies as aiohttp wishes, in parts, so that the event loop can go on meanwhile."""
-
-    def dumps(self, data: bytes) -> Any:
-        return _Body(data) if len(data) > codec.LARGE else data
-
-
-class _Body(io.BytesIO):
-    def decode(self, *_: object) -> str:
-        """Return what elastic_transport is to log."""
-        return f"{len(self.getbuffer())} bytes"
+def address(name: str) -> dict[str, str]:
+    """Return the index and the id of a name of `IndexLayout`."""
+    index, _, name = name.partition("/")
+    return {"_index": index, "_id": name}
 
 
 class Hit(NamedTuple):
@@ -112,123 +139,65 @@ class Hit(NamedTuple):
             if with_value and type(value) is dict:
                 held = cast("dict[str, Any]", value)
                 value = held["json"] if type(held.get("json")) is str else held.get("flattened")
-            document = _packed({**fields, "value": value})
+            document = _encode_fields({**fields, "value": value})
         pair = (fields or {}).get("collection"), (fields or {}).get("key")
-        return cls(name, Stored(document, version_in(hit)), pair)
+        return cls(name, Stored(document, read_version(hit)), pair)
 
 
-def version_in(answer: Mapping[str, Any]) -> str:
+def read_version(answer: Mapping[str, Any]) -> str:
     """Return the version of a document in an answer about it."""
     return f"{answer.get('_seq_no', 0)}.{answer.get('_primary_term', 0)}"
 
 
-class ItemError(Exception):
-    """What the server says of a part of a request that it did not do: the type of its error."""
-
-
-class Result(NamedTuple):
-    """What the server says of one item of a bulk request: a status of HTTP, the type of its error with a reason, and the new version."""
-
-    status: int
-    type: str = ""
-    reason: str = ""
-    version: str = ""
-
-    @property
-    def lacks_index(self) -> bool:
-        """Whether there was no index; the server may have made one by guess now."""
-        return self.type == "index_not_found_exception" or f"[{GUARD}] of field [key]" in self.reason
-
-    @property
-    def lacks_mapping(self) -> bool:
-        """Whether it would be written if its index were what it should be."""
-        return self.lacks_index or f"[{GUARD}]" in self.reason or _TOO_LONG.search(self.reason) is not None
-
-
-def _packed(fields: dict[str, Any]) -> bytes:
+def _encode_fields(fields: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(fields)
     except TypeError:  # integers beyond 64 bits, or more levels than that takes
         return json.dumps(fields).encode()
 
 
-class IndexLayout(KeyLayout):
-    """The names `<index>/<id>` of documents."""
+def encode_change(change: CompareAndSet, compare: bool, keeps_integers: bool) -> bytes:
+    """Return the lines of a bulk request that make a change.
 
-    def __init__(
-        self, prefix: str, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None
-    ) -> None:
-        self._prefix = prefix
-        passthrough = sanitization.PassthroughStrategy
-        self._keys = sanitization.namer(None if isinstance(keys, passthrough) else keys, "key_sanitization_strategy")
-        self._collections = sanitization.namer(
-            None if isinstance(collections, passthrough) else collections, "collection_sanitization_strategy"
-        )
-        self._keeps_ids = self._keys is None or (isinstance(keys, sanitization.AlwaysHashStrategy) and keys.hash_length == 64)
-
-    def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
-        index = self._index(collection)
-        if index is None or index != self._home(collection):
-            return None
-        ids = [self._id(key) for key in keys]
-        if not self._keeps_ids or None in ids:
-            return None
-        return [f"{index}/{name}" for name in ids]
-
-    def slots(self, collection: str, key: str) -> Sequence[Slot]:
-        index, home, name = self._index(collection), self._home(collection), self._id(key)
-        own = Slot(f"{home}/{name if self._keeps_ids and name is not None else digest(key)}")
-        if index is None or name is None:
-            return (own,)
-        plain = f"{index}/{name}"
-        if plain == own.name:
-            return (own,)
-        # What a strategy names is where an entry is put first; what only lower case moved is where py-key-value-aio put it.
-        return (Slot(plain, "shared"), own) if self._collections or index == home else (own, Slot(plain, "strict"))
-
-    def prefixes(self, collection: str) -> Sequence[str]:
-        index, home = self._index(collection), self._home(collection)
-        return [f"{home}/"] if index in (None, home) else [f"{index}/", f"{home}/"]
-
-    def is_old(self, hit: Hit) -> bool:
-        """Return whether a document lies where py-key-value-aio mixed pairs up, and its own would not be put today."""
-        collection, key = hit.pair
-        if type(collection) is not str or type(key) is not str or not collection or not key or self._collections:
-            return False
-        if hit.name.startswith(f"{self._prefix}-{collection}/"):
-            return False
-        return Slot(hit.name, "strict") in self.slots(collection, key)
-
-    def mixes(self, index: str) -> bool:
-        """Return whether py-key-value-aio puts more than one collection in an index that is one's home."""
-        return not self._collections and not _DIGEST.fullmatch(index[len(self._prefix) + 1 :])
-
-    def _index(self, collection: str) -> str | None:
-        """Return the index that py-key-value-aio uses, or None if there is no index of that name."""
-        name = self._collections(collection) if self._collections else collection
-        index = f"{self._prefix}-{name}".lower()
-        fits = not FORBIDDEN.search(index) and len(index.encode()) <= 255 and not _DIGEST.fullmatch(name)
-        return index if fits else None
-
-    def _home(self, collection: str) -> str:
-        """Return the index that no other collection is put in."""
-        index = f"{self._prefix}-{collection}"
-        # About the case of newer letters, Python and servers may disagree.
-        is_plain = not self._collections and index == self._index(collection) and is_settled(collection)
-        return index if is_plain else f"{self._prefix}-{digest(collection)}"
-
-    def _id(self, key: str) -> str | None:
-        """Return the id that py-key-value-aio uses, or None if there is no such id."""
-        name = self._keys(key) if self._keys else key
-        return name if name and len(name.encode()) <= 512 and not _DIGEST.fullmatch(name) else None
+    Args:
+        change: The change.
+        compare: Whether to compare versions.
+        keeps_integers: Whether the client decodes large integers exactly.
+    """
+    name, version, entry = change
+    action: dict[str, Any] = address(name)
+    if version is not None:
+        sequence_number, _, primary_term = version.partition(".")
+        action |= {"if_seq_no": int(sequence_number), "if_primary_term": int(primary_term)}
+    if entry is None:
+        return orjson.dumps({"delete": action}) + b"\n"
+    flat = _is_flat(entry.json) and (keeps_integers or not codec.may_hold_long_number(entry.json))
+    action["dynamic_templates"] = {"key": GUARD} if flat else {"key": GUARD, "value.json": GUARD}
+    value = b'{"flattened":%b}' % entry.json if flat else b'{"json":%b}' % orjson.dumps(entry.json.decode())
+    document = Entry(entry.collection, entry.key, None, value, entry.created_at, entry.expires_at).document()
+    return b"%b\n%b\n" % (orjson.dumps({"create" if compare and version is None else "index": action}), document)
 
 
-def address(name: str) -> dict[str, str]:
-    index, _, name = name.partition("/")
-    return {"_index": index, "_id": name}
+def size_of(change: CompareAndSet) -> int:
+    """Return how many bytes a change takes in a request, about."""
+    entry = change.entry
+    return 0 if entry is None else len(entry.json) + len(entry.collection.encode()) + len(entry.key.encode())
 
 
-def is_flat(text: bytes) -> bool:
+def split_changes(changes: Sequence[CompareAndSet]) -> Iterator[Sequence[CompareAndSet]]:
+    """Yield changes in the batches that they are made in."""
+    start = size = 0
+    for end, change in enumerate(changes):
+        more = size_of(change)
+        if end > start and (end - start == PAGE or size + more > _PAGE_SIZE):
+            yield changes[start:end]
+            start, size = end, 0
+        size += more
+    if changes:
+        yield changes[start:]
+
+
+def _is_flat(text: bytes) -> bool:
     """Return whether a field of the type `flattened` takes a value."""
     if b"\\u0000" in text or _LONG_NUMBER.search(text):
         return False

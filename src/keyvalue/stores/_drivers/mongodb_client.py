@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from keyvalue._core import runtime, urls
@@ -13,6 +12,7 @@ from keyvalue._core.extras import needs
 from keyvalue._core.sockets import Peer, TlsOptions, stranger, tls_problem
 from keyvalue.errors import StoreRefusedError, StoreSetupError
 from keyvalue.stores._drivers.mongodb_errors import is_index_conflict, is_unauthorized
+from keyvalue.stores._drivers.use import Use
 
 with needs("mongodb"):
     from pymongo import AsyncMongoClient, IndexModel, MongoClient, errors
@@ -23,13 +23,6 @@ with needs("mongodb"):
     from pymongo.uri_parser import parse_uri
 
 Fields = dict[str, Any]
-
-
-class Use(Protocol):
-    """Calls a function of the database; see `BaseStore._use`."""
-
-    def __call__(self, function: Callable[[Any], Any], *, repeatable: bool = False) -> Awaitable[Any]: ...
-
 
 _UNACKNOWLEDGED = "MongoDBStore needs writes to be acknowledged, because it must know what they did; leave out w=0"
 

@@ -23,8 +23,8 @@ from keyvalue.stores._drivers.mongodb import (
     read_entry,
     split_keys,
 )
-from keyvalue.stores._drivers.mongodb_client import Use
 from keyvalue.stores._drivers.mongodb_errors import is_duplicate
+from keyvalue.stores._drivers.use import Use
 
 with needs("mongodb"):
     from pymongo import InsertOne, UpdateMany
