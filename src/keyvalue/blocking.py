@@ -18,6 +18,7 @@ from keyvalue._core import files, fork, runtime
 from keyvalue._core.capabilities import add_capability_mixins, capabilities_of, require_async
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.store import BaseStore
+from keyvalue._core.threads import Threads
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.adapters._typed import BlockingTypedAdapter, as_async, require_sync, run_sync
 from keyvalue.adapters.raise_on_missing import FoundPair, Pair
@@ -222,7 +223,7 @@ class _PortalThread:
         self._lock = threading.Lock()
         self._portal: BlockingPortal | None = None
         self._thread: threading.Thread | None = None
-        self._starter = runtime.Threads(1, "keyvalue-starter")
+        self._starter = Threads(1, "keyvalue-starter")
         self._stopped = False
 
     def portal(self) -> BlockingPortal:

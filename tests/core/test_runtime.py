@@ -16,6 +16,8 @@ import trio
 import trio.lowlevel
 
 from keyvalue._core import pending, runtime
+from keyvalue._core.once import Once
+from keyvalue._core.threads import Threads
 from tests.interpreter import forks, returns_true_in_a_fork
 from tests.scripted import on_loops
 
@@ -109,7 +111,7 @@ def idle_loop(request: pytest.FixtureRequest) -> Iterator[Any]:
 async def test_waiting_for_what_a_loop_that_does_not_run_would_have_to_do(kind: str, idle_loop: Any) -> None:
     with pytest.raises(runtime.LoopOverError):
         await runtime.wait(Future(), idle_loop)
-    once, counted = runtime.Once(), Counted()
+    once, counted = Once(), Counted()
     once._running, once._owner = Future(), idle_loop  # pyright: ignore[reportPrivateUsage] # as a task on it would leave it
     await once.run(counted)
     assert counted.finished == 1
@@ -146,7 +148,7 @@ class Counted:
 
 
 def test_once_across_threads_and_loops() -> None:
-    once, counted = runtime.Once(), Counted()
+    once, counted = Once(), Counted()
 
     async def many() -> None:
         async with anyio.create_task_group() as group:
@@ -164,7 +166,7 @@ def test_once_across_threads_and_loops() -> None:
 
 @forks
 def test_once_works_after_a_fork_that_another_thread_ran_it_through() -> None:
-    once, counted = runtime.Once(), Counted()
+    once, counted = Once(), Counted()
     assert once._running is None  # pyright: ignore[reportPrivateUsage]
     once._running = Future()  # pyright: ignore[reportPrivateUsage] # as a thread that is not in the child would leave it
 
@@ -180,7 +182,7 @@ def test_once_works_after_a_fork_that_another_thread_ran_it_through() -> None:
 
 def test_threads_are_bounded_and_copy_the_context() -> None:
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
-    threads = runtime.Threads(2, "test")
+    threads = Threads(2, "test")
     used: set[int] = set()
     both = threading.Barrier(2)
 
@@ -199,7 +201,7 @@ def test_threads_are_bounded_and_copy_the_context() -> None:
 
 @forks
 def test_threads_work_after_a_fork() -> None:
-    threads = runtime.Threads(1, "test")
+    threads = Threads(1, "test")
     threads.submit(lambda: None).result()
     assert returns_true_in_a_fork(lambda: threads.submit(lambda: 7).result() == 7)
     threads.stop()

@@ -98,7 +98,7 @@ _OF_THE_CORE = (
     ),
     Fault(
         "store-sends-a-lost-put-again",
-        f"{_CORE}/store.py",
+        f"{_CORE}/caller.py",
         "(repeatable or is_unsent)",
         "(repeatable or True)",
         _server("redis"),

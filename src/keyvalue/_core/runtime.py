@@ -10,27 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-import threading
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from copy import copy
 from math import inf
 from queue import Empty, SimpleQueue
 from traceback import walk_tb
 from types import FrameType
 from typing import Any, Literal, TypeVar, cast
 
-from keyvalue._core import fork
-from keyvalue.errors import KeyValueOperationError, StoreConnectionError
+from keyvalue._core.threads import Threads
+from keyvalue.errors import KeyValueOperationError
 
 __all__ = [
     "Inline",
     "LoopOverError",
-    "Once",
-    "Threads",
     "asyncio_loop",
     "blocked",
     "blocking",
@@ -277,196 +272,6 @@ def _soon(schedule: Callable[..., object], *args: Any) -> None:
 def _finish(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-class Once:
-    """Runs something exactly once, for callers in any number of threads and loops.
-
-    If it fails or is cancelled, that is the affair of the caller that ran it; one of the others then tries in its turn. But if a backend
-    could not be reached, those who waited for that are told so: trying one after the other, the last would wait for all their timeouts.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._running: Future[StoreConnectionError | None] | None = None
-        self._owner: object | None = None
-        self._thread: int | None = None  # the one that it runs in, if inline
-        self.done = False
-        fork.register_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.RLock()
-        self._running = None
-
-    async def run(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Return when the function has run, here or elsewhere.
-
-        Args:
-            function: What to run.
-        """
-        while not self.done:
-            mine: Future[StoreConnectionError | None] = Future()
-            unreachable: StoreConnectionError | None = None
-            try:  # from before it is claimed: whoever claims it may be interrupted
-                running, owner = self._claim(mine)
-                if running is mine and not self.done:
-                    await function()
-                    self.done = True
-                if self.done:
-                    return
-            except StoreConnectionError as error:
-                unreachable = error
-                raise
-            finally:
-                self._give_up(mine)
-                mine.set_result(unreachable)
-            try:
-                unreachable = await wait(running, owner)
-            except LoopOverError:
-                self._give_up(running)
-            if unreachable is not None:
-                raise copy(unreachable) from unreachable.__cause__
-
-    def _claim(self, mine: Future[StoreConnectionError | None]) -> tuple[Future[StoreConnectionError | None], object | None]:
-        """Return the run that counts, and the loop that it needs: this call's own if there is no other to wait for."""
-        thread = threading.get_ident() if _inline.get() else None
-        with self._lock:
-            # The handler of a signal can't wait for what it interrupted in its own thread.
-            if self._running is None or (thread is not None and thread == self._thread):
-                self._running, self._owner, self._thread = mine, running_loop(), thread
-            return self._running, self._owner
-
-    def _give_up(self, running: Future[Any]) -> None:
-        with self._lock:
-            if self._running is running:
-                self._running = None
-
-
-class Threads:
-    """The worker threads of one store, started as needed.
-
-    One pool serves every loop that uses the store. A call whose waiter was cancelled keeps its thread until it ends, so hung calls use up
-    the threads of their own store only. They are daemon threads, unlike those of `concurrent.futures`: a hung call does not keep the
-    process from ending, and exit handlers of the program can still make calls.
-
-    Args:
-        count: At most so many threads.
-        name: The prefix of their names.
-    """
-
-    def __init__(self, count: int, name: str) -> None:
-        self._count = count
-        self._name = name
-        self._after_fork()
-        fork.register_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.RLock()
-        self._pool = _Pool()
-
-    def submit(self, function: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
-        """Run a function in a worker thread, in a copy of the caller's context.
-
-        Args:
-            function: What to run.
-            future: The future of its result, from whoever needs it even if this very call is interrupted. Default: a new one.
-
-        Returns:
-            The future.
-        """
-        call = _Call(contextvars.copy_context(), function, future or Future())
-        with self._lock:
-            if self._provide_thread():
-                self._pool.calls.put(call)
-                return call.future
-        call.run()
-        return call.future
-
-    def call(self, function: Callable[[], T], future: Future[T] | None = None) -> T:
-        """Run a function in a worker thread, and block until it has returned.
-
-        Unlike `future.result()`, this bears an interrupt, such as Ctrl-C, which could leave the future's lock held and so stop the worker.
-
-        Args:
-            function: What to run.
-            future: As for `submit`, and not in use elsewhere yet.
-        """
-        future = future or Future()
-        done: SimpleQueue[Future[T]] = SimpleQueue()
-        future.add_done_callback(done.put)
-        self.submit(function, future)
-        return done.get().result()
-
-    def _provide_thread(self) -> bool:
-        """Start another thread if all are busy and there may be more, and return whether there is any.
-
-        Raises:
-            RuntimeError: None can be started, although the interpreter is not shutting down.
-        """
-        pool = self._pool
-        try:
-            pool.idle.get_nowait()
-        except Empty:
-            if pool.started == self._count:
-                return True
-            thread = threading.Thread(target=_work, args=(pool,), name=f"{self._name}_{pool.started}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                if not pool.started and threading.main_thread().is_alive():
-                    raise
-                # At exit, nothing else runs that a call in this thread could hold up.
-                return pool.started > 0
-            if not pool.started:
-                weakref.finalize(self, pool.calls.put, None).atexit = False
-            pool.started += 1
-        return True
-
-    def stop(self) -> None:
-        """Let the threads end when they have nothing left to do."""
-        with self._lock:
-            pool, self._pool = self._pool, _Pool()
-            pool.calls.put(None)
-
-
-class _Pool:
-    """What worker threads share: the calls to make, None for the end; how many threads there are; and an item for each that waits.
-
-    The threads take no lock: the handler of a signal waits for them, perhaps in the middle of a `submit` that holds the lock.
-    """
-
-    def __init__(self) -> None:
-        self.calls: SimpleQueue[_Call | None] = SimpleQueue()
-        self.started = 0
-        self.idle: SimpleQueue[None] = SimpleQueue()
-
-
-class _Call:
-    """A call to make, and the future of its result."""
-
-    def __init__(self, context: contextvars.Context, function: Callable[[], Any], future: Future[Any]) -> None:
-        self.future = future
-        self._context = context
-        self._function = function
-
-    def run(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            return
-        try:
-            result = self._context.run(self._function)
-        except BaseException as error:  # noqa: BLE001 # it is the caller's
-            self.future.set_exception(error)
-            del self  # or the error would hold itself, by this frame
-        else:
-            self.future.set_result(result)
-
-
-def _work(pool: _Pool) -> None:
-    while (call := pool.calls.get()) is not None:
-        call.run()
-        del call  # or its result stays alive until the next one
-        pool.idle.put(None)
-    pool.calls.put(None)  # for the other threads
 
 
 _codec_threads = Threads(4, "keyvalue-codec")

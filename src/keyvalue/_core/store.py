@@ -22,20 +22,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import arguments, clock, codec, runtime, wording
-from keyvalue._core.clients import Clients
+from keyvalue._core.caller import ClientCaller
 from keyvalue._core.entry import Entry
-from keyvalue._core.error_rules import ErrorRules, find_rule
 from keyvalue._core.fork import register_after_fork
 from keyvalue._core.misuse import Explaining, Misused, explain_if_lacking, show_signatures
+from keyvalue._core.once import Once
 from keyvalue._core.pending import PendingWrites
-from keyvalue._core.sockets import TlsOptions, tls_problem
-from keyvalue._core.sync_client import explanation
 from keyvalue.errors import (
-    ExtraInfoType,
     KeyValueError,
     KeyValueStoreError,
-    StoreClosedError,
-    StoreConnectionError,
     StoreSetupError,
 )
 
@@ -44,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_COLLECTION", "BaseStore", "Stability", "name_operation"]
 
-E = TypeVar("E", bound=KeyValueStoreError)
 S = TypeVar("S")
 T = TypeVar("T")
 Stability = Literal["stable", "beta", "experimental"]
@@ -62,7 +56,7 @@ _GET_RETURNS = "must return a sequence with an Entry or None for each key"
 _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
 
 
-class BaseStore(Explaining, ABC):
+class BaseStore(ClientCaller, Explaining, ABC):
     """The base of all stores. "Write your own store" in the documentation says what a subclass writes.
 
     A store can be used at once, or as an asynchronous context manager that opens it on entering and closes it on leaving. It may be used
@@ -76,17 +70,10 @@ class BaseStore(Explaining, ABC):
         default_collection: The collection that is meant where a call names none.
         runs_inline: Whether no coroutine of this class ever suspends except through the core, so that synchronous code can run it in the
             calling thread. Each class says so for itself; it is not inherited.
-        errors: What to raise for the client's errors; the first rule that matches counts.
-        tls: How the store is told about TLS, for messages.
     """
 
     stability: ClassVar[Stability] = "experimental"
     runs_inline: ClassVar[bool] = False
-    errors: ErrorRules = ()
-    tls: ClassVar[TlsOptions] = TlsOptions()
-
-    _clients: Clients | None = None
-    _host: str | None = None  # where the backend is, without credentials, for messages
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,9 +88,8 @@ class BaseStore(Explaining, ABC):
             DEFAULT_COLLECTION if default_collection is None else arguments.check_name(default_collection, "default collection")
         )
         self._unready = True
-        self._closed = False
-        self._opened = runtime.Once()
-        self._finished = runtime.Once()
+        self._opened = Once()
+        self._finished = Once()
         self._pending = PendingWrites()
         register_after_fork(self)
 
@@ -142,91 +128,6 @@ class BaseStore(Explaining, ABC):
 
     async def _close(self) -> None:  # most have nothing to release
         """Release what the subclass holds besides the client."""
-
-    # What a subclass calls.
-
-    async def _use(self, function: Callable[[Any], T | Awaitable[T]], *, repeatable: bool = False, explained: bool = True) -> T:
-        """Call a function of the client, on whatever runtime this is, with the client's errors translated.
-
-        A connection that the client keeps can be dead without anybody having noticed; then the function is called once more, if it may be.
-
-        Args:
-            function: Makes one client call (or one pipeline) and returns what the client returns, which is awaited if need be.
-            repeatable: Whether the backend may get the request twice, as when it only reads. If not, it is sent again only if it surely
-                was not sent.
-            explained: Whether another look at the server may tell why a call failed.
-        """
-        clients = self._clients
-        if clients is None:
-            raise RuntimeError(f"{type(self).__name__} has no client: set self._clients in __init__")
-        is_repeated = False
-        while True:
-            try:
-                if clients.sync is not None and runtime.is_inline():
-                    result = clients.sync.call(function)
-                else:
-                    result = await clients.on_loop.call(function)
-            except Exception as error:
-                raised = error if isinstance(error, KeyValueError) else self._translate_error(error)
-                cause = error.__cause__ if raised is error else error
-                if is_repeated or not (isinstance(raised, StoreConnectionError) and self._may_repeat(cause, repeatable)):
-                    if explained and isinstance(raised, KeyValueStoreError) and isinstance(cause, Exception):
-                        raised = await self._explain(raised, cause)
-                    if raised is None or raised is error:
-                        raise
-                    raise raised from cause
-                is_repeated = True
-            else:
-                clients.peer = None  # the server has answered: what goes wrong later is not that something else is in its place
-                return result
-
-    async def _explain(self, error: KeyValueStoreError, cause: Exception) -> KeyValueStoreError:
-        """Return an error that says what is wrong, if a look at the server shows it, or the one that is given.
-
-        Args:
-            error: What is to be raised.
-            cause: The client's error.
-        """
-        peer = None if self._clients is None else self._clients.peer
-        return error if peer is None or not isinstance(error, StoreConnectionError) else await peer.explained(error, cause)
-
-    def _is_stale_connection(self, error: BaseException | None) -> bool:
-        """Return whether a client's error, translated to StoreConnectionError, may come from a dead connection that the client had kept.
-
-        Not if it came after a wait: a second timeout helps nobody.
-        """
-        return not isinstance(error, TimeoutError)
-
-    def _is_unsent(self, error: BaseException | None) -> bool:
-        """Return whether a request surely never reached the backend, by a client's error."""
-        rule = find_rule(self.errors, error) if isinstance(error, Exception) else None
-        return rule is not None and rule.unsent
-
-    def _may_repeat(self, error: BaseException | None, repeatable: bool) -> bool:
-        """Return whether another try may help and do no harm, after an error of the client that means a lost connection."""
-        is_unsent = self._clients is not None and not self._clients.is_borrowed and self._is_unsent(error)
-        return (repeatable or is_unsent) and self._is_stale_connection(error)
-
-    def _on_error(self, error: Exception) -> None:
-        """Called with each of the client's errors before it is translated, such as to remove what quotes a value."""
-
-    def _translate_error(self, error: Exception) -> KeyValueStoreError | None:
-        """Return the error to raise for one of the client's, or None to let it pass."""
-        self._on_error(error)
-        if self._closed:
-            return self._closed_error()
-        rule = find_rule(self.errors, error)
-        if rule is None:
-            return None
-        advice = explanation(error) or rule.advice if isinstance(rule.advice, str) else rule.advice_for(error)
-        if rule.error is StoreConnectionError and self._clients is not None:
-            advice = tls_problem(error, self.tls) or advice
-        return self._error(rule.error, advice, error)
-
-    def _error(self, error_class: type[E], advice: str, error: Exception) -> E:
-        """Create the error to raise for one of the client's, which says where; the public method that it leaves adds its name."""
-        info: ExtraInfoType = {} if self._host is None else {"host": self._host}
-        return error_class(f"{type(self).__name__}: {advice} [{type(error).__name__}]", info)
 
     # Above the seam.
 
@@ -495,9 +396,6 @@ class BaseStore(Explaining, ABC):
             raise
         finally:
             await self._close()
-
-    def _closed_error(self) -> StoreClosedError:
-        return StoreClosedError(f"This {type(self).__name__} is closed; make a new one")
 
 
 show_signatures(BaseStore)

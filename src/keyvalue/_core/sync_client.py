@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from keyvalue._core import files, fork, pending, runtime
 from keyvalue._core.slots import ThreadSlots, Turn, shared
+from keyvalue._core.threads import Threads
 from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreClosedError, StoreSetupError
 
 __all__ = ["AtFork", "SyncClient", "do_nothing", "explanation"]
@@ -80,7 +81,7 @@ class SyncClient:
         self._lock = threading.RLock()  # a signal's handler may make a call in the middle of another one
         self._turn = self._create_turn() if serialize_calls else None
         self._slots = self._slots_for(borrowed)
-        self._threads = runtime.Threads(1 if serialize_calls else _THREADS, name)
+        self._threads = Threads(1 if serialize_calls else _THREADS, name)
         self._in_threads: set[Future[Any]] = set()
         self._finalizer: weakref.finalize[Any, Any] | None = None
         _open.add(self)

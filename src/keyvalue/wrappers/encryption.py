@@ -15,6 +15,7 @@ from keyvalue._core import arguments, clock, constructor, runtime, wording
 from keyvalue._core.capabilities import capabilities_of
 from keyvalue._core.envelope import compute, from_base64, from_json, to_base64, to_json
 from keyvalue._core.extras import needs
+from keyvalue._core.once import Once
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.errors import (
@@ -278,7 +279,7 @@ class FernetEncryptionWrapper(BaseEncryptionWrapper):
             raise TypeError(f"fernet must be a Fernet or MultiFernet, not {type(fernet).__name__}{advice}")
         self._fernet = fernet
         self._source_material, self._salt = source_material or "", salt or ""
-        self._deriving = runtime.Once()
+        self._deriving = Once()
         super().__init__(
             key_value, self._encrypt, self._decrypt, _FERNET_VERSION, raise_on_decryption_error, allow_plaintext=allow_plaintext
         )

@@ -7,8 +7,9 @@ import time
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from keyvalue._core import runtime, urls
+from keyvalue._core import urls
 from keyvalue._core.extras import needs
+from keyvalue._core.once import Once
 from keyvalue._core.sockets import Peer, TlsOptions, stranger, tls_problem
 from keyvalue.errors import StoreRefusedError, StoreSetupError
 from keyvalue.stores._drivers.mongodb_errors import is_index_conflict, is_unauthorized
@@ -156,7 +157,7 @@ class Collections:
 
     def __init__(self, auto_create: bool) -> None:
         self._auto_create = auto_create
-        self._prepared: dict[str, runtime.Once] = {}
+        self._prepared: dict[str, Once] = {}
         self._since = time.monotonic()
 
     def forget(self) -> None:
@@ -175,7 +176,7 @@ class Collections:
             self._since = now
         once = self._prepared.get(name)
         if once is None:
-            once = self._prepared.setdefault(name, runtime.Once())
+            once = self._prepared.setdefault(name, Once())
         if not once.done:
             await once.run(lambda: self._prepare(use, name))
 

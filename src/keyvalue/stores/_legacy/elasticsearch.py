@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from keyvalue._core import runtime
 from keyvalue._core.entry import CompareAndSet, Entry
 from keyvalue._core.layout import Slot
+from keyvalue._core.once import Once
 from keyvalue.errors import KeyValueError, StoreRefusedError
 from keyvalue.stores._drivers.elasticsearch import PAGE, Hit, IndexLayout
 from keyvalue.stores._drivers.elasticsearch_requests import Indices, Send, find, search
@@ -36,13 +37,13 @@ class StrayMover:
 
     def __init__(self, layout: IndexLayout) -> None:
         self._layout = layout
-        self._moving: dict[str, runtime.Once] = {}
+        self._moving: dict[str, Once] = {}
 
     async def clear(self, send: Send, indices: Indices, index: str) -> None:
         """Move them, once for all callers that ask for it at the same time."""
         if not self._layout.can_be_mixed(index):
             return
-        moving = self._moving.setdefault(index, runtime.Once())
+        moving = self._moving.setdefault(index, Once())
         with suppress(StoreRefusedError):  # who may write may not be allowed to search
             await moving.run(lambda: self._move_all(send, indices, index))
         self._moving.pop(index, None)
