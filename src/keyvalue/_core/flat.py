@@ -14,6 +14,7 @@ from typing import TypeVar
 from keyvalue._core import clock, runtime
 from keyvalue._core.codec import LARGE
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, read_aside
+from keyvalue._core.hook_checks import hook_error
 from keyvalue._core.layout import CompoundLayout, KeyLayout
 from keyvalue._core.legacy import slots
 from keyvalue._core.store import BaseStore
@@ -85,15 +86,13 @@ class FlatStore(BaseStore):
             return await slots.get(self, collection, keys)
         found = await self._read(names)
         if len(found) != len(keys):
-            raise self._author_error(
-                "_read", f"returned {len(found)} documents for {len(keys)} names; it must return one for each, or None"
-            )
+            raise hook_error(self, "_read", f"returned {len(found)} documents for {len(keys)} names; it must return one for each, or None")
         if len(keys) == 1:
             stored = found[0]
             if stored is None:
                 return (None,)
             if not isinstance(stored, Stored):  # pyright: ignore[reportUnnecessaryIsInstance] # what authors return may be anything
-                raise self._author_error("_read", f"returned {describe(stored)} for a name; it must return a Stored, or None")
+                raise hook_error(self, "_read", f"returned {describe(stored)} for a name; it must return a Stored, or None")
             if len(stored.document or b"") <= LARGE:
                 return (stored.entry(collection, keys[0]),)
         return await read_aside(found, lambda: list(map(_entry, found, repeat(collection), keys)))

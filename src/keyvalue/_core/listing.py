@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar, cast
 from keyvalue._core import arguments, clock
 from keyvalue._core.entry import CompareAndSet, Stored, read_aside
 from keyvalue._core.flat import FlatStore
+from keyvalue._core.hook_checks import not_awaitable
 from keyvalue._core.misuse import show_signatures
 from keyvalue._core.store import BaseStore, name_operation
 from keyvalue.errors import KeyValueError, KeyValueStoreError
@@ -86,7 +87,7 @@ class EnumerableStore(BaseStore):
     async def _run(self, call: Awaitable[T], collection: str, hook: str) -> T:
         """Await a call of a hook that may write everything of a collection, or of all ("")."""
         if not inspect.isawaitable(call):
-            raise self._not_awaitable(hook, call)
+            raise not_awaitable(self, hook, call)
         return await (self._pending.run((collection, None), call) if self._clients and self._clients.may_detach() else call)
 
     def _pages(self, collection: str | None) -> aclosing[AsyncGenerator[Sequence[ListedEntry], None]]:

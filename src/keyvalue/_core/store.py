@@ -21,7 +21,7 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar, cast
 
-from keyvalue._core import arguments, clock, codec, runtime, wording
+from keyvalue._core import arguments, clock, codec, hook_checks, runtime
 from keyvalue._core.caller import ClientCaller
 from keyvalue._core.entry import Entry
 from keyvalue._core.fork import register_after_fork
@@ -46,13 +46,6 @@ Stability = Literal["stable", "beta", "experimental"]
 
 DEFAULT_COLLECTION = "default_collection"
 
-_NO_CALL = object()
-_FOUND = frozenset({Entry, type(None)})
-_RETURNS = {
-    "_put": "None, or for each entry None or the error to raise",
-    "_delete": "for each key whether it held an entry, or the error to raise",
-}
-_GET_RETURNS = "must return a sequence with an Entry or None for each key"
 _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
 
 
@@ -136,7 +129,7 @@ class BaseStore(ClientCaller, Explaining, ABC):
         # What `_collection` does, spelled out: the call would take three percent of a get from memory.
         collection = self.default_collection if collection is None else arguments.check_name(collection, "collection")
         key = arguments.check_name(key, "key")
-        call: Any = _NO_CALL
+        call: Any = hook_checks.NO_CALL
         try:
             if self._unready or self._pending.calls:
                 await self._ready(collection, (key,))
@@ -148,7 +141,7 @@ class BaseStore(ClientCaller, Explaining, ABC):
             name_operation(error, "get")
             raise
         except (TypeError, ValueError, AttributeError) as error:
-            self._blame_author(error, call)
+            hook_checks.explain_get(self, call, error)
             raise
         return await runtime.run_in_worker(entry.value) if entry.is_large else entry.value()
 
@@ -279,7 +272,7 @@ class BaseStore(ClientCaller, Explaining, ABC):
 
     async def _fetch(self, operation: str, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
         """Call `_get`, and check what it returns."""
-        call: Any = _NO_CALL
+        call: Any = hook_checks.NO_CALL
         try:
             if self._unready or self._pending.calls:
                 await self._ready(collection, keys)
@@ -292,30 +285,16 @@ class BaseStore(ClientCaller, Explaining, ABC):
             name_operation(error, operation)
             raise
         except TypeError as error:
-            self._blame_author(error, call)
+            hook_checks.explain_get(self, call, error)
             raise
-        if count != len(keys):
-            raise self._author_error("_get", f"returned {count} entries for {len(keys)} keys; it must return one for each, or None")
-        if not _FOUND.issuperset(map(type, found)) and not all(
-            entry is None or isinstance(cast("object", entry), Entry) for entry in found
-        ):
-            raise self._author_error("_get", _GET_RETURNS)
+        hook_checks.check_entries(self, found, count, len(keys))
         return found
-
-    def _blame_author(self, error: Exception, call: object) -> None:
-        """Say what a subclass does wrong if an error comes from the very function that awaits its `_get`."""
-        if call is _NO_CALL or error.__traceback__ is None or error.__traceback__.tb_next is not None:
-            return
-        if not inspect.isawaitable(call):
-            raise self._not_awaitable("_get", call) from None
-        if isinstance(error, AttributeError) or "unpack" in str(error) or "len()" in str(error):
-            raise self._author_error("_get", _GET_RETURNS) from error
 
     async def _apply(
         self, operation: str, hook: Callable[[str, Any], Awaitable[T]], collection: str, keys: Sequence[str], items: Any
     ) -> T | None:
         """Call `_put` or `_delete` with items for keys, unless there are none."""
-        call: Any = _NO_CALL
+        call: Any = hook_checks.NO_CALL
         try:
             if self._unready or self._pending.calls:
                 await self._ready(collection, keys)
@@ -327,24 +306,13 @@ class BaseStore(ClientCaller, Explaining, ABC):
             name_operation(error, operation)
             raise
         except TypeError:
-            if call is _NO_CALL or inspect.isawaitable(call):
+            if call is hook_checks.NO_CALL or inspect.isawaitable(call):
                 raise
-            raise self._not_awaitable(hook.__name__, call) from None
-
-    def _author_error(self, hook: str, problem: str) -> RuntimeError:
-        return RuntimeError(f"{type(self).__name__}.{hook} {problem}")
-
-    def _not_awaitable(self, hook: str, returned: object) -> RuntimeError:
-        return self._author_error(hook, f"returned {wording.describe(returned)}, which can't be awaited; write it with `async def`")
+            raise hook_checks.not_awaitable(self, hook.__name__, call) from None
 
     def _raise_first(self, operation: str, hook: str, outcomes: object, count: int) -> None:
         """Raise the first error among the outcomes that a hook returned."""
-        # Lists are most of what comes, and quickly told from others.
-        found = cast("Sequence[object]", outcomes) if type(outcomes) is list or isinstance(outcomes, Sequence) else ()
-        if len(found) != count:
-            returned = wording.describe(outcomes)  # pyright: ignore[reportUnknownArgumentType] # it may be anything
-            raise self._author_error(hook, f"returned {returned} for {count} keys; it must return {_RETURNS[hook]}")
-        for outcome in found:
+        for outcome in hook_checks.check_outcomes(self, hook, outcomes, count):
             if isinstance(outcome, KeyValueError):
                 if isinstance(outcome, KeyValueStoreError):
                     name_operation(outcome, operation)
@@ -372,7 +340,7 @@ class BaseStore(ClientCaller, Explaining, ABC):
             _opening.set(self)
             opened = self._open()
             if not inspect.isawaitable(cast("object", opened)):
-                raise self._not_awaitable("_open", opened)
+                raise hook_checks.not_awaitable(self, "_open", opened)
             await opened
         except KeyValueError:
             raise
