@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import orjson
 
@@ -105,6 +105,31 @@ class Entry:
         if self._document is not None:
             return self._document
         return b'%b%b,"value":%b}' % (_head(self.collection, self.created_at, self.expires_at), orjson.dumps(self.key), self.json)
+
+    @classmethod
+    def from_json(
+        cls, json: bytes, collection: str, key: str, *, created_at: float | None = None, expires_at: float | None = None
+    ) -> Entry:
+        """Read an entry whose parts a backend keeps apart, such as in columns.
+
+        Args:
+            json: The value as JSON text in UTF-8, as from `json`.
+            collection: The collection.
+            key: The key.
+            created_at: Seconds since the epoch, or None if that was not kept.
+            expires_at: Seconds since the epoch, or None if it never expires.
+
+        Raises:
+            DeserializationError: The text is not a JSON object.
+        """
+        long_integers: list[str] = []
+        try:
+            value: Any = codec.decode(json, long_integers)
+        except ValueError:
+            value = None
+        if type(value) is not dict:
+            raise unreadable(collection, key, "its value is not a JSON object")
+        return cls(collection, key, None if long_integers else cast("dict[str, Any]", value), json, created_at, expires_at)
 
     @classmethod
     def from_document(cls, document: bytes, collection: str, key: str) -> Entry:
