@@ -102,3 +102,22 @@ def test_long_integers_are_read_only_when_the_value_is_asked_for(document: bytes
         assert entry.value() == entry.value() == {"n": -(10**10_000 // 3)}
         assert entry.document() == document
     assert len(read) == 2 * document.count(b'"n')
+
+
+def test_an_entry_from_its_parts() -> None:
+    long = "9" * 5000
+    text = b'{"b":%s,"a":-0.0}' % long.encode()
+    entry = Entry.from_json(text, "c", "k", created_at=1.0, expires_at=2.0)
+    assert (entry.collection, entry.key, entry.created_at, entry.expires_at, entry.json) == ("c", "k", 1.0, 2.0, text)
+    value = entry.value()
+    assert list(value) == ["b", "a"]
+    assert value["b"] == 10**5000 - 1
+    assert codec.encode(value) == text
+
+
+@pytest.mark.parametrize("text", [b"", b"secret", b"[]", b'"{}"', b"null", b"\xff", b"{}x"])
+def test_text_that_is_no_object(text: bytes) -> None:
+    with pytest.raises(DeserializationError, match="its value is not a JSON object.*overwrite the key") as raised:
+        Entry.from_json(text, "c", "k")
+    assert "secret" not in str(raised.value)
+    assert raised.value.__context__ is None
