@@ -7,7 +7,8 @@ Stores, wrappers and adapters are in `keyvalue.stores`, `keyvalue.wrappers` and 
 
 from typing import TYPE_CHECKING
 
-from keyvalue._core.lazy import add_module_names, import_from
+from keyvalue._core.lazy import import_from
+from keyvalue._core.legacy.module_names import add_module_names
 from keyvalue.errors import KeyValueError
 from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
 

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from keyvalue._core.lazy import add_module_names, import_from
+from keyvalue._core.lazy import import_from
+from keyvalue._core.legacy.module_names import add_module_names
 
 if TYPE_CHECKING:
     from keyvalue.adapters.base_model import BaseModelAdapter as BaseModelAdapter
