@@ -504,8 +504,8 @@ _OF_SERVERS = (
     Fault(
         "keyring-errors-call-a-locked-one-refused",
         f"{_STORES}/keyring.py",
-        "(KeyringLocked, StoreConnectionError, _LOCKED)",
-        "(KeyringLocked, StoreRefusedError, _LOCKED)",
+        "(KeyringLocked, StoreConnectionError, LOCKED)",
+        "(KeyringLocked, StoreRefusedError, LOCKED)",
         _server("keyring"),
     ),
     Fault(

@@ -14,9 +14,9 @@ from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import FlatStore
-from keyvalue._core.layout import KeyLayout
+from keyvalue._core.layout import FittingLayout, KeyLayout
 from keyvalue._core.legacy import sanitization
-from keyvalue._core.legacy.layouts import FittingLayout
+from keyvalue._core.legacy.layouts import SharedLayout
 from keyvalue._core.sockets import Peer, TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError, StoreSetupError
@@ -125,7 +125,7 @@ class MemcachedStore(FlatStore):
         constructor.check_seconds(timeout, "timeout")
         if max_value_size <= 0:
             raise ValueError("max_value_size must be positive")
-        self.layout: KeyLayout = _MemcachedLayout(key_sanitization_strategy)
+        self.layout: KeyLayout = _layout(key_sanitization_strategy)
         self._max_value_size = max_value_size
         if client is not None and (host, port) != ("127.0.0.1", 11211):
             raise ValueError("Give MemcachedStore either a client or host and port")
@@ -221,22 +221,20 @@ class MemcachedStore(FlatStore):
         return list(removed.values())
 
 
-class _MemcachedLayout(FittingLayout):
-    """The names `<collection>::<key>`, or what a strategy makes of them; digests for what Memcached can't take."""
+def _layout(strategy: sanitization.SanitizationStrategy | None) -> KeyLayout:
+    """Return the layout: names `<collection>::<key>`, or what a strategy makes of them; digests for what Memcached can't take."""
+    sanitize = sanitization.namer(strategy, "key_sanitization_strategy")
+    if sanitize is None:
+        return FittingLayout(_fits)
+    # This one gives what has no `::` to what is too long, and so nobody else's name.
+    is_unique = isinstance(strategy, sanitization.HashExcessLengthStrategy)
+    return SharedLayout(_fits, sanitize_name=lambda name: sanitize(name) if "::" in name else name, is_unique=is_unique)
 
-    def __init__(self, strategy: sanitization.SanitizationStrategy | None) -> None:
-        self._namer = sanitization.namer(strategy, "key_sanitization_strategy")
-        # This one gives what has no `::` to what is too long, and so nobody else's name.
-        is_sharing = strategy is not None and not isinstance(strategy, sanitization.HashExcessLengthStrategy)
-        super().__init__(is_plain=strategy is None, is_sharing=is_sharing)
 
-    def _sanitize(self, name: str) -> str:
-        return self._namer(name) if self._namer is not None and "::" in name else name
-
-    def _fits(self, name: str) -> bool:
-        if name.isascii():
-            return 0 < len(name) <= _LONGEST_NAME and " " not in name and name.isprintable()
-        return not _UNUSABLE.search(name) and len(name.encode()) <= _LONGEST_NAME
+def _fits(name: str) -> bool:
+    if name.isascii():
+        return 0 < len(name) <= _LONGEST_NAME and " " not in name and name.isprintable()
+    return not _UNUSABLE.search(name) and len(name.encode()) <= _LONGEST_NAME
 
 
 def _capacity(client: Memcached | AsyncMemcached) -> int | None:

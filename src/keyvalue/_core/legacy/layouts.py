@@ -1,47 +1,50 @@
-"""Compound names for backends that can't hold all of them, and for sanitization strategies."""
+"""Compound names of which several pairs may have the same."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from keyvalue._core.layout import CompoundLayout, Slot, digest_of
+from keyvalue._core.layout import CompoundLayout, FittingLayout, Slot, digest_of
 
-__all__ = ["FittingLayout"]
+__all__ = ["SharedLayout"]
+
+Namer = Callable[[str], str]
 
 
-class FittingLayout(CompoundLayout):
-    """Compound names for a backend that can't hold all of them.
+class SharedLayout(FittingLayout):
+    """Compound names as sanitization strategies change them, or as a backend mixes them up.
 
-    Where a pair's name does not fit, or may be shared, its own slot is a digest.
+    Where a pair's name does not fit, or may be another pair's too, its own slot is a digest.
 
     Args:
-        is_plain: Whether pairs lie under the names themselves, each under its own.
-        is_sharing: Whether any two pairs may have one name, as sanitization or the backend has it.
+        fits: Returns whether the backend can hold a name.
+        sanitize_collection: Returns what stands for a collection; None if it does itself.
+        sanitize_key: Likewise for a key.
+        sanitize_name: Likewise for what the two make up.
+        is_unique: Whether only names that `sanitize_name` changes may be those of several pairs.
     """
 
-    def __init__(self, *, is_plain: bool, is_sharing: bool) -> None:
-        self._is_plain = is_plain
-        self._is_sharing = is_sharing
-
-    @abstractmethod
-    def _fits(self, name: str) -> bool:
-        """Return whether the backend can hold a name."""
-
-    def _split(self, collection: str, key: str) -> tuple[str, str]:
-        """Return the parts of a name."""
-        return collection, key
-
-    def _sanitize(self, name: str) -> str:
-        """Return what is in use for a name."""
-        return name
+    def __init__(
+        self,
+        fits: Callable[[str], bool],
+        *,
+        sanitize_collection: Namer | None = None,
+        sanitize_key: Namer | None = None,
+        sanitize_name: Namer | None = None,
+        is_unique: bool = False,
+    ) -> None:
+        super().__init__(fits)
+        self._sanitize_collection = sanitize_collection or str
+        self._sanitize_key = sanitize_key or str
+        self._sanitize_name = sanitize_name or str
+        self._is_unique = is_unique
 
     def slots(self, collection: str, key: str) -> Sequence[Slot]:
         """Return the slots of a pair."""
         found: list[Slot] = []
-        for name, kind in super().slots(*self._split(collection, key)):
-            used = self._sanitize(name)
-            is_shared = kind != "own" or self._is_sharing or used != name
+        for name, kind in CompoundLayout.slots(self, self._sanitize_collection(collection), self._sanitize_key(key)):
+            used = self._sanitize_name(name)
+            is_shared = kind != "own" or used != name or not self._is_unique
             fits = self._fits(used)
             if fits:
                 found.append(Slot(used, "shared" if is_shared and kind == "own" else kind))
@@ -51,8 +54,7 @@ class FittingLayout(CompoundLayout):
 
     def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
         """Return the names of pairs that all have one slot, or None if some have more."""
-        names = super().direct_names(collection, keys)
-        if names is None or (self._is_plain and all(map(self._fits, names))):
-            return names
+        if not self._is_unique:
+            return None
         slots = [self.slots(collection, key) for key in keys]
         return [slot.name for (slot, *_) in slots] if all(len(some) == 1 for some in slots) else None
