@@ -15,6 +15,7 @@ from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRules
 from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.store import Stability
+from keyvalue.stores._drivers import files
 from keyvalue.stores._drivers.filetree import DRAFTS, INFO, SUFFIX, FileTreeDriver
 
 __all__ = ["FileTreeStore", "FileTreeV1CollectionSanitizationStrategy", "FileTreeV1KeySanitizationStrategy"]
@@ -113,7 +114,7 @@ class FileTreeStore(EnumerableDriverStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         places = [
-            constructor.resolve_directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)
+            files.resolve_directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)
         ]
         self.layout: KeyLayout = _TreeLayout(key_sanitization_strategy, collection_sanitization_strategy)
         self._clients = Clients("FileTreeStore", create=lambda: FileTreeDriver(*places), explain=FileTreeDriver.refusal)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import methodcaller
 from typing import Any, ClassVar
 
-from keyvalue._core import arguments, constructor, files, wording
+from keyvalue._core import arguments, constructor, file_errors, wording
 from keyvalue._core.clients import Clients
 from keyvalue._core.driver import DriverStore
 from keyvalue._core.entry import Entry
@@ -124,7 +124,7 @@ class KeyringStore(DriverStore):
             serialize_calls=True,
             interruptible=False,
             at_fork="share",
-            explain=lambda _, error: files.refusal(error) if isinstance(error, PermissionError) else None,
+            explain=lambda _, error: file_errors.refusal(error) if isinstance(error, PermissionError) else None,
         )
 
     async def _open(self) -> None:

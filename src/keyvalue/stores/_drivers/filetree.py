@@ -15,12 +15,13 @@ from datetime import datetime, timezone
 
 import orjson
 
-from keyvalue._core import files
+from keyvalue._core import file_errors
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
-from keyvalue._core.files import Directory
 from keyvalue._core.fork import register_after_fork
 from keyvalue._core.listing import take_page
 from keyvalue.errors import PathSecurityError
+from keyvalue.stores._drivers import files
+from keyvalue.stores._drivers.files import Directory
 
 __all__ = ["DRAFTS", "INFO", "SUFFIX", "FileTreeDriver"]
 
@@ -159,7 +160,7 @@ class FileTreeDriver:
 
     def refusal(self, error: Exception) -> str | None:
         """Return what the file system refused, if it is behind an error."""
-        return files.refusal(error, self._data.path)
+        return file_errors.refusal(error, self._data.path)
 
     def clean(self) -> None:
         """Remove what crashes left over."""
