@@ -419,7 +419,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "memcached-expiry-beyond-30-days",
-        f"{_STORES}/memcached.py",
+        f"{_STORES}/_drivers/memcached_commands.py",
         "if seconds > _DAYS_30:",
         "if seconds > _LATEST:",
         _contract("memcached and ttl"),
@@ -433,7 +433,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "memcached-driver-keeps-a-lost-connection",
-        f"{_STORES}/_drivers/memcached.py",
+        f"{_STORES}/_drivers/memcached_async.py",
         "if connection is None or connection.is_lost:",
         "if connection is None:",
         _server("memcached"),

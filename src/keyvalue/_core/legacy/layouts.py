@@ -19,8 +19,8 @@ class SharedLayout(FittingLayout):
     Args:
         fits: Returns whether the backend can hold a name.
         sanitize_collection: Returns what stands for a collection; None if it does itself.
-        sanitize_key: Likewise for a key.
-        sanitize_name: Likewise for what the two make up.
+        sanitize_key: Returns what stands for a key; None if it does itself.
+        sanitize_name: Returns what stands for `<collection>::<key>`; None if that does itself.
         is_unique: Whether only names that `sanitize_name` changes may be those of several pairs.
     """
 
@@ -43,7 +43,7 @@ class SharedLayout(FittingLayout):
         """Return the slots of a pair."""
         found: list[Slot] = []
         for name, kind in CompoundLayout.slots(self, self._sanitize_collection(collection), self._sanitize_key(key)):
-            used = self._sanitize_name(name)
+            used = self._sanitize_name(name) if "::" in name else name
             is_shared = kind != "own" or used != name or not self._is_unique
             fits = self._fits(used)
             if fits:
