@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from operator import methodcaller
 from typing import Any, ClassVar
 
@@ -120,7 +121,7 @@ class KeyringStore(DriverStore):
         self._sanitize_collection = sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy")
         self._clients = Clients(
             "KeyringStore",
-            create=lambda: KeyringDriver(service_name, backend),
+            create=partial(KeyringDriver, service_name, backend),
             serialize_calls=True,
             interruptible=False,
             at_fork="share",
