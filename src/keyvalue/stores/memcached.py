@@ -121,8 +121,8 @@ class MemcachedStore(FlatStore):
             raise ValueError("max_value_size must be positive")
         sanitize = sanitization.namer(key_sanitization_strategy, "key_sanitization_strategy")
         # What this strategy makes of a long name holds no `::`, and so is no other pair's name.
-        is_unique = isinstance(key_sanitization_strategy, sanitization.HashExcessLengthStrategy)
-        self.layout: KeyLayout = SharedLayout(fits, sanitize_name=sanitize, is_unique=is_unique) if sanitize else FittingLayout(fits)
+        is_own = isinstance(key_sanitization_strategy, sanitization.HashExcessLengthStrategy)
+        self.layout: KeyLayout = SharedLayout(fits, sanitize_name=sanitize, unchanged_is_own=is_own) if sanitize else FittingLayout(fits)
         self._max_value_size = max_value_size
         if client is not None and (host, port) != ("127.0.0.1", 11211):
             raise ValueError("Give MemcachedStore either a client or host and port")

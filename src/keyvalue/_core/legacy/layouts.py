@@ -1,27 +1,27 @@
-"""Compound names of which several pairs may have the same."""
+"""Compound names that several pairs may share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from keyvalue._core.layout import CompoundLayout, FittingLayout, Slot, digest_of
+from keyvalue._core.layout import CompoundLayout, Slot, digest_of
 
 __all__ = ["SharedLayout"]
 
 Namer = Callable[[str], str]
 
 
-class SharedLayout(FittingLayout):
-    """Compound names as sanitization strategies change them, or as a backend mixes them up.
+class SharedLayout(CompoundLayout):
+    """Compound names for a sanitization strategy, which changes them, or for a backend that mixes them up.
 
-    Where a pair's name does not fit, or may be another pair's too, its own slot is a digest.
+    A pair has a digest for its own slot if its name does not fit, or if another pair may have the same name.
 
     Args:
         fits: Returns whether the backend can hold a name.
         sanitize_collection: Returns what stands for a collection; None if it does itself.
         sanitize_key: Returns what stands for a key; None if it does itself.
         sanitize_name: Returns what stands for `<collection>::<key>`; None if that does itself.
-        is_unique: Whether only names that `sanitize_name` changes may be those of several pairs.
+        unchanged_is_own: Whether a name that `sanitize_name` leaves as it is belongs to one pair only.
     """
 
     def __init__(
@@ -31,20 +31,20 @@ class SharedLayout(FittingLayout):
         sanitize_collection: Namer | None = None,
         sanitize_key: Namer | None = None,
         sanitize_name: Namer | None = None,
-        is_unique: bool = False,
+        unchanged_is_own: bool = False,
     ) -> None:
-        super().__init__(fits)
+        self._fits = fits
         self._sanitize_collection = sanitize_collection or str
         self._sanitize_key = sanitize_key or str
         self._sanitize_name = sanitize_name or str
-        self._is_unique = is_unique
+        self._unchanged_is_own = unchanged_is_own
 
     def slots(self, collection: str, key: str) -> Sequence[Slot]:
         """Return the slots of a pair."""
         found: list[Slot] = []
-        for name, kind in CompoundLayout.slots(self, self._sanitize_collection(collection), self._sanitize_key(key)):
+        for name, kind in super().slots(self._sanitize_collection(collection), self._sanitize_key(key)):
             used = self._sanitize_name(name) if "::" in name else name
-            is_shared = kind != "own" or used != name or not self._is_unique
+            is_shared = kind != "own" or used != name or not self._unchanged_is_own
             fits = self._fits(used)
             if fits:
                 found.append(Slot(used, "shared" if is_shared and kind == "own" else kind))
@@ -54,7 +54,7 @@ class SharedLayout(FittingLayout):
 
     def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
         """Return the names of pairs that all have one slot, or None if some have more."""
-        if not self._is_unique:
+        if not self._unchanged_is_own:
             return None
         slots = [self.slots(collection, key) for key in keys]
         return [slot.name for (slot, *_) in slots] if all(len(some) == 1 for some in slots) else None
