@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, overload
 
-from keyvalue._core import files, fork, runtime
+from keyvalue._core import file_errors, fork, runtime
 from keyvalue._core.capabilities import add_capability_mixins, capabilities_of, require_async
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.store import BaseStore
@@ -240,7 +240,7 @@ class _PortalThread:
                 try:
                     self._portal = ready.result()
                 except OSError as error:
-                    reason = files.transient_reason(error) or str(error)
+                    reason = file_errors.transient_reason(error) or str(error)
                     raise StoreConnectionError(f"This BlockingKeyValue could not start its event loop: {reason}") from error
                 self._thread = thread
                 weakref.finalize(self, _stop, self._portal)

@@ -360,15 +360,15 @@ _OF_EMBEDDED_STORES = (
     ),
     Fault(
         "filetree-exchange-overwrites-what-is-new",
-        f"{_STORES}/_drivers/filetree.py",
-        "except FileExistsError:\n                return False",
-        "except FileExistsError:\n                return True",
+        f"{_STORES}/_drivers/filetree_files.py",
+        "except FileExistsError:\n            return False",
+        "except FileExistsError:\n            return True",
         _store("filetree"),
     ),
     Fault(
         "filetree-read-follows-links",
         f"{_STORES}/_drivers/filetree.py",
-        "            if os.path.islink(path):\n                raise _link(path)\n",
+        "            refuse_link(path)\n",
         "",
         _store("filetree"),
     ),
@@ -419,7 +419,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "memcached-expiry-beyond-30-days",
-        f"{_STORES}/memcached.py",
+        f"{_STORES}/_drivers/memcached_commands.py",
         "if seconds > _DAYS_30:",
         "if seconds > _LATEST:",
         _contract("memcached and ttl"),
@@ -433,7 +433,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "memcached-driver-keeps-a-lost-connection",
-        f"{_STORES}/_drivers/memcached.py",
+        f"{_STORES}/_drivers/memcached_async.py",
         "if connection is None or connection.is_lost:",
         "if connection is None:",
         _server("memcached"),
@@ -504,8 +504,8 @@ _OF_SERVERS = (
     Fault(
         "keyring-errors-call-a-locked-one-refused",
         f"{_STORES}/keyring.py",
-        "(KeyringLocked, StoreConnectionError, _LOCKED)",
-        "(KeyringLocked, StoreRefusedError, _LOCKED)",
+        "(KeyringLocked, StoreConnectionError, LOCKED)",
+        "(KeyringLocked, StoreRefusedError, LOCKED)",
         _server("keyring"),
     ),
     Fault(

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import re
-import sys
 import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import arguments, clock, wording
-from keyvalue._core.files import OWNER_ONLY, Directory, is_directory, refusal
 from keyvalue.errors import InvalidTTLTypeError
 
 __all__ = [
-    "absolute_path",
     "check_count",
     "check_header",
     "check_integer",
@@ -27,9 +22,7 @@ __all__ = [
     "check_seconds",
     "check_ttl",
     "check_types",
-    "refuse_file_mode",
     "require_one_of",
-    "resolve_directory",
 ]
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -90,83 +83,6 @@ def require_one_of(owner: str, given: Mapping[str, object]) -> None:
         raise ValueError(f"{owner}: {empty[0]} is empty")
     if sum(value is not None and value != "" for value in given.values()) != 1:
         raise ValueError(f"Give {owner} exactly one of: {', '.join(given)}")
-
-
-def resolve_directory(path: str | Path, auto_create: bool, file_mode: int | None) -> Directory:
-    """Return a directory under its absolute path, so that the process may change its own.
-
-    A leading `~` and variables such as `$HOME` are expanded, unless there is a directory of just that name.
-
-    Args:
-        path: The directory.
-        auto_create: Whether it may be missing.
-        file_mode: The mode of new files in it. None means its owner's only.
-
-    Raises:
-        TypeError: The path or the mode is of a wrong type.
-        ValueError: The directory is missing or may not be looked at, its path can't be encoded or expanded, or the mode is not one
-            for files that their owner uses.
-    """
-    mode = _check_mode(file_mode)
-    if not isinstance(path, str | Path):
-        raise TypeError(f"The directory must be a str or a Path, not {wording.describe(path)}")
-    literal, expanded = str(path), os.path.expandvars(os.path.expanduser(path))
-    if not literal:
-        raise ValueError("The directory is an empty str; give its path, which is '.' for the current one")
-    if "\0" in literal:
-        raise ValueError(f"The directory {literal!r} holds NUL, which no path can")
-    if expanded.startswith("~") and not os.path.isdir(literal):
-        user = expanded[1:].replace(os.sep, "/").partition("/")[0]
-        raise ValueError(
-            f"The directory {literal!r} can't be expanded: {f'there is no user {user!r}' if user else 'this user has no home directory'}; "
-            f"give the whole path, or './{literal}' for a directory of that name"
-        )
-    unset = [variable for name in re.findall(r"\$(\w+|\{\w+\})", literal, re.ASCII) if (variable := name.strip("{}")) not in os.environ]
-    if unset and not os.path.isdir(literal):
-        raise ValueError(
-            f"The directory {literal!r} can't be expanded: {unset[0]} is not set in the environment; set it, or make a directory of just "
-            "that name"
-        )
-    found = absolute_path(literal if expanded == literal or os.path.isdir(literal) else expanded)
-    try:
-        os.fsencode(found)
-    except UnicodeEncodeError:
-        encoding = sys.getfilesystemencoding()
-        advice = "; set PYTHONUTF8=1 or a UTF-8 locale" if encoding != "utf-8" else ""
-        raise ValueError(f"The directory {found!a} can't be encoded as {encoding}, the encoding of file names here{advice}") from None
-    if not auto_create:
-        try:
-            is_there = is_directory(found)
-        except OSError as error:
-            raise ValueError(f"The directory {found!r} can't be used: {refusal(error)}") from error
-        if not is_there:
-            raise ValueError(f"The directory {found!r} does not exist; create it, or leave out auto_create=False")
-    return Directory(found, auto_create, mode)
-
-
-def refuse_file_mode(file_mode: int | None, given: str) -> None:
-    """Check that no mode of files is given beside a client that has its own.
-
-    Raises:
-        ValueError: One is.
-    """
-    if file_mode is not None:
-        raise ValueError(f"file_mode can't be combined with {given}: its files have modes already")
-
-
-def _check_mode(file_mode: int | None) -> int:
-    if file_mode is None:
-        return OWNER_ONLY
-    if not isinstance(file_mode, int):
-        raise TypeError(f"file_mode must be an int such as 0o640, not {wording.describe(file_mode)}")
-    if isinstance(file_mode, bool) or file_mode & ~0o666 or file_mode & 0o600 != 0o600:
-        raise ValueError("file_mode must let the owner read and write, and hold read and write bits only, in octal: 0o600, 0o640 or 0o660")
-    return file_mode
-
-
-def absolute_path(path: str) -> str:
-    """Return an absolute path; asks the system only about one that is not."""
-    return path if os.path.isabs(path) else os.path.abspath(path)
 
 
 def check_seconds(value: float, what: str) -> float:

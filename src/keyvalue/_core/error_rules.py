@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from keyvalue._core import files
+from keyvalue._core import file_errors
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
 
 __all__ = ["FILE_SYSTEM_RULES", "ErrorRule", "ErrorRules", "find_rule", "unwrapping_rules"]
@@ -42,11 +42,11 @@ class ErrorRule(Generic[E]):
         return self.advice if isinstance(self.advice, str) else self.advice(error) or ""
 
 
-_SHORTAGE = ErrorRule(OSError, StoreConnectionError, files.lack, when=files.lack)
+_SHORTAGE = ErrorRule(OSError, StoreConnectionError, file_errors.lack, when=file_errors.lack)
 """What the system lacks, such as file descriptors, whatever the backend."""
 
 FILE_SYSTEM_RULES = (
-    ErrorRule(OSError, StoreConnectionError, files.transient_reason, when=files.transient_reason),
+    ErrorRule(OSError, StoreConnectionError, file_errors.transient_reason, when=file_errors.transient_reason),
     ErrorRule(OSError, StoreRefusedError, "the file system refused"),
 )
 """Rules for what a file system raises."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-__all__ = ["CompoundLayout", "KeyLayout", "Slot", "digest", "digest_of", "is_settled"]
+__all__ = ["CompoundLayout", "FittingLayout", "KeyLayout", "Slot", "digest", "digest_of", "is_settled"]
 
 
 class Slot(NamedTuple):
@@ -74,6 +74,34 @@ class CompoundLayout(KeyLayout):
             if ":" in key and _is_contested(key):
                 return None
         return [f"{collection}::{key}" for key in keys]
+
+
+class FittingLayout(CompoundLayout):
+    """Compound names for a backend that can't hold all of them: where a pair's own name does not fit, its digest stands for it.
+
+    Args:
+        fits: Returns whether the backend can hold a name.
+    """
+
+    def __init__(self, fits: Callable[[str], bool]) -> None:
+        self._fits = fits
+
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
+        """Return the slots of a pair."""
+        found: list[Slot] = []
+        for slot in super().slots(collection, key):
+            if self._fits(slot.name):
+                found.append(slot)
+            elif slot.kind == "own":
+                found.append(Slot(digest_of(collection, key)))
+        return found
+
+    def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
+        """Return the names of pairs that all have one slot, or None if some have more."""
+        names = super().direct_names(collection, keys)
+        if names is None or all(map(self._fits, names)):
+            return names
+        return [name if self._fits(name) else digest_of(collection, key) for name, key in zip(names, keys, strict=True)]
 
 
 def _is_mistakable(collection: str) -> bool:

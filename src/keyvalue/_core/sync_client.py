@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
-from keyvalue._core import files, fork, pending, runtime
+from keyvalue._core import file_errors, fork, pending, runtime
 from keyvalue._core.slots import ThreadSlots, Turn, shared
 from keyvalue._core.threads import Threads
 from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreClosedError, StoreSetupError
@@ -192,7 +192,7 @@ class SyncClient:
                 except KeyValueError:
                     raise
                 except Exception as error:
-                    raise files.opening_error(f"This {self._name} could not be opened", error) from error
+                    raise file_errors.opening_error(f"This {self._name} could not be opened", error) from error
                 if self.client is not None:  # a signal's handler has created one meanwhile
                     self._close(created)
                     return self.client

@@ -26,6 +26,7 @@ with needs("disk"):
     import diskcache
     from pathvalidate import sanitize_filename
 
+    from keyvalue.stores._drivers import files
     from keyvalue.stores._drivers.disk import DiskDriver, MultiDiskDriver, join
     from keyvalue.stores._drivers.disk_cache import settings_of, transient_reason
 
@@ -95,10 +96,10 @@ class DiskStore(EnumerableDriverStore):
         super().__init__(default_collection=default_collection)
         constructor.require_one_of("DiskStore", {"directory": directory, "disk_cache": disk_cache})
         if directory is not None:
-            place, settings = constructor.resolve_directory(directory, auto_create, file_mode), _settings(max_size)
+            place, settings = files.resolve_directory(directory, auto_create, file_mode), _settings(max_size)
         else:
             assert disk_cache is not None
-            constructor.refuse_file_mode(file_mode, "disk_cache")
+            files.refuse_file_mode(file_mode, "disk_cache")
             place, settings = settings_of(disk_cache, "disk_cache must be")
         self._clients = Clients(
             "DiskStore",
@@ -168,9 +169,9 @@ class MultiDiskStore(EnumerableDriverStore):
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
         self.layout: KeyLayout = _DirectoryLayout() if disk_cache_factory is None else _FactoryLayout()
         if base_directory is not None:
-            base = constructor.resolve_directory(base_directory, auto_create, file_mode)
+            base = files.resolve_directory(base_directory, auto_create, file_mode)
         else:
-            constructor.refuse_file_mode(file_mode, "disk_cache_factory")
+            files.refuse_file_mode(file_mode, "disk_cache_factory")
             base = None
         self._clients = Clients(
             "MultiDiskStore",

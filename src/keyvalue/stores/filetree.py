@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,17 +11,15 @@ from keyvalue._core import constructor
 from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRules
-from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
+from keyvalue._core.layout import KeyLayout
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.store import Stability
-from keyvalue.stores._drivers.filetree import DRAFTS, INFO, SUFFIX, FileTreeDriver
+from keyvalue.stores._drivers import files
+from keyvalue.stores._drivers.filetree import FileTreeDriver
+from keyvalue.stores._drivers.filetree_names import INFO, SUFFIX
+from keyvalue.stores._legacy.filetree import OldTreeLayout
 
 __all__ = ["FileTreeStore", "FileTreeV1CollectionSanitizationStrategy", "FileTreeV1KeySanitizationStrategy"]
-
-_LONGEST_NAME = 255  # bytes; what nearly all file systems take
-_UNUSABLE = re.compile(r'[\0-\x1f<>:"/\\|?*]|[. ]$' if os.name == "nt" else r"[/\0]")
-_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_DIGEST = re.compile(r"~[0-9a-f]{64}")
 
 
 class FileTreeV1KeySanitizationStrategy(sanitization.HybridSanitizationStrategy):
@@ -112,54 +109,9 @@ class FileTreeStore(EnumerableDriverStore):
         file_mode: int | None = None,
     ) -> None:
         super().__init__(default_collection=default_collection)
-        places = [
-            constructor.resolve_directory(place, auto_create, file_mode) for place in (data_directory, metadata_directory or data_directory)
-        ]
-        self.layout: KeyLayout = _TreeLayout(key_sanitization_strategy, collection_sanitization_strategy)
-        self._clients = Clients("FileTreeStore", create=lambda: FileTreeDriver(*places), explain=FileTreeDriver.refusal)
-
-
-class _TreeLayout(KeyLayout):
-    """The paths of files below the data directory, with `/` between their parts."""
-
-    def __init__(self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None) -> None:
-        self._keys = sanitization.namer(keys, "key_sanitization_strategy")
-        self._collections = sanitization.namer(collections, "collection_sanitization_strategy")
-
-    def slots(self, collection: str, key: str) -> Sequence[Slot]:
-        directory = self._directory(collection)
-        name = self._keys(key) if self._keys else key
-        found = [Slot(f"{directory}/{name}.json", "shared")] if _fits(name, SUFFIX) else []
-        found.append(Slot(f"{directory}/{digest_of(collection, key)}.json"))
-        # Files of py-key-value-aio whose key is lost are listed, and so also found, under their own name.
-        if name != key and _fits(key, SUFFIX):
-            found.append(Slot(f"{directory}/{key}.json", "shared"))
-        if self._is_nested(collection) and _fits(key, SUFFIX):
-            found.append(Slot(f"{collection}/{key}.json", "shared"))
-        return found
-
-    def prefixes(self, collection: str) -> Sequence[str]:
-        nested = [f"{collection}/"] if self._is_nested(collection) else []
-        return [f"{self._directory(collection)}/", *nested]
-
-    def _directory(self, collection: str) -> str:
-        name = self._collections(collection) if self._collections else collection
-        folded = name.casefold()  # the file system may ignore case
-        fits = _fits(name, INFO) and folded not in (".", "..", DRAFTS) and not folded.endswith(INFO)
-        return name if fits else digest(collection)
-
-    def _is_nested(self, collection: str) -> bool:
-        """Return whether py-key-value-aio puts a collection into a directory of a directory, within the tree."""
-        parts = collection.split("/")
-        return self._collections is None and len(parts) > 1 and all(_fits(part, INFO) and part not in (".", "..") for part in parts)
-
-
-def _fits(name: str, suffix: str) -> bool:
-    """Return whether a name can be that of a file, and is not one that this store gives to what can't."""
-    return (
-        bool(name)
-        and not _UNUSABLE.search(name)
-        and not _DIGEST.fullmatch(name)
-        and not (os.name == "nt" and _DEVICE.fullmatch(name))
-        and len((name + suffix).encode()) <= _LONGEST_NAME
-    )
+        data = files.resolve_directory(data_directory, auto_create, file_mode)
+        metadata = files.resolve_directory(metadata_directory or data_directory, auto_create, file_mode)
+        sanitize_key = sanitization.namer(key_sanitization_strategy, "key_sanitization_strategy")
+        sanitize_collection = sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy")
+        self.layout: KeyLayout = OldTreeLayout(sanitize_collection, sanitize_key)
+        self._clients = Clients("FileTreeStore", create=partial(FileTreeDriver, data, metadata), explain=FileTreeDriver.refusal)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from operator import methodcaller
 from typing import Any, ClassVar
 
-from keyvalue._core import arguments, constructor, files, wording
+from keyvalue._core import arguments, constructor, file_errors, wording
 from keyvalue._core.clients import Clients
-from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.driver import DriverStore
+from keyvalue._core.entry import Entry
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
-from keyvalue._core.flat import FlatStore
-from keyvalue._core.layout import KeyLayout
+from keyvalue._core.layout import FittingLayout, KeyLayout
 from keyvalue._core.legacy import sanitization
-from keyvalue._core.legacy.layouts import FittingLayout
+from keyvalue._core.legacy.layouts import SharedLayout
 from keyvalue._core.store import Stability
 from keyvalue.errors import InvalidKeyError, KeyValueError, StoreConnectionError, StoreRefusedError
 
@@ -22,16 +23,14 @@ with needs("keyring"):
     from keyring.backend import KeyringBackend
     from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError
 
-    from keyvalue.stores._drivers.keyring import HiddenError, KeyringDriver, Manner, UndecodableError, UnwritableError
+    from keyvalue.stores._drivers.keyring import AWAY, LOCKED, HiddenError, KeyringDriver, UndecodableError, UnwritableError, advice_by_name
 
 __all__ = ["KeyringStore", "KeyringV1CollectionSanitizationStrategy", "KeyringV1KeySanitizationStrategy"]
 
-_LOCKED = "the keyring is locked, and its prompt was dismissed or could not be shown; unlock it and try again"
 _MISSING = (
     "there is no keyring that keeps anything. Start a Secret Service (GNOME Keyring, KWallet, KeePassXC), or choose another backend: "
     "with backend=, keyring.set_keyring(), PYTHON_KEYRING_BACKEND or keyringrc.cfg"
 )
-_AWAY = "could not reach the keyring's service; is it running, and is DBUS_SESSION_BUS_ADDRESS right?"
 _HIDDEN = (
     "a keyring of the chain that is for reading only has this entry, and what is stored behind it would not be read; "
     "pass the keyring to use as backend="
@@ -40,23 +39,6 @@ _UNDECODABLE = (
     "the keyring holds a password of this service that is no text, and would have to move it; "
     "remove it there, or choose another service_name"
 )
-
-_BY_NAME = {
-    "LockedException": _LOCKED,  # of SecretStorage
-    "PromptDismissedException": _LOCKED,
-    "SecretServiceNotAvailableException": _AWAY,
-    "org.freedesktop.Secret.Error.IsLocked": _LOCKED,  # of jeepney, the errors that D-Bus passes on
-    "org.freedesktop.Secret.Error.NoSession": _AWAY,
-    "org.freedesktop.DBus.Error.NoReply": _AWAY,
-    "DBusException": _AWAY,  # of dbus-python
-    1312: "Windows has no credentials for this logon; run as a user who is logged on",  # ERROR_NO_SUCH_LOGON_SESSION
-}
-"""What errors mean that only come with the packages of some systems: by the name of the class, or the error's own name or number."""
-
-
-def _advice_by_name(error: Exception) -> str | None:
-    names = (type(error).__name__, getattr(error, "name", None), getattr(error, "winerror", None))
-    return next((_BY_NAME[name] for name in names if isinstance(name, str | int) and name in _BY_NAME), None)
 
 
 class KeyringV1KeySanitizationStrategy(sanitization.HybridSanitizationStrategy):
@@ -70,7 +52,7 @@ class KeyringV1CollectionSanitizationStrategy(KeyringV1KeySanitizationStrategy):
     """Names collections, in the same way."""
 
 
-class KeyringStore(FlatStore):
+class KeyringStore(DriverStore):
     """Keeps entries in the keyring of the system: Secret Service, macOS Keychain, Windows Credential Manager, or another one of keyring's.
 
     Format: the password of the user `<collection>::<key>` of the service is the JSON document of `keyvalue._core.entry` (see
@@ -104,8 +86,8 @@ class KeyringStore(FlatStore):
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
     errors: ErrorRules = (
-        ErrorRule(Exception, StoreConnectionError, _advice_by_name, _advice_by_name),
-        ErrorRule(KeyringLocked, StoreConnectionError, _LOCKED),
+        ErrorRule(Exception, StoreConnectionError, advice_by_name, advice_by_name),
+        ErrorRule(KeyringLocked, StoreConnectionError, LOCKED),
         ErrorRule(NoKeyringError, StoreConnectionError, _MISSING),
         ErrorRule(
             InitError, StoreConnectionError, "the keyring could not be opened; is its service running, and is the configured backend there?"
@@ -115,7 +97,7 @@ class KeyringStore(FlatStore):
         ErrorRule(UndecodableError, StoreRefusedError, _UNDECODABLE),
         ErrorRule(KeyringError, StoreRefusedError, "the keyring refused"),
         ErrorRule(PermissionError, StoreRefusedError, "this user may not use the keyring's files; change their permissions"),
-        ErrorRule(OSError, StoreConnectionError, _AWAY),
+        ErrorRule(OSError, StoreConnectionError, AWAY),
         ErrorRule(NotImplementedError, StoreRefusedError, "the keyring's backend can't do that; it may be for reading only"),
         ErrorRule(Exception, StoreRefusedError, "the keyring's backend failed"),  # third parties' raise anything
     )
@@ -135,56 +117,34 @@ class KeyringStore(FlatStore):
             raise InvalidKeyError("The service name holds NUL, which keyrings can't")
         if backend is not None and not isinstance(backend, KeyringBackend):
             raise TypeError(f"The backend must be an instance of keyring.backend.KeyringBackend, not {wording.describe(backend)}")
-        self._namers = (
-            sanitization.namer(key_sanitization_strategy, "key_sanitization_strategy"),
-            sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy"),
-        )
+        self._sanitize_key = sanitization.namer(key_sanitization_strategy, "key_sanitization_strategy")
+        self._sanitize_collection = sanitization.namer(collection_sanitization_strategy, "collection_sanitization_strategy")
         self._clients = Clients(
             "KeyringStore",
-            create=lambda: KeyringDriver(service_name, backend),
+            create=partial(KeyringDriver, service_name, backend),
             serialize_calls=True,
             interruptible=False,
             at_fork="share",
-            explain=lambda _, error: files.refusal(error) if isinstance(error, PermissionError) else None,
+            explain=lambda _, error: file_errors.refusal(error) if isinstance(error, PermissionError) else None,
         )
 
     async def _open(self) -> None:
         await super()._open()
-        self.layout: KeyLayout = _KeyringLayout(*self._namers, await self._use(KeyringDriver.open))
+        rules = await self._use(methodcaller("open"))
+        if rules.ignores_case or self._sanitize_key or self._sanitize_collection:
+            self.layout: KeyLayout = SharedLayout(
+                rules.fits, sanitize_collection=self._sanitize_collection, sanitize_key=self._sanitize_key
+            )
+        else:
+            self.layout = FittingLayout(rules.fits)
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
         await self._use(methodcaller("check", entries))  # all, before one is written
         return await super()._put(collection, entries)
 
-    async def _one_by_one(self, method: str, items: Sequence[Any]) -> list[Any]:
-        """Call a method of the driver with each item alone, as it may wait for a person: if that is cancelled, the next is not begun."""
-        return [outcome for item in items for outcome in await self._use(methodcaller(method, [item])) or (None,)]
-
-    def _read(self, names: Sequence[str], *, lenient: bool = False) -> Awaitable[Sequence[Stored | None]]:
-        return self._one_by_one("read", names)
-
-    def _write(self, rows: Sequence[tuple[str, Entry]]) -> Awaitable[Sequence[None]]:
-        return self._one_by_one("write", rows)
-
-    def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
-        return self._one_by_one("compare_and_set", changes)
-
-    def _pop(self, names: Sequence[str]) -> Awaitable[Sequence[Stored | None]]:
-        return self._one_by_one("pop", names)
-
-
-class _KeyringLayout(FittingLayout):
-    """The names `<collection>::<key>`, or those of what strategies make of the two; digests for what can't be one, or not alone."""
-
-    def __init__(self, keys: Callable[[str], str] | None, collections: Callable[[str], str] | None, manner: Manner) -> None:
-        self._keys = keys
-        self._collections = collections
-        self._longest = manner.longest
-        is_sharing = manner.ignores_case or keys is not None or collections is not None
-        super().__init__(is_plain=not is_sharing, is_sharing=is_sharing)
-
-    def _split(self, collection: str, key: str) -> tuple[str, str]:
-        return self._collections(collection) if self._collections else collection, self._keys(key) if self._keys else key
-
-    def _fits(self, name: str) -> bool:
-        return "\0" not in name and (self._longest is None or len(name.encode("utf-16-le")) <= 2 * self._longest)
+    async def _call(self, method: str, items: Sequence[Any], *, repeatable: bool = False) -> Sequence[Any]:
+        """Call a method of the driver for each name alone, and once: it may wait for a person. If it fails, the next is not begun."""
+        outcomes: list[Any] = []
+        for item in items:
+            outcomes += await super()._call(method, [item]) or (None,)
+        return outcomes

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Generator, Mapping, Sequence
-from math import ceil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import attrgetter, methodcaller
 from typing import Any, ClassVar, cast
 
 from keyvalue._core import clock, constructor, urls
@@ -14,42 +13,37 @@ from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.flat import FlatStore
-from keyvalue._core.layout import KeyLayout
+from keyvalue._core.layout import FittingLayout, KeyLayout
 from keyvalue._core.legacy import sanitization
-from keyvalue._core.legacy.layouts import FittingLayout
+from keyvalue._core.legacy.layouts import SharedLayout
 from keyvalue._core.sockets import Peer, TlsOptions
 from keyvalue._core.store import Stability
-from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError
 
 with needs("memcached"):
     import aiomcache
     import pymemcache
     from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownCommandError, MemcacheUnknownError
 
-    from keyvalue.stores._drivers.memcached import (
-        AsyncMemcached,
-        Connection,
-        Memcached,
-        Swap,
+    from keyvalue.stores._drivers.memcached import Memcached
+    from keyvalue.stores._drivers.memcached_async import AsyncMemcached, address_of
+    from keyvalue.stores._drivers.memcached_commands import (
         TooManyConnectionsError,
         UnexpectedReplyError,
-        address_of,
+        expiry_of,
+        fits,
         judge,
+        plan_swaps,
+        split,
+        split_documents,
     )
 
 __all__ = ["MemcachedStore", "MemcachedV1KeySanitizationStrategy"]
 
-_CONNECTIONS = 100  # a server takes 1024 by default
 _UNREACHABLE = "could not reach the server; is it running, and are host and port right?"
 _FULL = "the server has as many connections as it takes"
 _STRANGE = "what listens on this port does not answer as Memcached does; are host and port right?"
 _LIMIT = "the server's -I is the limit, and max_value_size of the store, which must be 1 KiB less"
-_BATCH = 500  # commands in one round trip
-_BATCH_BYTES = 2**20
-_LONGEST_NAME = 250  # bytes
-_UNUSABLE = re.compile(r"[\s\0-\x1f\x7f-\x9f]")  # what aiomcache refuses, which is more than what Memcached does
-_DAYS_30 = 60 * 60 * 24 * 30  # a longer expiry is taken for an absolute time
-_LATEST = 2**31 - 1
 
 
 class MemcachedV1KeySanitizationStrategy(sanitization.HashExcessLengthStrategy):
@@ -125,7 +119,10 @@ class MemcachedStore(FlatStore):
         constructor.check_seconds(timeout, "timeout")
         if max_value_size <= 0:
             raise ValueError("max_value_size must be positive")
-        self.layout: KeyLayout = _MemcachedLayout(key_sanitization_strategy)
+        sanitize = sanitization.namer(key_sanitization_strategy, "key_sanitization_strategy")
+        # What this strategy makes of a long name holds no `::`, and so is no other pair's name.
+        is_own = isinstance(key_sanitization_strategy, sanitization.HashExcessLengthStrategy)
+        self.layout: KeyLayout = SharedLayout(fits, sanitize_name=sanitize, unchanged_is_own=is_own) if sanitize else FittingLayout(fits)
         self._max_value_size = max_value_size
         if client is not None and (host, port) != ("127.0.0.1", 11211):
             raise ValueError("Give MemcachedStore either a client or host and port")
@@ -133,38 +130,28 @@ class MemcachedStore(FlatStore):
             options: Mapping[str, Any] = {}
             if client is not None:
                 host, port, options = address_of(cast("aiomcache.FlagClient[Any]", client))
-
-            def make() -> Memcached:
-                if options:
-                    raise StoreSetupError(
-                        f"The client that was passed has options ({', '.join(options)}) that only asyncio can use. "
-                        "Pass one of pymemcache, which works everywhere"
-                    )
-                return Memcached(lambda: Connection((host, port), connect_timeout=timeout, timeout=timeout))
-
             constructor.check_port("MemcachedStore", port)
             self._host = f"{urls.check_host('MemcachedStore', host, 'give a port as `port`')}:{port}"
             self._clients = Clients(
                 "MemcachedStore",
-                create=make,
-                create_async=lambda: AsyncMemcached(host, port, timeout, options),
-                capacity=_capacity,
+                create=partial(Memcached.connecting, host, port, timeout, options),
+                create_async=partial(AsyncMemcached, host, port, timeout, options),
+                capacity=attrgetter("capacity"),
                 peer=Peer(host, port, "ssl" in options, judge, self.tls, timeouts=(TimeoutError,)),
             )
         elif isinstance(client, pymemcache.PooledClient | pymemcache.Client) and getattr(client, "ignore_exc", False):
             raise ValueError("Give MemcachedStore a client without ignore_exc, which would report a server that is away as missing keys")
         else:
-            pool: Any = getattr(client, "client_pool", None)
-            limits: dict[str, Any] = {"serialize_calls": True}
-            if pool is not None:
-                limits = {"capacity": lambda client: pool.max_size, "interruptible": False}  # pyright: ignore[reportUnknownLambdaType]
+            has_pool = hasattr(client, "client_pool")
             self._clients = Clients.borrow(
                 "MemcachedStore",
                 client,
                 sync_types=(pymemcache.PooledClient, pymemcache.Client),
                 wanted="an aiomcache.Client, a pymemcache.PooledClient or a pymemcache.Client",
                 wrap=lambda client: Memcached(given=client),
-                **limits,
+                serialize_calls=not has_pool,
+                interruptible=not has_pool,
+                capacity=attrgetter("capacity"),
             )
 
     async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
@@ -183,86 +170,28 @@ class MemcachedStore(FlatStore):
     async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
         keys = [name.encode() for name in names]
         found: dict[bytes, Stored] = {}
-        for start in range(0, len(keys), _BATCH):
-            batch = keys[start : start + _BATCH]
-            found |= await self._use(lambda client, batch=batch: client.get(batch), repeatable=True)
+        for batch in split(keys):
+            found |= await self._use(methodcaller("get", batch), repeatable=True)
         return [found.get(key) for key in keys]
 
     async def _write(self, rows: Sequence[tuple[str, Entry]]) -> None:
-        exptime = _exptime(rows[0][1], clock.now())  # entries that are put together expire together
-        for batch in _batches(rows) if len(rows) > 1 else ({rows[0][0].encode(): rows[0][1].document()},):
-            await self._use(lambda client, batch=batch: client.set(batch, exptime))
+        expiry = expiry_of(rows[0][1], clock.now())  # entries that are put together expire together
+        for batch in split_documents(rows):
+            await self._use(methodcaller("set", batch, expiry))
 
     async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
         made: list[bool] = []
-        for start in range(0, len(changes), _BATCH):
-            batch = changes[start : start + _BATCH]
-            names = [change.name.encode() for change in batch]
-            found = await self._use(lambda client, names=names: client.gets(names), repeatable=True)
-            now = clock.now()
-            swaps: list[Swap] = []
-            is_expected: list[bool] = []
-            for name, change in zip(names, batch, strict=True):
-                stored, token = found.get(name, (None, None))
-                is_expected.append(change.version == (stored and stored.version))
-                if is_expected[-1]:
-                    swaps.append(Swap(name, token, change.entry and change.entry.document(), _exptime(change.entry, now)))
-            swapped = iter(await self._use(lambda client, swaps=swaps: client.cas(swaps)) if swaps else ())
-            made += [was_expected and next(swapped) for was_expected in is_expected]
+        for batch in split(changes):
+            found = await self._use(methodcaller("gets", [change.name.encode() for change in batch]), repeatable=True)
+            swaps = plan_swaps(batch, found, clock.now())
+            possible = [swap for swap in swaps if swap is not None]
+            swapped = iter(await self._use(methodcaller("cas", possible)) if possible else ())
+            made += [swap is not None and next(swapped) for swap in swaps]
         return made
 
     async def _pop(self, names: Sequence[str]) -> Sequence[Stored | None]:
         removed = dict(zip(names, await self._read(names), strict=True))
-        there = [name for name, stored in removed.items() if stored is not None]
-        for start in range(0, len(there), _BATCH):
-            batch = there[start : start + _BATCH]
-            deleted = await self._use(lambda client, batch=batch: client.delete([name.encode() for name in batch]))
+        for batch in split([name for name, stored in removed.items() if stored is not None]):
+            deleted = await self._use(methodcaller("delete", [name.encode() for name in batch]))
             removed.update((name, None) for name, was_there in zip(batch, deleted, strict=True) if not was_there)
         return list(removed.values())
-
-
-class _MemcachedLayout(FittingLayout):
-    """The names `<collection>::<key>`, or what a strategy makes of them; digests for what Memcached can't take."""
-
-    def __init__(self, strategy: sanitization.SanitizationStrategy | None) -> None:
-        self._namer = sanitization.namer(strategy, "key_sanitization_strategy")
-        # This one gives what has no `::` to what is too long, and so nobody else's name.
-        is_sharing = strategy is not None and not isinstance(strategy, sanitization.HashExcessLengthStrategy)
-        super().__init__(is_plain=strategy is None, is_sharing=is_sharing)
-
-    def _sanitize(self, name: str) -> str:
-        return self._namer(name) if self._namer is not None and "::" in name else name
-
-    def _fits(self, name: str) -> bool:
-        if name.isascii():
-            return 0 < len(name) <= _LONGEST_NAME and " " not in name and name.isprintable()
-        return not _UNUSABLE.search(name) and len(name.encode()) <= _LONGEST_NAME
-
-
-def _capacity(client: Memcached | AsyncMemcached) -> int | None:
-    """Return how many connections a client makes; the asynchronous one has one for all calls."""
-    return None if isinstance(client, AsyncMemcached) else _CONNECTIONS
-
-
-def _exptime(entry: Entry | None, now: float) -> int:
-    """Return when Memcached may drop an entry: not before it expires."""
-    # Its clock ticks once in a second, or somewhat later on a busy machine, and so is behind: hence two more.
-    if entry is None or entry.expires_at is None:
-        return 0
-    seconds = max(1, ceil(entry.expires_at - now) + 2)
-    if seconds > _DAYS_30:
-        seconds += ceil(time.time())
-    return seconds if seconds <= _LATEST else 0
-
-
-def _batches(entries: Sequence[tuple[str, Entry]]) -> Generator[dict[bytes, bytes], None, None]:
-    batch: dict[bytes, bytes] = {}
-    size = 0
-    for name, entry in entries:
-        document = entry.document()
-        if batch and (len(batch) == _BATCH or size + len(document) > _BATCH_BYTES):
-            yield batch
-            batch, size = {}, 0
-        batch[name.encode()] = document
-        size += len(document)
-    yield batch

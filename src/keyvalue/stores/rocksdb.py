@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from keyvalue._core import constructor, files, wording
+from keyvalue._core import constructor, file_errors, wording
 from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule, ErrorRules
@@ -17,6 +17,7 @@ from keyvalue.errors import StoreConnectionError, StoreRefusedError
 with needs("rocksdb"):
     from rocksdict import Rdict
 
+    from keyvalue.stores._drivers import files
     from keyvalue.stores._drivers.rocksdb import RocksDBDriver, has_stopped, is_reported
 
 __all__ = ["RocksDBStore"]
@@ -25,14 +26,14 @@ __all__ = ["RocksDBStore"]
 _SHORTAGE = ErrorRule(
     Exception,
     StoreConnectionError,
-    lambda error: files.transient_reason_in(str(error)),
-    when=lambda error: is_reported(error) and files.transient_reason_in(str(error)),
+    lambda error: file_errors.transient_reason_in(str(error)),
+    when=lambda error: is_reported(error) and file_errors.transient_reason_in(str(error)),
 )
 _STOPPED = ErrorRule(
     Exception,
     StoreRefusedError,
     lambda error: f"RocksDB refused: {error}; then close the given database, and open it and a store anew",
-    when=lambda error: has_stopped(error) and not files.transient_reason_in(str(error)),
+    when=lambda error: has_stopped(error) and not file_errors.transient_reason_in(str(error)),
 )
 _ERRORS = (
     *FILE_SYSTEM_RULES,
@@ -89,11 +90,11 @@ class RocksDBStore(EnumerableDriverStore):
         super().__init__(default_collection=default_collection)
         constructor.require_one_of("RocksDBStore", {"path": path, "db": db})
         if path is not None:
-            make = partial(RocksDBDriver.open, constructor.resolve_directory(path, auto_create, file_mode))
+            make = partial(RocksDBDriver.open, files.resolve_directory(path, auto_create, file_mode))
         else:
             if not isinstance(db, Rdict):
                 raise TypeError(f"db must be a rocksdict.Rdict, not {wording.describe(db)}")
-            constructor.refuse_file_mode(file_mode, "db")
+            files.refuse_file_mode(file_mode, "db")
             make = partial(RocksDBDriver.share, db)
             self.errors = (_STOPPED, *self.errors)
-        self._clients = Clients("RocksDBStore", create=make, at_fork="refuse", explain=lambda _, error: files.refusal(error))
+        self._clients = Clients("RocksDBStore", create=make, at_fork="refuse", explain=lambda _, error: file_errors.refusal(error))

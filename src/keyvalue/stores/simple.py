@@ -57,12 +57,12 @@ class SimpleStore(EnumerableStore):
     async def _put(self, collection: str, entries: Sequence[Entry]) -> None:
         with self._lock:
             for entry in entries:
-                place = collection, entry.key
-                if place not in self._entries and len(self._entries) == self.max_entries:
+                pair = collection, entry.key
+                if pair not in self._entries and len(self._entries) == self.max_entries:
                     self._free(clock.now())
-                if place not in self._entries and len(self._entries) == self.max_entries:
+                if pair not in self._entries and len(self._entries) == self.max_entries:
                     del self._entries[next(iter(self._entries))]
-                self._entries[place] = entry
+                self._entries[pair] = entry
 
     async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
         now = clock.now()
@@ -80,5 +80,5 @@ class SimpleStore(EnumerableStore):
             self._free(now)
 
     def _free(self, now: float) -> None:
-        for place in [place for place, entry in self._entries.items() if not entry.is_live(now)]:
-            del self._entries[place]
+        for pair in [pair for pair, entry in self._entries.items() if not entry.is_live(now)]:
+            del self._entries[pair]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from keyvalue._core import constructor, files, runtime
+from keyvalue._core import constructor, file_errors, runtime
 from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.entry import Entry
@@ -79,7 +79,7 @@ class WindowsRegistryStore(EnumerableDriverStore):
     runs_inline = True
     errors: ErrorRules = (
         ErrorRule(OSError, StoreConnectionError, transient_reason, when=transient_reason),
-        ErrorRule(OSError, StoreConnectionError, files.transient_reason, when=files.transient_reason),
+        ErrorRule(OSError, StoreConnectionError, file_errors.transient_reason, when=file_errors.transient_reason),
         ErrorRule(PermissionError, StoreRefusedError, "this user may not do that; only administrators may write to HKEY_LOCAL_MACHINE"),
         ErrorRule(OSError, StoreRefusedError, "the registry refused"),
     )

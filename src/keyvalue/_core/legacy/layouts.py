@@ -1,47 +1,50 @@
-"""Compound names for backends that can't hold all of them, and for sanitization strategies."""
+"""Compound names that several pairs may share."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from keyvalue._core.layout import CompoundLayout, Slot, digest_of
 
-__all__ = ["FittingLayout"]
+__all__ = ["SharedLayout"]
+
+Namer = Callable[[str], str]
 
 
-class FittingLayout(CompoundLayout):
-    """Compound names for a backend that can't hold all of them.
+class SharedLayout(CompoundLayout):
+    """Compound names for a sanitization strategy, which changes them, or for a backend that mixes them up.
 
-    Where a pair's name does not fit, or may be shared, its own slot is a digest.
+    A pair has a digest for its own slot if its name does not fit, or if another pair may have the same name.
 
     Args:
-        is_plain: Whether pairs lie under the names themselves, each under its own.
-        is_sharing: Whether any two pairs may have one name, as sanitization or the backend has it.
+        fits: Returns whether the backend can hold a name.
+        sanitize_collection: Returns what stands for a collection; None if it does itself.
+        sanitize_key: Returns what stands for a key; None if it does itself.
+        sanitize_name: Returns what stands for `<collection>::<key>`; None if that does itself.
+        unchanged_is_own: Whether a name that `sanitize_name` leaves as it is belongs to one pair only.
     """
 
-    def __init__(self, *, is_plain: bool, is_sharing: bool) -> None:
-        self._is_plain = is_plain
-        self._is_sharing = is_sharing
-
-    @abstractmethod
-    def _fits(self, name: str) -> bool:
-        """Return whether the backend can hold a name."""
-
-    def _split(self, collection: str, key: str) -> tuple[str, str]:
-        """Return the parts of a name."""
-        return collection, key
-
-    def _sanitize(self, name: str) -> str:
-        """Return what is in use for a name."""
-        return name
+    def __init__(
+        self,
+        fits: Callable[[str], bool],
+        *,
+        sanitize_collection: Namer | None = None,
+        sanitize_key: Namer | None = None,
+        sanitize_name: Namer | None = None,
+        unchanged_is_own: bool = False,
+    ) -> None:
+        self._fits = fits
+        self._sanitize_collection = sanitize_collection or str
+        self._sanitize_key = sanitize_key or str
+        self._sanitize_name = sanitize_name or str
+        self._unchanged_is_own = unchanged_is_own
 
     def slots(self, collection: str, key: str) -> Sequence[Slot]:
         """Return the slots of a pair."""
         found: list[Slot] = []
-        for name, kind in super().slots(*self._split(collection, key)):
-            used = self._sanitize(name)
-            is_shared = kind != "own" or self._is_sharing or used != name
+        for name, kind in super().slots(self._sanitize_collection(collection), self._sanitize_key(key)):
+            used = self._sanitize_name(name) if "::" in name else name
+            is_shared = kind != "own" or used != name or not self._unchanged_is_own
             fits = self._fits(used)
             if fits:
                 found.append(Slot(used, "shared" if is_shared and kind == "own" else kind))
@@ -51,8 +54,7 @@ class FittingLayout(CompoundLayout):
 
     def direct_names(self, collection: str, keys: Sequence[str]) -> list[str] | None:
         """Return the names of pairs that all have one slot, or None if some have more."""
-        names = super().direct_names(collection, keys)
-        if names is None or (self._is_plain and all(map(self._fits, names))):
-            return names
+        if not self._unchanged_is_own:
+            return None
         slots = [self.slots(collection, key) for key in keys]
         return [slot.name for (slot, *_) in slots] if all(len(some) == 1 for some in slots) else None

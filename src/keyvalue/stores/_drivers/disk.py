@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 import diskcache
 
-from keyvalue._core import clock, files
+from keyvalue._core import clock, file_errors
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
-from keyvalue._core.files import Directory
 from keyvalue.errors import PathSecurityError
+from keyvalue.stores._drivers import files
 from keyvalue.stores._drivers.disk_cache import CacheRow, SharedCache, holds_cache, open_cache, settings_of
+from keyvalue.stores._drivers.files import Directory
 
 __all__ = ["DiskDriver", "MultiDiskDriver", "directory_of", "join", "key_of"]
 
@@ -168,7 +169,7 @@ class MultiDiskDriver:
     def refusal(self, error: Exception) -> str | None:
         """Return what the file system refused, if it is behind an error of the call before."""
         used = next(reversed(self._open.values()), None)
-        return files.refusal(error) if used is None else used.refusal(error)
+        return file_errors.refusal(error) if used is None else used.refusal(error)
 
     def close(self) -> None:
         """Close those that are open."""

@@ -18,11 +18,12 @@ from typing import Any, cast
 import diskcache
 from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
 
-from keyvalue._core import constructor, files, wording
+from keyvalue._core import file_errors, wording
 from keyvalue._core.entry import Stored
-from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.listing import PAGE, take_page
 from keyvalue.errors import StoreConnectionError, StoreSetupError
+from keyvalue.stores._drivers import files
+from keyvalue.stores._drivers.files import Directory, WatchedFile
 
 __all__ = ["CacheRow", "SharedCache", "holds_cache", "open_cache", "settings_of", "transient_reason"]
 
@@ -63,7 +64,7 @@ def open_cache(directory: Directory, *, given: WatchedFile | None = None, disk: 
         if reason := transient_reason(error, directory.path):
             raise StoreConnectionError(f"{what}: {reason}") from error
         if trouble := _trouble(error, directory.path):
-            raise files.opening_error(what, trouble, directory.path) from error
+            raise file_errors.opening_error(what, trouble, directory.path) from error
         raise StoreSetupError(
             f"{what}: what lies in it is not diskcache's database, or damaged ({error}); choose another directory, or move {DBNAME!r} away"
         ) from error
@@ -88,8 +89,8 @@ def transient_reason(error: Exception, directory: str = os.devnull) -> str | Non
         try:
             os.close(os.open(directory, os.O_RDONLY))
         except OSError as lack:
-            return files.transient_reason(lack)
-    return files.transient_reason(error)
+            return file_errors.transient_reason(lack)
+    return file_errors.transient_reason(error)
 
 
 def settings_of(cache: diskcache.Cache, problem: str) -> tuple[Directory, dict[str, Any]]:
@@ -106,7 +107,7 @@ def settings_of(cache: diskcache.Cache, problem: str) -> tuple[Directory, dict[s
         if inspect.iscoroutine(cache):
             cache.close()
         raise TypeError(f"{problem} a diskcache.Cache, not {wording.describe(cache)}")
-    directory = Directory(constructor.absolute_path(cache.directory), False, files.OWNER_ONLY)
+    directory = Directory(files.absolute_path(cache.directory), False, files.OWNER_ONLY)
     given = WatchedFile(os.path.join(directory.path, DBNAME))
     return directory, {"given": given, "timeout": cache.timeout, "disk": type(cache.disk)}
 
@@ -180,7 +181,7 @@ class SharedCache(diskcache.Cache):
     def refusal(self, error: Exception) -> str | None:
         """Return what the file system refused, if it is behind an error."""
         trouble = _trouble(error, self.directory)
-        return None if trouble is None else files.refusal(trouble, self.directory)
+        return None if trouble is None else file_errors.refusal(trouble, self.directory)
 
     @property
     def _con(self) -> sqlite3.Connection:

@@ -1,6 +1,6 @@
 """The backends of the package keyring as KeyringStore uses them, from one thread at a time."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 # keyring's backends have no types but where their base has.
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from keyring.errors import InitError, KeyringError, NoKeyringError, PasswordDele
 from keyvalue._core import fork
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue.errors import ValueTooLargeError
+from keyvalue.stores._drivers.secret_service import KeptCollection
 
-__all__ = ["HiddenError", "KeyringDriver", "Manner", "UndecodableError", "UnwritableError"]
+__all__ = ["AWAY", "LOCKED", "HiddenError", "KeyringDriver", "NameRules", "UndecodableError", "UnwritableError", "advice_by_name"]
 
 T = TypeVar("T")
 
@@ -30,11 +31,26 @@ _LIMITS: dict[type[KeyringBackend], tuple[int, str]] = {
 """The bytes that a password may have, and its encoding."""
 
 _KEEPING_CASE = (SecretService.Keyring, libsecret.Keyring, kwallet.DBusKeyring, macOS.Keyring)
+LOCKED = "the keyring is locked, and its prompt was dismissed or could not be shown; unlock it and try again"
+AWAY = "could not reach the keyring's service; is it running, and is DBUS_SESSION_BUS_ADDRESS right?"
+
+_BY_NAME = {
+    "LockedException": LOCKED,  # of SecretStorage
+    "PromptDismissedException": LOCKED,
+    "SecretServiceNotAvailableException": AWAY,
+    "org.freedesktop.Secret.Error.IsLocked": LOCKED,  # of jeepney, the errors that D-Bus passes on
+    "org.freedesktop.Secret.Error.NoSession": AWAY,
+    "org.freedesktop.DBus.Error.NoReply": AWAY,
+    "DBusException": AWAY,  # of dbus-python
+    1312: "Windows has no credentials for this logon; run as a user who is logged on",  # ERROR_NO_SUCH_LOGON_SESSION
+}
+"""What to do about errors, by the name of the class, or the error's own name or number."""
+
 _LONGEST_USER = 512  # UTF-16 units; CRED_MAX_USERNAME_LENGTH of Windows, less the end
 
 
 class HiddenError(PasswordSetError):
-    """What would be stored would not be read, because a backend before the one that can be written to has the user."""
+    """A backend before the writable one has the user, and would hide the new password."""
 
 
 class UnwritableError(PasswordSetError):
@@ -45,20 +61,30 @@ class UndecodableError(KeyringError):
     """A password is no text."""
 
 
-class Manner(NamedTuple):
-    """How backends take the names of users.
+def advice_by_name(error: Exception) -> str | None:
+    """Return what to do about an error that only comes with the packages of some systems, if that is known."""
+    names = (type(error).__name__, getattr(error, "name", None), getattr(error, "winerror", None))
+    return next((_BY_NAME[name] for name in names if isinstance(name, str | int) and name in _BY_NAME), None)
+
+
+class NameRules(NamedTuple):
+    """What backends do with names of users.
 
     Attributes:
-        ignores_case: Whether names that differ in case only may be taken for one.
-        longest: How many UTF-16 units they may have, if that is limited.
+        ignores_case: Whether they may mix up names that differ in case only.
+        longest: The most UTF-16 units a name may have; None for no limit.
     """
 
     ignores_case: bool
     longest: int | None
 
+    def fits(self, name: str) -> bool:
+        """Return whether the backends can hold a name."""
+        return "\0" not in name and (self.longest is None or len(name.encode("utf-16-le")) <= 2 * self.longest)
 
-class _Turns:
-    """A lock for each class of backends: keyring has no word on calling one from two threads at a time."""
+
+class _BackendLocks:
+    """A lock for each class of backends: keyring does not say that they are safe to call from two threads at a time."""
 
     def __init__(self) -> None:
         self._after_fork()
@@ -68,7 +94,7 @@ class _Turns:
         self._locks: dict[type[KeyringBackend], Any] = {}
 
     @contextmanager
-    def of(self, backends: Sequence[KeyringBackend]) -> Generator[None, None, None]:
+    def hold(self, backends: Sequence[KeyringBackend]) -> Generator[None, None, None]:
         """Hold the locks of some backends, in an order that is the same for all."""
         kinds = sorted({type(backend) for backend in backends}, key=lambda kind: (kind.__module__, kind.__qualname__, id(kind)))
         with ExitStack() as stack:
@@ -77,73 +103,7 @@ class _Turns:
             yield
 
 
-_turns = _Turns()
-
-
-class _Kept:
-    """The collection of a Secret Service over a connection that is kept, where keyring makes one for each call.
-
-    Nine tenths of such a call go to agreeing on a key for the connection. Also, GNOME Keyring may crash at the first call of a connection
-    (42.1 did on a loaded machine, once in some five thousand connections).
-
-    Args:
-        backend: Whose connections they are.
-    """
-
-    def __init__(self, backend: SecretService.Keyring) -> None:
-        self._connect: Callable[[], Any] = backend.get_preferred_collection
-        self._collection: Any = None
-        self._owner: object = None
-        fork.register_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self.close()
-
-    def collection(self) -> Any:
-        """Return the collection, as the backend's `get_preferred_collection` does, unlocked. Whoever closes its connection does not."""
-        if self._collection is None or not self._is_usable():
-            from secretstorage.util import open_session  # noqa: PLC0415 # only Linux has it
-
-            self.close()
-            self._collection = collection = self._connect()
-            connection: Any = _Unclosed(collection.connection)
-            collection.connection = connection
-            self._owner = self._ask_owner()
-            collection.session = open_session(connection)
-        return self._collection
-
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        collection, self._collection = self._collection, None
-        if collection is not None:
-            collection.connection.connection.close()
-
-    def _is_usable(self) -> bool:
-        try:
-            return self._ask_owner() == self._owner and not self._collection.is_locked()
-        except Exception:  # noqa: BLE001 # whatever it is, a new connection will tell
-            return False
-
-    def _ask_owner(self) -> object:
-        """Return who provides the service: with the process end its sessions."""
-        from jeepney import message_bus  # noqa: PLC0415 # likewise
-        from jeepney.io.blocking import Proxy  # noqa: PLC0415 # likewise
-
-        proxy: Any = Proxy(message_bus, self._collection.connection)
-        return proxy.GetNameOwner("org.freedesktop.secrets")
-
-
-class _Unclosed:
-    """A connection that is not closed."""
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.connection, name)
-
-    def close(self) -> None:
-        """Leave it open."""
+_locks = _BackendLocks()
 
 
 class KeyringDriver:
@@ -160,10 +120,10 @@ class KeyringDriver:
         self._backends: list[KeyringBackend] = []
         self._writable: list[KeyringBackend] = []
         self._has_written = False
-        self._kept: list[_Kept] = []
+        self._kept: list[KeptCollection] = []
 
-    def open(self) -> Manner:
-        """Find the backends, and return how they take names.
+    def open(self) -> NameRules:
+        """Find the backends, and return what they do with names.
 
         Raises:
             KeyringError: There is none that keeps anything, or it can't be loaded.
@@ -183,12 +143,12 @@ class KeyringDriver:
         self._writable = list(self._backends)
         is_windows = any(isinstance(backend, Windows.WinVaultKeyring) for backend in self._backends)
         ignores_case = not all(isinstance(backend, _KEEPING_CASE) for backend in self._backends)
-        return Manner(ignores_case, _LONGEST_USER if is_windows else None)
+        return NameRules(ignores_case, _LONGEST_USER if is_windows else None)
 
     def _keeping(self, backend: KeyringBackend) -> KeyringBackend:
         if type(backend) is not SecretService.Keyring:
             return backend
-        kept = _Kept(backend)
+        kept = KeptCollection(backend)
         self._kept.append(kept)
         return backend.with_properties(get_preferred_collection=kept.collection)
 
@@ -219,7 +179,7 @@ class KeyringDriver:
         return [self._pop(name) for name in names]
 
     def _get(self, name: str) -> Stored | None:
-        with _turns.of(self._backends):
+        with _locks.hold(self._backends):
             for backend in self._backends:
                 found = self._find(backend, name)
                 if found is not None:
@@ -237,14 +197,14 @@ class KeyringDriver:
 
     def _set(self, name: str, entry: Entry) -> None:
         text = self._text(entry)
-        with _turns.of(self._backends):
+        with _locks.hold(self._backends):
             while self._writable:
                 backend = self._writable[0]
                 before = self._backends[: self._backends.index(backend)]
                 if any(self._find(other, name) is not None for other in before):
                     raise HiddenError("a backend that is for reading only has it")
                 try:
-                    self._call(lambda backend=backend: backend.set_password(self._service, name, text))
+                    self._call(backend.set_password, self._service, name, text)
                 except NotImplementedError:  # how a backend that is for reading only says so to a chain
                     self._writable.remove(backend)
                 else:
@@ -254,7 +214,7 @@ class KeyringDriver:
 
     def _pop(self, name: str) -> Stored | None:
         removed: Stored | None = None
-        with _turns.of(self._backends):
+        with _locks.hold(self._backends):
             # The first is what is read. It goes last, so that nothing has changed if another is for reading only.
             for backend in reversed(self._backends):
                 found = self._find(backend, name)
@@ -263,7 +223,7 @@ class KeyringDriver:
         return removed
 
     def _change(self, name: str, version: str | None, entry: Entry | None) -> bool:
-        with _turns.of(self._backends):
+        with _locks.hold(self._backends):
             stored = self._get(name)
             if version != (stored and stored.version):
                 return False
@@ -291,34 +251,35 @@ class KeyringDriver:
         """Return the name and the password of the user that a backend takes a name for."""
         try:
             if not isinstance(backend, Windows.WinVaultKeyring):
-                text = self._call(lambda: backend.get_password(self._service, name))
+                text = self._call(backend.get_password, self._service, name)
                 return None if text is None else (name, Stored(text.encode()))
-            found: Any = self._call(lambda: backend.get_credential(self._service, name))
+            found: Any = self._call(backend.get_credential, self._service, name)
             user = getattr(found, "username", None)
             if user and user != name:  # a row of another spelling, of which Windows may keep an older copy as well: the one that counts
-                found = self._call(lambda: backend.get_credential(self._service, user))
+                found = self._call(backend.get_credential, self._service, user)
         except UndecodableError:
             return name, Stored(None)
         if found is None:
             # Windows heeds case only in the user who was stored last (None), who may be another, and undecodable.
             with suppress(UndecodableError):
-                found = self._call(lambda: backend.get_credential(self._service, None))
+                found = self._call(backend.get_credential, self._service, None)
             if found is None or (found.username or "").casefold() != name.casefold():
                 return None
         return found.username or name, Stored(found.password.encode())
 
     def _delete(self, backend: KeyringBackend, name: str) -> bool:
         try:
-            self._call(lambda: backend.delete_password(self._service, name))
+            self._call(backend.delete_password, self._service, name)
         except PasswordDeleteError:
             if self._find(backend, name) is not None:
                 raise
-            return False  # somebody else has done it meanwhile
+            return False  # another program was quicker
         return True
 
-    def _call(self, function: Callable[[], T]) -> T:
+    def _call(self, function: Callable[..., T], *args: str | None) -> T:
+        """Call a method of a backend."""
         try:
-            return function()
+            return function(*args)
         except UnicodeError:  # which holds the text
             pass
         except BaseException as error:
@@ -326,5 +287,5 @@ class KeyringDriver:
             if type(error).__name__ != "ItemNotFoundException":
                 raise
             # Another program has deleted what SecretStorage was about to look at.
-            return function()
+            return function(*args)
         raise UndecodableError("a password is no text")

@@ -13,12 +13,13 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from keyvalue._core import constructor, files, fork
+from keyvalue._core import file_errors, fork
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.extras import needs
-from keyvalue._core.files import Directory, WatchedFile
 from keyvalue._core.listing import take_page
 from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue.stores._drivers import files
+from keyvalue.stores._drivers.files import Directory, WatchedFile
 
 with needs("rocksdb"):
     from rocksdict import ColumnFamily, DbClosedError, Options, Rdict, WriteBatch
@@ -220,7 +221,7 @@ def _watch(directory: str) -> WatchedFile:
 
 def _path_of(db: Rdict) -> str:
     try:
-        return constructor.absolute_path(files.encode_name(db.path()))
+        return files.absolute_path(files.encode_name(db.path()))
     except Exception:  # noqa: BLE001 # it is closed, which its first use reports
         return ""
 
@@ -259,13 +260,13 @@ def _open(directory: Directory, lock_file: WatchedFile) -> Rdict:
         raise StoreSetupError(f"RocksDBStore could not open {path!r}: RocksDB only takes paths in UTF-8") from error
     except Exception as error:
         what = f"RocksDBStore could not open {path!r}"
-        if reason := files.transient_reason_in(str(error)):
+        if reason := file_errors.transient_reason_in(str(error)):
             raise StoreConnectionError(f"{what}: {reason}") from error
         if _IN_USE.search(str(error)):
             advice = "it is open already, here or in another process: share one store, or close the other"
             raise StoreSetupError(f"{what}: {advice} ({error})") from error
         if trouble := _trouble(error, path):
-            raise files.opening_error(what, trouble, path) from error
+            raise file_errors.opening_error(what, trouble, path) from error
         raise StoreSetupError(
             f"{what}: what lies in it is not a RocksDB database, or damaged ({error}); choose another directory, or restore a backup"
         ) from error

@@ -1,9 +1,10 @@
-"""Files and directories of stores: their modes, whether they are still there, and how names are spelled."""
+"""Files and directories of stores: their paths and modes, whether they are still there, and how names are spelled."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -12,46 +13,28 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
+from keyvalue._core import wording
+from keyvalue._core.file_errors import may_access, refusal
+from keyvalue.errors import StoreSetupError
 
 __all__ = [
     "OWNER_ONLY",
     "Directory",
     "WatchedFile",
+    "absolute_path",
     "create_file",
     "decode_name",
     "encode_name",
     "find_trouble",
-    "is_directory",
-    "lack",
     "make_directory",
     "open_exclusively",
-    "opening_error",
-    "refusal",
-    "transient_reason",
-    "transient_reason_in",
+    "refuse_file_mode",
+    "resolve_directory",
 ]
 
 OWNER_ONLY = 0o600
 """The mode of new files by default."""
 
-_LACKS = {
-    errno.EMFILE: "this process has no file descriptors left; close files, or raise its limit (ulimit -n)",
-    errno.ENFILE: "the system has no file descriptors left",
-    errno.ENOMEM: "the system has no memory left",
-}
-_TRANSIENT = {
-    **_LACKS,
-    errno.ENOLCK: "the system has no file locks left",
-    **dict.fromkeys((errno.EAGAIN, errno.EINTR, errno.EBUSY), "the file system is busy"),
-}
-
-_FULL = {
-    errno.ENOSPC: "the disk is full; make room on it",
-    errno.EFBIG: "the disk is full, or files may not grow so large; make room, or raise the limit (ulimit -f)",
-    **({errno.EDQUOT: "the disk quota is used up; make room, or have it raised"} if hasattr(errno, "EDQUOT") else {}),
-}
-_LONGEST_SHOWN = 300
 _ROOM = 2**16
 """Bytes that opening a database may write."""
 
@@ -79,7 +62,7 @@ class Directory(NamedTuple):
             StoreSetupError: It is missing and must not be made.
             OSError: It can't be made or looked at, or is something else.
         """
-        if is_directory(self.path):
+        if _is_directory(self.path):
             return
         if not self.auto_create:
             raise StoreSetupError(f"The directory {self.path!r} was removed or moved; put it back, or leave out auto_create=False")
@@ -127,112 +110,81 @@ class WatchedFile:
         return os.path.samestat(status, self._status)
 
 
-def transient_reason(error: BaseException) -> str | None:
-    """Return what the system lacked when it raised an error, or None if trying again does not help.
+def resolve_directory(path: str | Path, auto_create: bool, file_mode: int | None) -> Directory:
+    """Return a directory under its absolute path, so that the process may change its own.
 
-    A full disk does not count: it stays full until space is freed.
-    """
-    return _TRANSIENT.get(error.errno or 0) if isinstance(error, OSError) else None
-
-
-def lack(error: BaseException) -> str | None:
-    """Return what the system lacked when it raised an error, whatever was being done; None if it lacked nothing."""
-    return _LACKS.get(error.errno or 0) if isinstance(error, OSError) else None
-
-
-def transient_reason_in(text: str) -> str | None:
-    """Return what `transient_reason` does, for the message of an error that has lost its number."""
-    return next((advice for number, advice in _LACKS.items() if os.strerror(number) in text), None)
-
-
-def opening_error(what: str, error: Exception, path: str | None = None) -> KeyValueStoreError:
-    """Return the error to raise for one that kept a store from being opened.
+    A leading `~` and variables such as `$HOME` are expanded, unless there is a directory of just that name.
 
     Args:
-        what: What the message starts with.
-        error: The error.
-        path: What was to be opened, if that is known.
+        path: The directory.
+        auto_create: Whether it may be missing.
+        file_mode: The mode of new files in it. None means its owner's only.
+
+    Raises:
+        TypeError: The path or the mode is of a wrong type.
+        ValueError: The directory is missing or may not be looked at, its path can't be encoded or expanded, or the mode is not one
+            for files that their owner uses.
     """
-    if reason := transient_reason(error):
-        return StoreConnectionError(f"{what}: {reason}")
-    is_full = isinstance(error, OSError) and error.errno in _FULL
-    return (StoreRefusedError if is_full else StoreSetupError)(f"{what}: {refusal(error, path) or error}")
-
-
-def refusal(error: BaseException, path: str | None = None) -> str | None:
-    """Return what path the file system refused, why, and what to do; None if it was not the file system.
-
-    Args:
-        error: What it raised.
-        path: What is shown if the error does not tell.
-    """
-    named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # where a file was to be put, or the file
-    path = os.fsdecode(named) if isinstance(named, str | bytes) else path
-    if not isinstance(error, OSError) or not error.errno or path is None:
-        return None
-    shown = _shown(path)
-    if error.errno in _FULL:
-        return f"{shown} can't be written: {_FULL[error.errno]}"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return _missing_right(path)
-    if error.errno == errno.EROFS:
-        return f"{shown} lies on a file system that is read-only; choose another place"
-    if error.errno == errno.ENAMETOOLONG:
-        return f"{shown} is a longer path, or has a longer name in it, than the file system takes; choose a shorter one"
-    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
-        return _obstacle(path)
-    if error.errno == errno.EISDIR:
-        return f"{shown} is a directory, where a file belongs; move it"
-    return f"the file system refused {shown}: {error.strerror}"
-
-
-def _obstacle(path: str) -> str:
-    """Return what is in the place of a directory."""
-    while not os.path.lexists(path) and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    if os.path.islink(path) and not os.path.exists(path):
-        return (
-            f"{_shown(path)} is a link to {_shown(os.readlink(path))}, where there is nothing; make a directory there, or remove the link"
+    mode = _check_mode(file_mode)
+    if not isinstance(path, str | Path):
+        raise TypeError(f"The directory must be a str or a Path, not {wording.describe(path)}")
+    literal, expanded = str(path), os.path.expandvars(os.path.expanduser(path))
+    if not literal:
+        raise ValueError("The directory is an empty str; give its path, which is '.' for the current one")
+    if "\0" in literal:
+        raise ValueError(f"The directory {literal!r} holds NUL, which no path can")
+    if expanded.startswith("~") and not os.path.isdir(literal):
+        user = expanded[1:].replace(os.sep, "/").partition("/")[0]
+        raise ValueError(
+            f"The directory {literal!r} can't be expanded: {f'there is no user {user!r}' if user else 'this user has no home directory'}; "
+            f"give the whole path, or './{literal}' for a directory of that name"
         )
-    return (
-        f"{_shown(path)} is {'in the way' if os.path.isdir(path) else 'a file, where a directory belongs'}; move it, or choose another path"
-    )
-
-
-def _missing_right(path: str) -> str:
-    """Return what this user may not do with a path, or with which directory above it, and who owns that."""
-    above = [os.fspath(parent) for parent in reversed(Path(os.path.abspath(path)).parents)]
-    barred = next((parent for parent in above if os.path.isdir(parent) and not _may(parent, os.X_OK)), None)
-    if barred is not None:
-        problem, place = "may not enter the directory", barred
-    elif not os.path.lexists(path) and os.path.isdir(above[-1]) and not _may(above[-1], os.W_OK):
-        problem, place = "may not create anything in the directory", above[-1]
-    else:
-        problem, place = f"may not use the {'directory' if os.path.isdir(path) else 'file'}", path
-    return f"this user{_user()} {problem} {_shown(place)}{_owner(place)}; change its permissions, or choose another place"
-
-
-def _may(path: str, what: int) -> bool:
-    return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _user() -> str:
-    return f" (uid {os.geteuid()})" if hasattr(os, "geteuid") else ""
-
-
-def _owner(path: str) -> str:
-    """Return who owns a file or directory, and its mode, where those decide."""
-    if os.name == "nt":
-        return ""
+    unset = [variable for name in re.findall(r"\$(\w+|\{\w+\})", literal, re.ASCII) if (variable := name.strip("{}")) not in os.environ]
+    if unset and not os.path.isdir(literal):
+        raise ValueError(
+            f"The directory {literal!r} can't be expanded: {unset[0]} is not set in the environment; set it, or make a directory of just "
+            "that name"
+        )
+    found = absolute_path(literal if expanded == literal or os.path.isdir(literal) else expanded)
     try:
-        status = os.stat(path)
-    except OSError:
-        return ""
-    return f", which belongs to uid {status.st_uid} with mode {stat.S_IMODE(status.st_mode):04o}"
+        os.fsencode(found)
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        advice = "; set PYTHONUTF8=1 or a UTF-8 locale" if encoding != "utf-8" else ""
+        raise ValueError(f"The directory {found!a} can't be encoded as {encoding}, the encoding of file names here{advice}") from None
+    if not auto_create:
+        try:
+            is_there = _is_directory(found)
+        except OSError as error:
+            raise ValueError(f"The directory {found!r} can't be used: {refusal(error)}") from error
+        if not is_there:
+            raise ValueError(f"The directory {found!r} does not exist; create it, or leave out auto_create=False")
+    return Directory(found, auto_create, mode)
 
 
-def _shown(path: str) -> str:
-    return repr(path if len(path) <= _LONGEST_SHOWN else path[:_LONGEST_SHOWN] + "…")
+def refuse_file_mode(file_mode: int | None, given: str) -> None:
+    """Check that no mode of files is given beside a client that has its own.
+
+    Raises:
+        ValueError: One is.
+    """
+    if file_mode is not None:
+        raise ValueError(f"file_mode can't be combined with {given}: its files have modes already")
+
+
+def _check_mode(file_mode: int | None) -> int:
+    if file_mode is None:
+        return OWNER_ONLY
+    if not isinstance(file_mode, int):
+        raise TypeError(f"file_mode must be an int such as 0o640, not {wording.describe(file_mode)}")
+    if isinstance(file_mode, bool) or file_mode & ~0o666 or file_mode & 0o600 != 0o600:
+        raise ValueError("file_mode must let the owner read and write, and hold read and write bits only, in octal: 0o600, 0o640 or 0o660")
+    return file_mode
+
+
+def absolute_path(path: str) -> str:
+    """Return an absolute path; asks the system only about one that is not."""
+    return path if os.path.isabs(path) else os.path.abspath(path)
 
 
 def find_trouble(directory: str, name: str) -> OSError | None:
@@ -244,9 +196,9 @@ def find_trouble(directory: str, name: str) -> OSError | None:
     """
     path = os.path.join(directory, name)
     try:
-        os.close(os.open(directory, os.O_RDONLY)) if os.name != "nt" else is_directory(directory)
+        os.close(os.open(directory, os.O_RDONLY)) if os.name != "nt" else _is_directory(directory)
         # Not by opening it: closing any descriptor of a file ends all locks of this process on it, and so SQLite's.
-        if os.path.lexists(path) and os.stat(path) and not _may(path, os.R_OK | os.W_OK):
+        if os.path.lexists(path) and os.stat(path) and not may_access(path, os.R_OK | os.W_OK):
             return PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(bytes(_ROOM))
@@ -258,7 +210,7 @@ def find_trouble(directory: str, name: str) -> OSError | None:
     return None
 
 
-def is_directory(path: str) -> bool:
+def _is_directory(path: str) -> bool:
     """Return whether there is a directory.
 
     Raises:
