@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, overload
 
 from keyvalue._core import files, fork, runtime
-from keyvalue._core.capabilities import add_capability_mixins, capabilities_of, require_async
+from keyvalue._core.capabilities import add_capability_mixins, capabilities_of, require_async, split_by_capability
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.store import BaseStore
 from keyvalue._core.wrapper import BaseWrapper
@@ -23,7 +23,15 @@ from keyvalue.adapters._typed import BlockingTypedAdapter, as_async, require_syn
 from keyvalue.adapters.raise_on_missing import FoundPair, Pair
 from keyvalue.adapters.raise_on_missing import RaiseOnMissingAdapter as AsyncRaiseOnMissingAdapter
 from keyvalue.errors import StoreClosedError, StoreConnectionError
-from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
+from keyvalue.protocols.key_value import (
+    AsyncKeyValue,
+    CullProtocol,
+    DestroyCollectionProtocol,
+    DestroyStoreProtocol,
+    EnumerateCollectionsProtocol,
+    EnumerateKeysProtocol,
+    KeyValue,
+)
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -34,7 +42,7 @@ __all__ = ["BaseModelAdapter", "BlockingKeyValue", "DataclassAdapter", "Pydantic
 T = TypeVar("T")
 
 
-class BlockingKeyValue(Explaining):
+class BlockingKeyValue(Explaining, KeyValue):
     """A `KeyValue` over any `AsyncKeyValue`, for code that does not await.
 
     Each method does what the asynchronous one of the same name does, and returns when it is done. The façade has the optional methods
@@ -100,27 +108,21 @@ class BlockingKeyValue(Explaining):
         return self._key_value
 
     def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return the value of `key`, or None; see `KeyValue.get`."""
         return self._path.run(self._target.get(key, collection=collection))
 
     def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
-        """Return the value of `key` and the seconds that it has left; see `KeyValue.ttl`."""
         return self._path.run(self._target.ttl(key, collection=collection))
 
     def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store `value` under `key`; see `KeyValue.put`."""
         return self._path.run(self._target.put(key, value, collection=collection, ttl=ttl))
 
     def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Delete `key` and return whether it was there; see `KeyValue.delete`."""
         return self._path.run(self._target.delete(key, collection=collection))
 
     def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
-        """Return the values of many keys; see `KeyValue.get_many`."""
         return self._path.run(self._target.get_many(keys, collection=collection))
 
     def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return the values of many keys and the seconds that they have left; see `KeyValue.ttl_many`."""
         return self._path.run(self._target.ttl_many(keys, collection=collection))
 
     def put_many(
@@ -131,11 +133,9 @@ class BlockingKeyValue(Explaining):
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Store many values; see `KeyValue.put_many`."""
         return self._path.run(self._target.put_many(keys, values, collection=collection, ttl=ttl))
 
     def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Delete many keys and return how many were there; see `KeyValue.delete_many`."""
         return self._path.run(self._target.delete_many(keys, collection=collection))
 
     def setup(self) -> None:
@@ -366,39 +366,31 @@ def _ended_error() -> Exception:
     )
 
 
-class _Keys:
+class _Optional(
+    CullProtocol,
+    DestroyCollectionProtocol,
+    DestroyStoreProtocol,
+    EnumerateCollectionsProtocol,
+    EnumerateKeysProtocol,
+):
     def keys(self: Any, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """List the keys of a collection; see `EnumerateKeysProtocol`."""
         return self._path.run(self._target.keys(collection, limit=limit))
 
-
-class _Collections:
     def collections(self: Any, *, limit: int | None = None) -> list[str]:
-        """List the collections that hold an entry; see `EnumerateCollectionsProtocol`."""
         return self._path.run(self._target.collections(limit=limit))
 
-
-class _Destroy:
     def destroy(self: Any) -> bool:
-        """Remove every entry; see `DestroyStoreProtocol`."""
         return self._path.run(self._target.destroy())
 
-
-class _DestroyCollection:
     def destroy_collection(self: Any, collection: str) -> bool:
-        """Remove every entry of a collection; see `DestroyCollectionProtocol`."""
         return self._path.run(self._target.destroy_collection(collection))
 
-
-class _Cull:
     def cull(self: Any) -> None:
-        """Remove the entries that have expired; see `CullProtocol`."""
         self._path.run(self._target.cull())
 
 
-_MIXINS = {"keys": _Keys, "collections": _Collections, "destroy": _Destroy, "destroy_collection": _DestroyCollection, "cull": _Cull}
-for _kind in _MIXINS.values():
-    show_signatures(_kind)
+show_signatures(_Optional)
+_MIXINS = split_by_capability(_Optional)
 
 
 class PydanticAdapter(BlockingTypedAdapter[T]):
@@ -472,7 +464,7 @@ class DataclassAdapter(BlockingTypedAdapter[T]):
         super().__init__(key_value, create_converter(dataclass_type, exact), default_collection, raise_on_validation_error)
 
 
-class RaiseOnMissingAdapter:
+class RaiseOnMissingAdapter(KeyValue):
     """The synchronous `keyvalue.adapters.raise_on_missing.RaiseOnMissingAdapter`, over a `KeyValue`."""
 
     def __init__(self, key_value: KeyValue) -> None:
@@ -485,7 +477,23 @@ class RaiseOnMissingAdapter:
     @overload
     def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> dict[str, Any] | None: ...
     def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> dict[str, Any] | None:
-        """Do what the asynchronous method of this name does."""
+        """Return the value of `key`.
+
+        Args:
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
+            raise_on_missing: Whether a missing key raises. Default False.
+
+        Returns:
+            A new dict, equal to the JSON round trip of the value that was put, or None if the key is missing or has expired.
+
+        Raises:
+            MissingKeyError: The key is missing or has expired, and `raise_on_missing` is True.
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            DeserializationError: The entry exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         return run_sync(self._adapter.get(key, collection=collection, raise_on_missing=raise_on_missing))
 
     @overload
@@ -501,7 +509,23 @@ class RaiseOnMissingAdapter:
     def get_many(
         self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
     ) -> list[dict[str, Any]] | list[dict[str, Any] | None]:
-        """Do what the asynchronous method of this name does."""
+        """Return the values of many keys, in one round trip if the backend supports it.
+
+        Args:
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+            raise_on_missing: Whether a missing key raises. Default False.
+
+        Returns:
+            What `get` returns for each key, in the order of `keys`.
+
+        Raises:
+            MissingKeyError: A key is missing or has expired, and `raise_on_missing` is True. The error names the first such key.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: One of the entries exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         return run_sync(self._adapter.get_many(keys, collection=collection, raise_on_missing=raise_on_missing))
 
     @overload
@@ -511,7 +535,23 @@ class RaiseOnMissingAdapter:
     @overload
     def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> Pair: ...
     def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> Pair:
-        """Do what the asynchronous method of this name does."""
+        """Return the value of `key` and its remaining time to live.
+
+        Args:
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
+            raise_on_missing: Whether a missing key raises. Default False.
+
+        Returns:
+            `(value, seconds)`; `(value, None)` if the entry never expires; `(None, None)` if the key is missing or has expired.
+
+        Raises:
+            MissingKeyError: The key is missing or has expired, and `raise_on_missing` is True.
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            DeserializationError: The entry exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         return run_sync(self._adapter.ttl(key, collection=collection, raise_on_missing=raise_on_missing))
 
     @overload
@@ -523,11 +563,26 @@ class RaiseOnMissingAdapter:
     def ttl_many(
         self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
     ) -> list[FoundPair] | list[Pair]:
-        """Do what the asynchronous method of this name does."""
+        """Return the values and the remaining times to live of many keys, in one round trip if the backend supports it.
+
+        Args:
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+            raise_on_missing: Whether a missing key raises. Default False.
+
+        Returns:
+            What `ttl` returns for each key, in the order of `keys`.
+
+        Raises:
+            MissingKeyError: A key is missing or has expired, and `raise_on_missing` is True. The error names the first such key.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: One of the entries exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         return run_sync(self._adapter.ttl_many(keys, collection=collection, raise_on_missing=raise_on_missing))
 
     def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Do what the asynchronous method of this name does."""
         run_sync(self._adapter.put(key, value, collection=collection, ttl=ttl))
 
     def put_many(
@@ -538,13 +593,10 @@ class RaiseOnMissingAdapter:
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Do what the asynchronous method of this name does."""
         run_sync(self._adapter.put_many(keys, values, collection=collection, ttl=ttl))
 
     def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Do what the asynchronous method of this name does."""
         return run_sync(self._adapter.delete(key, collection=collection))
 
     def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Do what the asynchronous method of this name does."""
         return run_sync(self._adapter.delete_many(keys, collection=collection))

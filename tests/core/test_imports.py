@@ -134,10 +134,11 @@ def test_async_and_sync_protocols_have_the_same_methods(name: str) -> None:
     public = {method for method in dir(asynchronous) if not method.startswith("_")}
     members = typing.get_protocol_members(asynchronous) if sys.version_info >= (3, 13) else asynchronous.__abstractmethods__ | public
     for method in members:
-        one, other = getattr(asynchronous, method), getattr(synchronous, method)
+        one, other = getattr(asynchronous, method), getattr(synchronous, method.replace("__a", "__"))
         assert inspect.iscoroutinefunction(one)
         assert not inspect.iscoroutinefunction(other)
         assert inspect.signature(one) == inspect.signature(other)
+        assert one.__doc__ == other.__doc__
 
 
 def test_a_missing_client_names_the_command_that_installs_it() -> None:
