@@ -13,7 +13,7 @@ The user may pass in a client of either kind. An asynchronous one works on its o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any
@@ -182,7 +182,7 @@ class _InWorker:
     """What a coroutine calls where there is no asynchronous client: the synchronous one in a worker thread."""
 
     def __init__(self, client: SyncClient) -> None:
-        self.call = client.call_in_worker
+        self.call: Callable[[Callable[[Any], Any]], Awaitable[Any]] = client.call_in_worker
 
     async def open(self) -> None:
         """Create the client."""
