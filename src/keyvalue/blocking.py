@@ -1,4 +1,4 @@
-"""The synchronous façade: `BlockingKeyValue` makes a `KeyValue` of any `AsyncKeyValue`, and the adapters take any `KeyValue`."""
+"""The synchronous façade over any `AsyncKeyValue`. The synchronous adapters, which take any `KeyValue`, are exported here too."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import files, fork, runtime
 from keyvalue._core.capabilities import add_capability_mixins, capabilities_of, require_async, split_by_capability
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.store import BaseStore
 from keyvalue._core.wrapper import BaseWrapper
-from keyvalue.adapters._typed import BlockingTypedAdapter, as_async, require_sync, run_sync
-from keyvalue.adapters.raise_on_missing import FoundPair, Pair
-from keyvalue.adapters.raise_on_missing import RaiseOnMissingAdapter as AsyncRaiseOnMissingAdapter
+from keyvalue.adapters._blocking import BaseModelAdapter, DataclassAdapter, PydanticAdapter, RaiseOnMissingAdapter
 from keyvalue.errors import StoreClosedError, StoreConnectionError
 from keyvalue.protocols.key_value import (
     AsyncKeyValue,
@@ -391,212 +389,3 @@ class _Optional(
 
 show_signatures(_Optional)
 _MIXINS = split_by_capability(_Optional)
-
-
-class PydanticAdapter(BlockingTypedAdapter[T]):
-    """The synchronous `keyvalue.adapters.pydantic.PydanticAdapter`: the same parameters, types, rows and errors, over a `KeyValue`."""
-
-    @overload
-    def __init__(
-        self,
-        key_value: KeyValue,
-        pydantic_model: type[T],
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None: ...
-    @overload  # for special forms, such as `int | None`: PydanticAdapter[int | None](store, int | None)
-    def __init__(
-        self,
-        key_value: KeyValue,
-        pydantic_model: Any,
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None: ...
-    def __init__(
-        self,
-        key_value: KeyValue,
-        pydantic_model: Any,
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None:
-        from keyvalue.adapters._pydantic import PydanticConverter  # noqa: PLC0415 # the façade does without pydantic
-
-        super().__init__(key_value, PydanticConverter(pydantic_model, exact=exact), default_collection, raise_on_validation_error)
-
-
-class BaseModelAdapter(BlockingTypedAdapter[T]):
-    """The synchronous `keyvalue.adapters.base_model.BaseModelAdapter`: the same parameters, types, rows and errors, over a `KeyValue`."""
-
-    def __init__(
-        self,
-        key_value: KeyValue,
-        pydantic_model: type[T],
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None:
-        from keyvalue.adapters.base_model import create_converter  # noqa: PLC0415 # the façade does without pydantic
-
-        super().__init__(key_value, create_converter(pydantic_model, exact), default_collection, raise_on_validation_error)
-
-
-class DataclassAdapter(BlockingTypedAdapter[T]):
-    """The synchronous `keyvalue.adapters.dataclass.DataclassAdapter`: the same parameters, types, rows and errors, over a `KeyValue`."""
-
-    def __init__(
-        self,
-        key_value: KeyValue,
-        dataclass_type: type[T],
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None:
-        from keyvalue.adapters.dataclass import create_converter  # noqa: PLC0415 # the façade does without pydantic
-
-        super().__init__(key_value, create_converter(dataclass_type, exact), default_collection, raise_on_validation_error)
-
-
-class RaiseOnMissingAdapter(KeyValue):
-    """The synchronous `keyvalue.adapters.raise_on_missing.RaiseOnMissingAdapter`, over a `KeyValue`."""
-
-    def __init__(self, key_value: KeyValue) -> None:
-        self._adapter = AsyncRaiseOnMissingAdapter(as_async(require_sync(key_value, "RaiseOnMissingAdapter")))
-
-    @overload
-    def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> dict[str, Any] | None: ...
-    @overload
-    def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[True]) -> dict[str, Any]: ...
-    @overload
-    def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> dict[str, Any] | None: ...
-    def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> dict[str, Any] | None:
-        """Return the value of `key`.
-
-        Args:
-            key: A non-empty string that encodes as UTF-8.
-            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
-            raise_on_missing: Whether a missing key raises. Default False.
-
-        Returns:
-            A new dict, equal to the JSON round trip of the value that was put, or None if the key is missing or has expired.
-
-        Raises:
-            MissingKeyError: The key is missing or has expired, and `raise_on_missing` is True.
-            InvalidKeyError: The key or the collection is empty or can't be encoded.
-            DeserializationError: The entry exists but can't be read.
-            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
-            TypeError: An argument has the wrong type.
-        """
-        return run_sync(self._adapter.get(key, collection=collection, raise_on_missing=raise_on_missing))
-
-    @overload
-    def get_many(
-        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[False] = False
-    ) -> list[dict[str, Any] | None]: ...
-    @overload
-    def get_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[True]) -> list[dict[str, Any]]: ...
-    @overload
-    def get_many(
-        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool
-    ) -> list[dict[str, Any]] | list[dict[str, Any] | None]: ...
-    def get_many(
-        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
-    ) -> list[dict[str, Any]] | list[dict[str, Any] | None]:
-        """Return the values of many keys, in one round trip if the backend supports it.
-
-        Args:
-            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
-            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
-            raise_on_missing: Whether a missing key raises. Default False.
-
-        Returns:
-            What `get` returns for each key, in the order of `keys`.
-
-        Raises:
-            MissingKeyError: A key is missing or has expired, and `raise_on_missing` is True. The error names the first such key.
-            InvalidKeyError: A key or the collection is empty or can't be encoded.
-            DeserializationError: One of the entries exists but can't be read.
-            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
-            TypeError: An argument has the wrong type.
-        """
-        return run_sync(self._adapter.get_many(keys, collection=collection, raise_on_missing=raise_on_missing))
-
-    @overload
-    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> Pair: ...
-    @overload
-    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[True]) -> FoundPair: ...
-    @overload
-    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> Pair: ...
-    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> Pair:
-        """Return the value of `key` and its remaining time to live.
-
-        Args:
-            key: A non-empty string that encodes as UTF-8.
-            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
-            raise_on_missing: Whether a missing key raises. Default False.
-
-        Returns:
-            `(value, seconds)`; `(value, None)` if the entry never expires; `(None, None)` if the key is missing or has expired.
-
-        Raises:
-            MissingKeyError: The key is missing or has expired, and `raise_on_missing` is True.
-            InvalidKeyError: The key or the collection is empty or can't be encoded.
-            DeserializationError: The entry exists but can't be read.
-            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
-            TypeError: An argument has the wrong type.
-        """
-        return run_sync(self._adapter.ttl(key, collection=collection, raise_on_missing=raise_on_missing))
-
-    @overload
-    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> list[Pair]: ...
-    @overload
-    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[True]) -> list[FoundPair]: ...
-    @overload
-    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool) -> list[FoundPair] | list[Pair]: ...
-    def ttl_many(
-        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
-    ) -> list[FoundPair] | list[Pair]:
-        """Return the values and the remaining times to live of many keys, in one round trip if the backend supports it.
-
-        Args:
-            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
-            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
-            raise_on_missing: Whether a missing key raises. Default False.
-
-        Returns:
-            What `ttl` returns for each key, in the order of `keys`.
-
-        Raises:
-            MissingKeyError: A key is missing or has expired, and `raise_on_missing` is True. The error names the first such key.
-            InvalidKeyError: A key or the collection is empty or can't be encoded.
-            DeserializationError: One of the entries exists but can't be read.
-            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
-            TypeError: An argument has the wrong type.
-        """
-        return run_sync(self._adapter.ttl_many(keys, collection=collection, raise_on_missing=raise_on_missing))
-
-    def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        run_sync(self._adapter.put(key, value, collection=collection, ttl=ttl))
-
-    def put_many(
-        self,
-        keys: Sequence[str],
-        values: Sequence[Mapping[str, Any]],
-        *,
-        collection: str | None = None,
-        ttl: SupportsFloat | None = None,
-    ) -> None:
-        run_sync(self._adapter.put_many(keys, values, collection=collection, ttl=ttl))
-
-    def delete(self, key: str, *, collection: str | None = None) -> bool:
-        return run_sync(self._adapter.delete(key, collection=collection))
-
-    def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        return run_sync(self._adapter.delete_many(keys, collection=collection))
