@@ -87,12 +87,16 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def types(session: nox.Session) -> None:
-    """Types: basedpyright (strict, and that the public API is annotated throughout) and mypy on what callers see."""
+    """Types: basedpyright and mypy, both strict, the latter on what callers see; and that the whole public API is annotated."""
     session.install("-e", ".[all]", *_groups("types", "predecessor"))
-    session.run("python", "-m", "tests.programs", "build/programs")  # part of the project that basedpyright checks
+    session.run("python", "-m", "tests.programs", "build/programs")  # which both check
     # An environment of the contributor's own, `.venv`, may lack some of what is checked.
     check = ["basedpyright", "--pythonpath", str(Path(session.bin, "python"))]
-    commands = [[*check, *session.posargs], ["mypy", "tests/typing"], ["basedpyright", "--verifytypes", "keyvalue", "--ignoreexternal"]]
+    commands = [
+        [*check, *session.posargs],
+        ["mypy", "tests/typing", "build/programs"],
+        ["basedpyright", "--verifytypes", "keyvalue", "--ignoreexternal"],
+    ]
     _run_concurrently(lambda command: session.run(*command), commands[:1] if session.posargs else commands)
 
 

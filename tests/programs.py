@@ -1,4 +1,4 @@
-"""The programs of README and docs. `python -m tests.programs DIRECTORY` writes each to a directory of its own, for the type checker."""
+"""The programs of README and docs. `python -m tests.programs DIRECTORY` writes them to a directory, for the type checkers."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ PROGRAMS = dict(programs())
 
 
 if __name__ == "__main__":
-    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    directory = Path(sys.argv[1])
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
     for name, program in PROGRAMS.items():
-        directory = Path(sys.argv[1], re.sub(r"\W", "_", name))
-        directory.mkdir(parents=True)
-        for file, text in program.files.items():
-            # In standard mode, as readers do; the optional methods of a façade depend on the store beneath, which types don't say.
-            (directory / file).write_text(f"# pyright: standard, reportAttributeAccessIssue=false\n{text}")
+        path = directory / (program.file if program.file in program.beside else re.sub(r"\W", "_", name) + ".py")
+        assert not path.exists(), f"two programs are called {path.name}"
+        # Strict without the exceptions that the project itself makes.
+        path.write_text(f"# pyright: strict, reportMissingTypeStubs=true, reportUnnecessaryIsInstance=true\n{program.text}")

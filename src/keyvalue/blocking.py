@@ -1,4 +1,4 @@
-"""The synchronous façade: `BlockingKeyValue` makes a `KeyValue` of any `AsyncKeyValue`, and the adapters take any `KeyValue`."""
+"""The synchronous façade over any `AsyncKeyValue`. The synchronous adapters, which take any `KeyValue`, are exported here too."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import file_errors, fork, runtime
-from keyvalue._core.capabilities import add_capability_mixins, capabilities_of, require_async
+from keyvalue._core.capabilities import add_capability_mixins, capabilities_of, require_async, split_by_capability
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.store import BaseStore
 from keyvalue._core.threads import Threads
 from keyvalue._core.wrapper import BaseWrapper
-from keyvalue.adapters._typed import BlockingTypedAdapter, as_async, require_sync, run_sync
-from keyvalue.adapters.raise_on_missing import FoundPair, Pair
-from keyvalue.adapters.raise_on_missing import RaiseOnMissingAdapter as AsyncRaiseOnMissingAdapter
+from keyvalue.adapters._blocking import BaseModelAdapter, DataclassAdapter, PydanticAdapter, RaiseOnMissingAdapter
 from keyvalue.errors import StoreClosedError, StoreConnectionError
-from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
+from keyvalue.protocols.key_value import (
+    AsyncKeyValue,
+    CullProtocol,
+    DestroyCollectionProtocol,
+    DestroyStoreProtocol,
+    EnumerateCollectionsProtocol,
+    EnumerateKeysProtocol,
+    KeyValue,
+)
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -35,7 +41,7 @@ __all__ = ["BaseModelAdapter", "BlockingKeyValue", "DataclassAdapter", "Pydantic
 T = TypeVar("T")
 
 
-class BlockingKeyValue(Explaining):
+class BlockingKeyValue(Explaining, KeyValue):
     """A `KeyValue` over any `AsyncKeyValue`, for code that does not await.
 
     Each method does what the asynchronous one of the same name does, and returns when it is done. The façade has the optional methods
@@ -101,27 +107,21 @@ class BlockingKeyValue(Explaining):
         return self._key_value
 
     def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return the value of `key`, or None; see `KeyValue.get`."""
         return self._path.run(self._target.get(key, collection=collection))
 
     def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
-        """Return the value of `key` and the seconds that it has left; see `KeyValue.ttl`."""
         return self._path.run(self._target.ttl(key, collection=collection))
 
     def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store `value` under `key`; see `KeyValue.put`."""
         return self._path.run(self._target.put(key, value, collection=collection, ttl=ttl))
 
     def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Delete `key` and return whether it was there; see `KeyValue.delete`."""
         return self._path.run(self._target.delete(key, collection=collection))
 
     def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
-        """Return the values of many keys; see `KeyValue.get_many`."""
         return self._path.run(self._target.get_many(keys, collection=collection))
 
     def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return the values of many keys and the seconds that they have left; see `KeyValue.ttl_many`."""
         return self._path.run(self._target.ttl_many(keys, collection=collection))
 
     def put_many(
@@ -132,11 +132,9 @@ class BlockingKeyValue(Explaining):
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Store many values; see `KeyValue.put_many`."""
         return self._path.run(self._target.put_many(keys, values, collection=collection, ttl=ttl))
 
     def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Delete many keys and return how many were there; see `KeyValue.delete_many`."""
         return self._path.run(self._target.delete_many(keys, collection=collection))
 
     def setup(self) -> None:
@@ -367,185 +365,28 @@ def _ended_error() -> Exception:
     )
 
 
-class _Keys:
+class _Optional(
+    CullProtocol,
+    DestroyCollectionProtocol,
+    DestroyStoreProtocol,
+    EnumerateCollectionsProtocol,
+    EnumerateKeysProtocol,
+):
     def keys(self: Any, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """List the keys of a collection; see `EnumerateKeysProtocol`."""
         return self._path.run(self._target.keys(collection, limit=limit))
 
-
-class _Collections:
     def collections(self: Any, *, limit: int | None = None) -> list[str]:
-        """List the collections that hold an entry; see `EnumerateCollectionsProtocol`."""
         return self._path.run(self._target.collections(limit=limit))
 
-
-class _Destroy:
     def destroy(self: Any) -> bool:
-        """Remove every entry; see `DestroyStoreProtocol`."""
         return self._path.run(self._target.destroy())
 
-
-class _DestroyCollection:
     def destroy_collection(self: Any, collection: str) -> bool:
-        """Remove every entry of a collection; see `DestroyCollectionProtocol`."""
         return self._path.run(self._target.destroy_collection(collection))
 
-
-class _Cull:
     def cull(self: Any) -> None:
-        """Remove the entries that have expired; see `CullProtocol`."""
         self._path.run(self._target.cull())
 
 
-_MIXINS = {"keys": _Keys, "collections": _Collections, "destroy": _Destroy, "destroy_collection": _DestroyCollection, "cull": _Cull}
-for _kind in _MIXINS.values():
-    show_signatures(_kind)
-
-
-class PydanticAdapter(BlockingTypedAdapter[T]):
-    """The synchronous `keyvalue.adapters.pydantic.PydanticAdapter`: the same parameters, types, rows and errors, over a `KeyValue`."""
-
-    @overload
-    def __init__(
-        self,
-        key_value: KeyValue,
-        pydantic_model: type[T],
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None: ...
-    @overload  # for special forms, such as `int | None`: PydanticAdapter[int | None](store, int | None)
-    def __init__(
-        self,
-        key_value: KeyValue,
-        pydantic_model: Any,
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None: ...
-    def __init__(
-        self,
-        key_value: KeyValue,
-        pydantic_model: Any,
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None:
-        from keyvalue.adapters._pydantic import PydanticConverter  # noqa: PLC0415 # the façade does without pydantic
-
-        super().__init__(key_value, PydanticConverter(pydantic_model, exact=exact), default_collection, raise_on_validation_error)
-
-
-class BaseModelAdapter(BlockingTypedAdapter[T]):
-    """The synchronous `keyvalue.adapters.base_model.BaseModelAdapter`: the same parameters, types, rows and errors, over a `KeyValue`."""
-
-    def __init__(
-        self,
-        key_value: KeyValue,
-        pydantic_model: type[T],
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None:
-        from keyvalue.adapters.base_model import create_converter  # noqa: PLC0415 # the façade does without pydantic
-
-        super().__init__(key_value, create_converter(pydantic_model, exact), default_collection, raise_on_validation_error)
-
-
-class DataclassAdapter(BlockingTypedAdapter[T]):
-    """The synchronous `keyvalue.adapters.dataclass.DataclassAdapter`: the same parameters, types, rows and errors, over a `KeyValue`."""
-
-    def __init__(
-        self,
-        key_value: KeyValue,
-        dataclass_type: type[T],
-        default_collection: str | None = None,
-        raise_on_validation_error: bool = True,
-        *,
-        exact: bool = True,
-    ) -> None:
-        from keyvalue.adapters.dataclass import create_converter  # noqa: PLC0415 # the façade does without pydantic
-
-        super().__init__(key_value, create_converter(dataclass_type, exact), default_collection, raise_on_validation_error)
-
-
-class RaiseOnMissingAdapter:
-    """The synchronous `keyvalue.adapters.raise_on_missing.RaiseOnMissingAdapter`, over a `KeyValue`."""
-
-    def __init__(self, key_value: KeyValue) -> None:
-        self._adapter = AsyncRaiseOnMissingAdapter(as_async(require_sync(key_value, "RaiseOnMissingAdapter")))
-
-    @overload
-    def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> dict[str, Any] | None: ...
-    @overload
-    def get(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[True]) -> dict[str, Any]: ...
-    @overload
-    def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> dict[str, Any] | None: ...
-    def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> dict[str, Any] | None:
-        """Do what the asynchronous method of this name does."""
-        return run_sync(self._adapter.get(key, collection=collection, raise_on_missing=raise_on_missing))
-
-    @overload
-    def get_many(
-        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[False] = False
-    ) -> list[dict[str, Any] | None]: ...
-    @overload
-    def get_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[True]) -> list[dict[str, Any]]: ...
-    @overload
-    def get_many(
-        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool
-    ) -> list[dict[str, Any]] | list[dict[str, Any] | None]: ...
-    def get_many(
-        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
-    ) -> list[dict[str, Any]] | list[dict[str, Any] | None]:
-        """Do what the asynchronous method of this name does."""
-        return run_sync(self._adapter.get_many(keys, collection=collection, raise_on_missing=raise_on_missing))
-
-    @overload
-    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> Pair: ...
-    @overload
-    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: Literal[True]) -> FoundPair: ...
-    @overload
-    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> Pair: ...
-    def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> Pair:
-        """Do what the asynchronous method of this name does."""
-        return run_sync(self._adapter.ttl(key, collection=collection, raise_on_missing=raise_on_missing))
-
-    @overload
-    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[False] = False) -> list[Pair]: ...
-    @overload
-    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: Literal[True]) -> list[FoundPair]: ...
-    @overload
-    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool) -> list[FoundPair] | list[Pair]: ...
-    def ttl_many(
-        self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
-    ) -> list[FoundPair] | list[Pair]:
-        """Do what the asynchronous method of this name does."""
-        return run_sync(self._adapter.ttl_many(keys, collection=collection, raise_on_missing=raise_on_missing))
-
-    def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Do what the asynchronous method of this name does."""
-        run_sync(self._adapter.put(key, value, collection=collection, ttl=ttl))
-
-    def put_many(
-        self,
-        keys: Sequence[str],
-        values: Sequence[Mapping[str, Any]],
-        *,
-        collection: str | None = None,
-        ttl: SupportsFloat | None = None,
-    ) -> None:
-        """Do what the asynchronous method of this name does."""
-        run_sync(self._adapter.put_many(keys, values, collection=collection, ttl=ttl))
-
-    def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Do what the asynchronous method of this name does."""
-        return run_sync(self._adapter.delete(key, collection=collection))
-
-    def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Do what the asynchronous method of this name does."""
-        return run_sync(self._adapter.delete_many(keys, collection=collection))
+show_signatures(_Optional)
+_MIXINS = split_by_capability(_Optional)

@@ -20,6 +20,7 @@ import pytest
 from keyvalue._core.runtime import current
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import StoreClosedError, StoreConnectionError
+from keyvalue.protocols import AsyncLifecycleProtocol, LifecycleProtocol
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.base import BaseWrapper
 from tests.backends import PlainWrapper
@@ -70,6 +71,15 @@ def test_a_third_party_store(loop: Any) -> None:
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(ValueError, match="trio"):
         BlockingKeyValue(MemoryStore(), backend="curio")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("make", [MemoryStore, lambda: PlainWrapper(MemoryStore())])
+def test_the_lifecycle_protocols_tell_sync_from_async(make: Callable[[], Any]) -> None:
+    assert isinstance(make(), AsyncLifecycleProtocol)
+    assert not isinstance(make(), LifecycleProtocol)
+    assert isinstance(BlockingKeyValue(make()), LifecycleProtocol)
+    assert not isinstance(BlockingKeyValue(make()), AsyncLifecycleProtocol)
+    assert not isinstance(ThirdParty(), AsyncLifecycleProtocol)
 
 
 class UndeclaredStore(MemoryStore):

@@ -21,6 +21,8 @@ from keyvalue.protocols import key_value
 from tests.interpreter import run_fresh
 
 ROOT = Path(keyvalue.__file__).parent
+SYNCHRONOUS = ROOT / "adapters" / "_blocking.py"
+"""Part of `keyvalue.blocking`, which is above all adapters."""
 
 
 def test_importing_pulls_in_no_client_and_installs_no_hook() -> None:
@@ -51,7 +53,7 @@ def test_imports_point_one_way_and_only_the_core_knows_a_runtime(folder: str, al
         text = path.read_text(encoding="utf-8")
         for module in re.findall(r"^ *(?:from|import) keyvalue\b\.?(\S*)", text, re.MULTILINE):
             # Modules that several stores may share are private.
-            own = f"{folder}." if path.name == "__init__.py" else f"{folder}._"
+            own = f"{folder}." if path.name == "__init__.py" or path == SYNCHRONOUS else f"{folder}._"
             assert module.split(".")[0] in allowed or module.startswith(own), f"{path}: {module}"
         if folder in ("stores", "wrappers") and path.name != "_memcached.py":  # a client rather than a store
             assert "import asyncio" not in text.replace("import redis.asyncio", ""), path
@@ -134,10 +136,11 @@ def test_async_and_sync_protocols_have_the_same_methods(name: str) -> None:
     public = {method for method in dir(asynchronous) if not method.startswith("_")}
     members = typing.get_protocol_members(asynchronous) if sys.version_info >= (3, 13) else asynchronous.__abstractmethods__ | public
     for method in members:
-        one, other = getattr(asynchronous, method), getattr(synchronous, method)
+        one, other = getattr(asynchronous, method), getattr(synchronous, method.replace("__a", "__"))
         assert inspect.iscoroutinefunction(one)
         assert not inspect.iscoroutinefunction(other)
         assert inspect.signature(one) == inspect.signature(other)
+        assert one.__doc__ == other.__doc__
 
 
 def test_a_missing_client_names_the_command_that_installs_it() -> None:

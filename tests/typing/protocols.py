@@ -52,6 +52,9 @@ class OurListing(
 ): ...
 
 
+def is_managed(kv: protocols.AsyncLifecycleProtocol) -> None: ...
+
+
 LISTING_OF_THEIRS: type[OurListing] = OldMemoryStore
 
 
@@ -59,11 +62,13 @@ def stores(base: BaseStore, enumerable: EnumerableStore) -> None:
     """Every store derives from one of these two; that its own methods fit them is checked where it is defined."""
     is_theirs(base, enumerable)
     lists_as_theirs(enumerable)
+    is_managed(base)
     lists_as_theirs(base)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 def wrappers(any_wrapper: BaseWrapper, store: MemoryStore) -> None:
     is_theirs(any_wrapper, any_wrapper)
+    is_managed(any_wrapper)
     OldPrefixKeysWrapper(key_value=any_wrapper, prefix="app")
     OldPrefixKeysWrapper(key_value=store, prefix="app")
 
@@ -78,3 +83,16 @@ async def theirs_with_ours(ours: protocols.AsyncKeyValue, theirs: old.AsyncKeyVa
     assert_type(await PydanticAdapter(theirs, int).get("k"), int | None)
     await OldPydanticAdapter[int](key_value=ours, pydantic_model=int).put("k", 1)
     assert_type(blocking.BlockingKeyValue(theirs).delete("k"), bool)
+
+
+def in_sync(managed: protocols.LifecycleProtocol) -> None:
+    with managed as entered:
+        assert_type(entered, protocols.LifecycleProtocol)
+
+
+async def lifecycle(managed: protocols.AsyncLifecycleProtocol, facade: blocking.BlockingKeyValue, bare: protocols.AsyncKeyValue) -> None:
+    async with managed as entered:
+        assert_type(entered, protocols.AsyncLifecycleProtocol)
+    in_sync(facade)
+    is_managed(bare)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    is_managed(facade)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

@@ -233,7 +233,7 @@ def test_every_wrapper_says_where_it_belongs() -> None:
         kind
         for name in modules
         for kind in vars(importlib.import_module(f"keyvalue.wrappers.{name}")).values()
-        if isinstance(kind, type) and issubclass(kind, BaseWrapper) and kind.__module__.endswith(f".{name}")
+        if isinstance(kind, type) and kind.__module__.endswith(f".{name}") and issubclass(kind, BaseWrapper)
     }
     assert len(kinds) == 19
     for kind in kinds:

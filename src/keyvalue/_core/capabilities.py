@@ -23,7 +23,7 @@ from keyvalue.protocols.key_value import (
     AsyncKeyValue,
 )
 
-__all__ = ["ALL", "add_capability_mixins", "capabilities_of", "create_with_mixins", "require_async"]
+__all__ = ["ALL", "add_capability_mixins", "capabilities_of", "create_with_mixins", "require_async", "split_by_capability"]
 
 K = TypeVar("K", bound=AsyncKeyValue)
 
@@ -80,6 +80,15 @@ def _create_class(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
     return type(base.__name__, (_Silent, base, *mixins), {**own, "_without_mixins": base})
 
 
+def split_by_capability(kind: type[Any]) -> Mapping[str, type[Any]]:
+    """Return a mixin for each optional method of a class: its method, on the protocol that documents it.
+
+    Args:
+        kind: Its bases are the protocols of its methods.
+    """
+    return {name: type(name, (base,), {name: vars(kind)[name]}) for base in kind.__bases__ for name in PROTOCOLS if name in vars(base)}
+
+
 def require_async(key_value: K, owner: str, argument: str = "") -> K:
     """Check that an object is an asynchronous store, wrapper or the like.
 
@@ -89,7 +98,7 @@ def require_async(key_value: K, owner: str, argument: str = "") -> K:
         argument: As what, if there are several.
 
     Raises:
-        TypeError: It lacks some of the eight methods, or is of the synchronous colour.
+        TypeError: It lacks some of the eight methods, or is synchronous.
     """
     if isinstance(key_value, type) or not isinstance(key_value, AsyncKeyValue):
         place = argument and f" as {argument}"

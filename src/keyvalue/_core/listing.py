@@ -15,6 +15,13 @@ from keyvalue._core.hook_checks import not_awaitable
 from keyvalue._core.misuse import show_signatures
 from keyvalue._core.store import BaseStore, name_operation
 from keyvalue.errors import KeyValueError, KeyValueStoreError
+from keyvalue.protocols.key_value import (
+    AsyncCullProtocol,
+    AsyncDestroyCollectionProtocol,
+    AsyncDestroyStoreProtocol,
+    AsyncEnumerateCollectionsProtocol,
+    AsyncEnumerateKeysProtocol,
+)
 
 __all__ = ["PAGE", "PAGE_SIZE", "EnumerableFlatStore", "EnumerableStore", "ListedEntry", "take_page"]
 
@@ -42,7 +49,14 @@ class ListedEntry(NamedTuple):
     expires_at: float | None
 
 
-class EnumerableStore(BaseStore):
+class EnumerableStore(
+    BaseStore,
+    AsyncCullProtocol,
+    AsyncDestroyCollectionProtocol,
+    AsyncDestroyStoreProtocol,
+    AsyncEnumerateCollectionsProtocol,
+    AsyncEnumerateKeysProtocol,
+):
     """A store that can list what it holds, and so also cull and destroy it."""
 
     @abstractmethod
@@ -58,24 +72,19 @@ class EnumerableStore(BaseStore):
         return await self._delete(collection, keys)
 
     async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """List the keys of a collection; see `AsyncEnumerateKeysProtocol`."""
         return await self._list("keys", self._collection(collection), limit, lambda entry: entry.key)
 
     async def collections(self, *, limit: int | None = None) -> list[str]:
-        """List the collections that hold an entry; see `AsyncEnumerateCollectionsProtocol`."""
         return await self._list("collections", None, limit, lambda entry: entry.collection)
 
     async def destroy(self) -> bool:
-        """Remove every entry that this library wrote to the backend; see `AsyncDestroyStoreProtocol`."""
         await self._destroy("destroy", None)
         return True
 
     async def destroy_collection(self, collection: str) -> bool:
-        """Remove every entry of a collection; see `AsyncDestroyCollectionProtocol`."""
         return await self._destroy("destroy_collection", arguments.check_name(collection, "collection"))
 
     async def cull(self) -> None:
-        """Remove the entries that have expired; see `AsyncCullProtocol`."""
         with _named("cull"):
             await self._settle_all()
             await self._run(self._cull(clock.now()), "", "_cull")

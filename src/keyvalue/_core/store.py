@@ -33,6 +33,7 @@ from keyvalue.errors import (
     KeyValueStoreError,
     StoreSetupError,
 )
+from keyvalue.protocols.key_value import AsyncKeyValue
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,7 +50,7 @@ DEFAULT_COLLECTION = "default_collection"
 _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
 
 
-class BaseStore(ClientCaller, Explaining, ABC):
+class BaseStore(ClientCaller, Explaining, AsyncKeyValue, ABC):
     """The base of all stores. "Write your own store" in the documentation says what a subclass writes.
 
     A store can be used at once, or as an asynchronous context manager that opens it on entering and closes it on leaving. It may be used
@@ -125,7 +126,6 @@ class BaseStore(ClientCaller, Explaining, ABC):
     # Above the seam.
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
         # What `_collection` does, spelled out: the call would take three percent of a get from memory.
         collection = self.default_collection if collection is None else arguments.check_name(collection, "collection")
         key = arguments.check_name(key, "key")
@@ -146,20 +146,16 @@ class BaseStore(ClientCaller, Explaining, ABC):
         return await runtime.run_in_worker(entry.value) if entry.is_large else entry.value()
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
-        """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
         collection = self._collection(collection)
         return (await _with_ttls(await self._fetch("ttl", collection, (arguments.check_name(key, "key"),))))[0]
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
-        """Return the values of many keys; see `AsyncKeyValue.get_many`."""
         return await _values(_live(await self._fetch_many("get_many", keys, collection)))
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
         return await _with_ttls(await self._fetch_many("ttl_many", keys, collection))
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store `value` under `key`; see `AsyncKeyValue.put`."""
         collection = self._collection(collection)
         key = arguments.check_name(key, "key")
         arguments.check_mapping(value)
@@ -180,7 +176,6 @@ class BaseStore(ClientCaller, Explaining, ABC):
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Store many values; see `AsyncKeyValue.put_many`."""
         collection = self._collection(collection)
         keys = arguments.check_names(keys)
         arguments.check_mappings(values, len(keys))
@@ -195,7 +190,6 @@ class BaseStore(ClientCaller, Explaining, ABC):
             self._raise_first("put_many", "_put", outcomes, len(entries))
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Delete `key` and return whether it was there; see `AsyncKeyValue.delete`."""
         collection = self._collection(collection)
         keys = (arguments.check_name(key, "key"),)
         outcomes = await self._apply("delete", self._delete, collection, keys, keys)
@@ -203,7 +197,6 @@ class BaseStore(ClientCaller, Explaining, ABC):
         return bool(outcomes and outcomes[0])
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
         collection = self._collection(collection)
         distinct = tuple(dict.fromkeys(arguments.check_names(keys)))
         outcomes = await self._apply("delete_many", self._delete, collection, distinct, distinct)

@@ -22,11 +22,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat, TypeVar
 
 from keyvalue._core import arguments
-from keyvalue._core.capabilities import ALL, add_capability_mixins, capabilities_of, create_with_mixins, require_async
+from keyvalue._core.capabilities import ALL, add_capability_mixins, capabilities_of, create_with_mixins, require_async, split_by_capability
 from keyvalue._core.envelope import encode_item
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.operation import Operation
-from keyvalue.protocols.key_value import AsyncKeyValue
+from keyvalue.protocols.key_value import (
+    AsyncCullProtocol,
+    AsyncDestroyCollectionProtocol,
+    AsyncDestroyStoreProtocol,
+    AsyncEnumerateCollectionsProtocol,
+    AsyncEnumerateKeysProtocol,
+    AsyncKeyValue,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,7 +48,7 @@ _UNSET: Any = object()
 _HOOKS = ("_intercept", "_encode_ttl", *(f"_{way}_{what}" for way in ("encode", "decode") for what in ("key", "collection", "value")))
 
 
-class BaseWrapper(Explaining):
+class BaseWrapper(Explaining, AsyncKeyValue):
     """An `AsyncKeyValue` around another one.
 
     It has the optional capabilities of what it wraps, and passes opening and closing on to it. "Write your own
@@ -173,7 +180,6 @@ class BaseWrapper(Explaining):
     # The protocol.
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return the value of `key`, or None; see `AsyncKeyValue.get`."""
         inner_key, inner = self._encode_names(key, collection)
         if self._has_intercept:  # as `_call` does, but quicker: it is the most frequent call of all
             operation = Operation("get", collection, (key,))
@@ -183,13 +189,11 @@ class BaseWrapper(Explaining):
         return await self._decode_value(value, key, collection) if value is not None and self._has_decode_value else value
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
-        """Return the value of `key` and the seconds that it has left; see `AsyncKeyValue.ttl`."""
         inner_key, inner = self._encode_names(key, collection)
         pair = await self._call(lambda store: store.ttl(inner_key, collection=inner), "ttl", collection, (key,))
         return await self._decode_pair(pair, key, collection)
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store `value` under `key`; see `AsyncKeyValue.put`."""
         arguments.check_mapping(value)
         inner_key, inner = self._encode_names(key, collection)
         inner_value = await self._encode_value(value, key, collection) if self._has_encode_value else value
@@ -201,12 +205,10 @@ class BaseWrapper(Explaining):
         await self._call(call, "put", collection, (key,), (value,), ttl)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Delete `key` and return whether it was there; see `AsyncKeyValue.delete`."""
         inner_key, inner = self._encode_names(key, collection)
         return await self._call(lambda store: store.delete(inner_key, collection=inner), "delete", collection, (key,))
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
-        """Return the values of many keys; see `AsyncKeyValue.get_many`."""
         keys, inner_keys, inner = self._encode_many_names(keys, collection)
         values = await self._call(lambda store: store.get_many(inner_keys, collection=inner), "get_many", collection, keys)
         if not self._has_decode_value:
@@ -215,7 +217,6 @@ class BaseWrapper(Explaining):
         return [None if value is None else await self._decode_value(value, key, collection) for value, key in found]
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return the values of many keys and the seconds that they have left; see `AsyncKeyValue.ttl_many`."""
         keys, inner_keys, inner = self._encode_many_names(keys, collection)
         pairs = await self._call(lambda store: store.ttl_many(inner_keys, collection=inner), "ttl_many", collection, keys)
         return [await self._decode_pair(pair, key, collection) for pair, key in zip(pairs, keys, strict=True)]
@@ -223,7 +224,6 @@ class BaseWrapper(Explaining):
     async def put_many(
         self, keys: Sequence[str], values: Sequence[Mapping[str, Any]], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
-        """Store many values; see `AsyncKeyValue.put_many`."""
         keys, inner_keys, inner = self._encode_many_names(keys, collection)
         arguments.check_mappings(values, len(keys))
         inner_values = values
@@ -238,7 +238,6 @@ class BaseWrapper(Explaining):
         await self._call(call, "put_many", collection, keys, values, ttl)
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
         keys, inner_keys, inner = self._encode_many_names(keys, collection)
         return await self._call(lambda store: store.delete_many(inner_keys, collection=inner), "delete_many", collection, keys)
 
@@ -379,28 +378,29 @@ async def _await_if_needed(returned: Any) -> None:
         await returned
 
 
-class _Optional:
+class _Optional(
+    AsyncCullProtocol,
+    AsyncDestroyCollectionProtocol,
+    AsyncDestroyStoreProtocol,
+    AsyncEnumerateCollectionsProtocol,
+    AsyncEnumerateKeysProtocol,
+):
     async def keys(self: Any, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """List the keys of a collection; see `AsyncEnumerateKeysProtocol`."""
         return await self._keys(collection, limit)
 
     async def collections(self: Any, *, limit: int | None = None) -> list[str]:
-        """List the collections that hold an entry; see `AsyncEnumerateCollectionsProtocol`."""
         return await self._collections(limit)
 
     async def destroy(self: Any) -> bool:
-        """Remove every entry; see `AsyncDestroyStoreProtocol`."""
         return await self._destroy()
 
     async def destroy_collection(self: Any, collection: str) -> bool:
-        """Remove every entry of a collection; see `AsyncDestroyCollectionProtocol`."""
         return await self._destroy_collection(collection)
 
     async def cull(self: Any) -> None:
-        """Remove the entries that have expired; see `AsyncCullProtocol`."""
         await self._cull()
 
 
 show_signatures(BaseWrapper)
 show_signatures(_Optional)
-_MIXINS = {name: type(name, (), {name: vars(_Optional)[name]}) for name in ALL}
+_MIXINS = split_by_capability(_Optional)

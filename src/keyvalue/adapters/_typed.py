@@ -1,31 +1,23 @@
-"""The part of the adapters that is the same for all: each method once, as a coroutine, and a synchronous shell around it.
-
-A synchronous adapter runs the coroutines of the asynchronous one over a view of its store whose methods never suspend.
-"""
+"""The base of the adapters that validate. Their synchronous versions are in `keyvalue.adapters._blocking`."""
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Generic, SupportsFloat, TypeVar, cast, overload
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, SupportsFloat, TypeVar, overload
 
-from keyvalue._core import wording
 from keyvalue.errors import DeserializationError, ExtraInfoType
-from keyvalue.protocols.key_value import AsyncKeyValue, KeyValue
+from keyvalue.protocols.key_value import AsyncKeyValue
 
 if TYPE_CHECKING:  # which needs pydantic
     from keyvalue.adapters._pydantic import PydanticConverter
 
-__all__ = ["BlockingTypedAdapter", "InvalidRowError", "TypedAdapter", "as_async", "require_sync", "run_sync"]
+__all__ = ["InvalidRowError", "TypedAdapter"]
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 _LOGGER = logging.getLogger("keyvalue.adapters")
 _MISSING = object()  # a value that was found may be None
-_METHODS = ("get", "ttl", "put", "delete", "get_many", "ttl_many", "put_many", "delete_many")
 
 
 class InvalidRowError(Exception):
@@ -66,10 +58,22 @@ class TypedAdapter(Generic[T]):
     @overload
     async def get(self, key: str, *, collection: str | None = None, default: None = None) -> T | None: ...
     async def get(self, key: str, *, collection: str | None = None, default: T | None = None) -> T | None:
-        """Return the value of a key, or the default if it is missing, or if its row is no such value and that does not raise.
+        """Return the value of `key`.
+
+        Args:
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key. None, the default, is the adapter's `default_collection`.
+            default: What to return if there is no value. Default None.
+
+        Returns:
+            The value; `default` if the key is missing or has expired, or if its entry is not a valid value of the type and
+            `raise_on_validation_error` is False.
 
         Raises:
-            DeserializationError: The row is no such value.
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            DeserializationError: The entry is damaged, or is not a valid value of the type and `raise_on_validation_error` is True.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         collection = self._choose_collection(collection)
         return self._load(key, collection, await self._key_value.get(key, collection=collection), default)
@@ -79,43 +83,141 @@ class TypedAdapter(Generic[T]):
     @overload
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: None = None) -> list[T | None]: ...
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T | None = None) -> list[T] | list[T | None]:
-        """Return the values of many keys, in their order; see `get`."""
+        """Return the values of many keys.
+
+        Args:
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys. None, the default, is the adapter's `default_collection`.
+            default: What to return for each key without a value. Default None.
+
+        Returns:
+            What `get` returns for each key, in the order of `keys`.
+
+        Raises:
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: The same as for `get`, of one of the entries.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         collection = self._choose_collection(collection)
         rows = await self._key_value.get_many(keys, collection=collection)
         return [self._load(key, collection, row, default) for key, row in zip(keys, rows, strict=True)]
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[T | None, float | None]:
-        """Return the value of a key and the seconds that it has left, or None twice if there is no value; see `get`."""
+        """Return the value of `key` and its remaining time to live.
+
+        Args:
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key. None, the default, is the adapter's `default_collection`.
+
+        Returns:
+            `(value, seconds)`; `(value, None)` if the entry never expires; `(None, None)` where `get` returns `default`.
+
+        Raises:
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            DeserializationError: The entry is damaged, or is not a valid value of the type and `raise_on_validation_error` is True.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         collection = self._choose_collection(collection)
         return self._load_pair(key, collection, *await self._key_value.ttl(key, collection=collection))
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[T | None, float | None]]:
-        """Return what `ttl` returns, for many keys."""
+        """Return the values and the remaining times to live of many keys.
+
+        Args:
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys. None, the default, is the adapter's `default_collection`.
+
+        Returns:
+            What `ttl` returns for each key, in the order of `keys`.
+
+        Raises:
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: The same as for `get`, of one of the entries.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         collection = self._choose_collection(collection)
         pairs = await self._key_value.ttl_many(keys, collection=collection)
         return [self._load_pair(key, collection, *pair) for key, pair in zip(keys, pairs, strict=True)]
 
     async def put(self, key: str, value: T, *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store a value.
+        """Store `value` under `key`, replacing any earlier value and expiry.
+
+        Args:
+            key: A non-empty string that encodes as UTF-8.
+            value: A value of the type. It is stored as JSON, and must come back equal.
+            collection: The collection that holds the key. None, the default, is the adapter's `default_collection`.
+            ttl: Seconds until the entry expires: a positive, finite number, fractions included. None, the default, means that it never
+                expires.
 
         Raises:
-            SerializationError: It is no such value, or would not come back equal.
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            SerializationError: The value is not of the type, or would not come back equal.
+            ValueTooLargeError: The value is larger than the backend accepts.
+            InvalidTTLError: `ttl` is not a positive, finite number of seconds.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument other than the value has the wrong type.
         """
         await self._key_value.put(key, self._converter.dump(value), collection=self._choose_collection(collection), ttl=ttl)
 
     async def put_many(
         self, keys: Sequence[str], values: Sequence[T], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
-        """Store many values; see `put`."""
+        """Store many values. All are checked before the first is stored.
+
+        Args:
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Of duplicates, the last wins.
+            values: One value of the type for each key.
+            collection: The collection that holds the keys. None, the default, is the adapter's `default_collection`.
+            ttl: Seconds until the entries expire, the same for all: a positive, finite number, fractions included. None, the default, means
+                that they never expire.
+
+        Raises:
+            ValueError: `keys` and `values` differ in length.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            SerializationError: A value is not of the type, or would not come back equal.
+            ValueTooLargeError: A value is larger than the backend accepts. Others may have been stored.
+            InvalidTTLError: `ttl` is not a positive, finite number of seconds.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument other than the value has the wrong type.
+        """
         rows = [self._converter.dump(value) for value in values]
         await self._key_value.put_many(keys, rows, collection=self._choose_collection(collection), ttl=ttl)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Delete a key and return whether it was there."""
+        """Delete `key`.
+
+        Args:
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key. None, the default, is the adapter's `default_collection`.
+
+        Returns:
+            True if the key existed and had not expired, False otherwise.
+
+        Raises:
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         return await self._key_value.delete(key, collection=self._choose_collection(collection))
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Delete many keys and return how many were there."""
+        """Delete many keys.
+
+        Args:
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates count once.
+            collection: The collection that holds the keys. None, the default, is the adapter's `default_collection`.
+
+        Returns:
+            How many of the keys existed and had not expired.
+
+        Raises:
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         return await self._key_value.delete_many(keys, collection=self._choose_collection(collection))
 
     def _choose_collection(self, collection: str | None) -> str | None:
@@ -139,90 +241,3 @@ class TypedAdapter(Generic[T]):
     def _load_pair(self, key: str, collection: str | None, row: dict[str, Any] | None, left: float | None) -> tuple[T | None, float | None]:
         found = self._load(key, collection, row, _MISSING)
         return (None, None) if found is _MISSING else (found, left)
-
-
-class BlockingTypedAdapter(Generic[T]):
-    """The synchronous shell of `TypedAdapter`: each method does what the asynchronous one of its name does."""
-
-    def __init__(
-        self, key_value: KeyValue, converter: PydanticConverter[T], default_collection: str | None, raise_on_validation_error: bool
-    ) -> None:
-        store = as_async(require_sync(key_value, type(self).__name__))
-        self._typed = TypedAdapter[T](store, converter, default_collection, raise_on_validation_error)
-
-    @overload
-    def get(self, key: str, *, collection: str | None = None, default: T) -> T: ...
-    @overload
-    def get(self, key: str, *, collection: str | None = None, default: None = None) -> T | None: ...
-    def get(self, key: str, *, collection: str | None = None, default: T | None = None) -> T | None:
-        """Return the value of a key, or the default; see `TypedAdapter.get`."""
-        return run_sync(self._typed.get(key, collection=collection, default=default))
-
-    @overload
-    def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T) -> list[T]: ...
-    @overload
-    def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: None = None) -> list[T | None]: ...
-    def get_many(self, keys: Sequence[str], *, collection: str | None = None, default: T | None = None) -> list[T] | list[T | None]:
-        """Return the values of many keys, in their order; see `TypedAdapter.get_many`."""
-        return run_sync(self._typed.get_many(keys, collection=collection, default=default))
-
-    def ttl(self, key: str, *, collection: str | None = None) -> tuple[T | None, float | None]:
-        """Return the value of a key and the seconds that it has left; see `TypedAdapter.ttl`."""
-        return run_sync(self._typed.ttl(key, collection=collection))
-
-    def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[T | None, float | None]]:
-        """Return what `ttl` returns, for many keys."""
-        return run_sync(self._typed.ttl_many(keys, collection=collection))
-
-    def put(self, key: str, value: T, *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store a value; see `TypedAdapter.put`."""
-        run_sync(self._typed.put(key, value, collection=collection, ttl=ttl))
-
-    def put_many(
-        self, keys: Sequence[str], values: Sequence[T], *, collection: str | None = None, ttl: SupportsFloat | None = None
-    ) -> None:
-        """Store many values; see `TypedAdapter.put_many`."""
-        run_sync(self._typed.put_many(keys, values, collection=collection, ttl=ttl))
-
-    def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Delete a key and return whether it was there."""
-        return run_sync(self._typed.delete(key, collection=collection))
-
-    def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Delete many keys and return how many were there."""
-        return run_sync(self._typed.delete_many(keys, collection=collection))
-
-
-def require_sync(key_value: KeyValue, owner: str) -> KeyValue:
-    """Return a synchronous store, or refuse what is none.
-
-    Raises:
-        TypeError: It is no `KeyValue`, or an asynchronous one.
-    """
-    if isinstance(key_value, type) or not isinstance(key_value, KeyValue):
-        raise TypeError(f"{owner} takes a KeyValue, such as BlockingKeyValue(MemoryStore()), not {wording.describe(key_value)}")
-    if any(inspect.iscoroutinefunction(getattr(key_value, name)) for name in _METHODS):
-        raise TypeError(f"{owner} takes a synchronous KeyValue; put BlockingKeyValue around {type(key_value).__name__}")
-    return key_value
-
-
-def as_async(key_value: KeyValue) -> AsyncKeyValue:
-    """Return an asynchronous view of a synchronous store, for `run_sync`: its methods are awaited, and never suspend."""
-    methods = {name: _as_coroutine(getattr(key_value, name)) for name in _METHODS}
-    return cast("AsyncKeyValue", SimpleNamespace(**methods))
-
-
-def _as_coroutine(method: Callable[..., R]) -> Callable[..., Coroutine[Any, Any, R]]:
-    async def call(*args: Any, **kwargs: Any) -> R:
-        return method(*args, **kwargs)
-
-    return call
-
-
-def run_sync(coroutine: Coroutine[Any, Any, R]) -> R:
-    """Run a coroutine over `as_async`. Unlike `runtime.drive`, it leaves no mark in the context, which the store's own loop may copy."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    raise AssertionError("unreachable: a view never suspends")

@@ -15,7 +15,7 @@ Pair = tuple["dict[str, Any] | None", "float | None"]
 FoundPair = tuple["dict[str, Any]", "float | None"]
 
 
-class RaiseOnMissingAdapter:
+class RaiseOnMissingAdapter(AsyncKeyValue):
     """Raises for missing keys, on request of each call. All else is passed on as it is.
 
     Args:
@@ -35,10 +35,22 @@ class RaiseOnMissingAdapter:
     @overload
     async def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> dict[str, Any] | None: ...
     async def get(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> dict[str, Any] | None:
-        """Return the value of a key; see `AsyncKeyValue.get`.
+        """Return the value of `key`.
+
+        Args:
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
+            raise_on_missing: Whether a missing key raises. Default False.
+
+        Returns:
+            A new dict, equal to the JSON round trip of the value that was put, or None if the key is missing or has expired.
 
         Raises:
-            MissingKeyError: It is missing, and `raise_on_missing` is True. Default False.
+            MissingKeyError: The key is missing or has expired, and `raise_on_missing` is True.
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            DeserializationError: The entry exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         value = await self.key_value.get(key, collection=collection)
         if value is None and raise_on_missing:
@@ -60,7 +72,23 @@ class RaiseOnMissingAdapter:
     async def get_many(
         self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
     ) -> list[dict[str, Any]] | list[dict[str, Any] | None]:
-        """Return the values of many keys; see `get`. The error names the first one that is missing."""
+        """Return the values of many keys, in one round trip if the backend supports it.
+
+        Args:
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+            raise_on_missing: Whether a missing key raises. Default False.
+
+        Returns:
+            What `get` returns for each key, in the order of `keys`.
+
+        Raises:
+            MissingKeyError: A key is missing or has expired, and `raise_on_missing` is True. The error names the first such key.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: One of the entries exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         values = await self.key_value.get_many(keys, collection=collection)
         if raise_on_missing:
             _require_all("get_many", collection, keys, [value is not None for value in values])
@@ -73,7 +101,23 @@ class RaiseOnMissingAdapter:
     @overload
     async def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool) -> Pair: ...
     async def ttl(self, key: str, *, collection: str | None = None, raise_on_missing: bool = False) -> Pair:
-        """Return the value of a key and the seconds that it has left; see `get`."""
+        """Return the value of `key` and its remaining time to live.
+
+        Args:
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
+            raise_on_missing: Whether a missing key raises. Default False.
+
+        Returns:
+            `(value, seconds)`; `(value, None)` if the entry never expires; `(None, None)` if the key is missing or has expired.
+
+        Raises:
+            MissingKeyError: The key is missing or has expired, and `raise_on_missing` is True.
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            DeserializationError: The entry exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         value, left = await self.key_value.ttl(key, collection=collection)
         if value is None and raise_on_missing:
             raise MissingKeyError("ttl", collection, key)
@@ -92,14 +136,29 @@ class RaiseOnMissingAdapter:
     async def ttl_many(
         self, keys: Sequence[str], *, collection: str | None = None, raise_on_missing: bool = False
     ) -> list[FoundPair] | list[Pair]:
-        """Return what `ttl` returns, for many keys. The error names the first one that is missing."""
+        """Return the values and the remaining times to live of many keys, in one round trip if the backend supports it.
+
+        Args:
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+            raise_on_missing: Whether a missing key raises. Default False.
+
+        Returns:
+            What `ttl` returns for each key, in the order of `keys`.
+
+        Raises:
+            MissingKeyError: A key is missing or has expired, and `raise_on_missing` is True. The error names the first such key.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: One of the entries exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         pairs = await self.key_value.ttl_many(keys, collection=collection)
         if raise_on_missing:
             _require_all("ttl_many", collection, keys, [value is not None for value, _ in pairs])
         return pairs
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store a value; see `AsyncKeyValue.put`."""
         await self.key_value.put(key, value, collection=collection, ttl=ttl)
 
     async def put_many(
@@ -110,15 +169,12 @@ class RaiseOnMissingAdapter:
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Store many values; see `AsyncKeyValue.put_many`."""
         await self.key_value.put_many(keys, values, collection=collection, ttl=ttl)
 
     async def delete(self, key: str, *, collection: str | None = None) -> bool:
-        """Delete a key and return whether it was there; see `AsyncKeyValue.delete`."""
         return await self.key_value.delete(key, collection=collection)
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Delete many keys and return how many were there; see `AsyncKeyValue.delete_many`."""
         return await self.key_value.delete_many(keys, collection=collection)
 
 

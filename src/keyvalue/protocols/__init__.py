@@ -8,6 +8,7 @@ from keyvalue.protocols.key_value import (
     AsyncEnumerateKeysProtocol,
     AsyncKeyValue,
     AsyncKeyValueProtocol,
+    AsyncLifecycleProtocol,
     CullProtocol,
     DestroyCollectionProtocol,
     DestroyStoreProtocol,
@@ -15,6 +16,7 @@ from keyvalue.protocols.key_value import (
     EnumerateKeysProtocol,
     KeyValue,
     KeyValueProtocol,
+    LifecycleProtocol,
 )
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "AsyncEnumerateKeysProtocol",
     "AsyncKeyValue",
     "AsyncKeyValueProtocol",
+    "AsyncLifecycleProtocol",
     "CullProtocol",
     "DestroyCollectionProtocol",
     "DestroyStoreProtocol",
@@ -32,4 +35,5 @@ __all__ = [
     "EnumerateKeysProtocol",
     "KeyValue",
     "KeyValueProtocol",
+    "LifecycleProtocol",
 ]

@@ -1,14 +1,16 @@
 """The protocols, asynchronous and synchronous.
 
 A framework codes against `AsyncKeyValue` (or `KeyValue`, its synchronous twin) and nothing else. The other protocols are optional
-capabilities: `isinstance(store, AsyncEnumerateKeysProtocol)` says whether an object can list its keys, and so on. All are
+capabilities: `isinstance(store, AsyncEnumerateKeysProtocol)` tells whether an object can list its keys, and so on. All are
 `runtime_checkable`.
 
-"The contract" in the documentation says what each method promises on every store.
+Stores, wrappers and the façade derive from these classes and inherit their docstrings. "The contract" in the documentation has the
+promises in full.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, SupportsFloat, runtime_checkable
+from types import TracebackType
+from typing import Any, Protocol, SupportsFloat, TypeVar, runtime_checkable
 
 __all__ = [
     "AsyncCullProtocol",
@@ -18,6 +20,7 @@ __all__ = [
     "AsyncEnumerateKeysProtocol",
     "AsyncKeyValue",
     "AsyncKeyValueProtocol",
+    "AsyncLifecycleProtocol",
     "CullProtocol",
     "DestroyCollectionProtocol",
     "DestroyStoreProtocol",
@@ -25,60 +28,75 @@ __all__ = [
     "EnumerateKeysProtocol",
     "KeyValue",
     "KeyValueProtocol",
+    "LifecycleProtocol",
 ]
+
+T = TypeVar("T")
 
 
 @runtime_checkable
 class AsyncKeyValueProtocol(Protocol):
     """Get, put, delete and time to live, one key or many.
 
-    Keys live in collections; `collection=None` means the store's default collection (`"default_collection"`, unless you pass
-    another to the store). A key or collection is any non-empty string that encodes as UTF-8. A value is a mapping with string keys that
-    JSON can hold.
-
-    All methods raise `TypeError` for arguments of a wrong type, `InvalidKeyError` for a name that is empty or can't be encoded, and a
-    `KeyValueStoreError` if the store can't serve the call.
+    Keys live in collections. `collection=None` means the store's default collection: `"default_collection"`, unless you pass another to
+    the store.
     """
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return the value of `key`, or None if it is missing or has expired.
+        """Return the value of `key`, or None if the key is missing or has expired.
 
         Args:
-            key: The key.
-            collection: Its collection.
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
+
+        Returns:
+            A new dict, equal to the JSON round trip of the value that was put, or None.
 
         Raises:
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
             DeserializationError: The entry exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
-        """Return the value of `key` and the seconds that it has left to live.
+        """Return the value of `key` and its remaining time to live.
 
         Args:
-            key: The key.
-            collection: Its collection.
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
 
         Returns:
-            `(value, seconds)`; `(value, None)` if it never expires; `(None, None)` if it is missing.
+            `(value, seconds)`, where `value` is what `get` returns. `(value, None)` if the entry never expires, `(None, None)` if the key
+            is missing or has expired.
 
         Raises:
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
             DeserializationError: The entry exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store `value` under `key`, in place of what was there.
+        """Store `value` under `key`, replacing any earlier value and expiry.
 
         Args:
-            key: The key.
-            value: The value; what `get` returns later equals its JSON round trip.
-            collection: Its collection.
-            ttl: Seconds to live. None, the default, means no expiry, and clears any earlier expiry.
+            key: A non-empty string that encodes as UTF-8.
+            value: A mapping with string keys that JSON can hold: nested mappings, lists, tuples, strings, integers, finite floats, booleans
+                and None. `get` returns its JSON round trip, so tuples come back as lists.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
+            ttl: Seconds until the entry expires: a positive, finite number, fractions included. None, the default, means that it never
+                expires.
 
         Raises:
-            SerializationError: The value is not JSON.
-            InvalidTTLError: The TTL is not a positive, finite number of seconds.
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            SerializationError: JSON can't hold the value exactly. Also a `ValueError`; nothing is stored.
+            InvalidTTLError: `ttl` is not a positive, finite number of seconds.
+            ValueTooLargeError: The value is larger than the backend accepts.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -86,35 +104,52 @@ class AsyncKeyValueProtocol(Protocol):
         """Delete `key`.
 
         Args:
-            key: The key.
-            collection: Its collection.
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
 
         Returns:
-            Whether it existed and had not expired.
+            True if the key existed and had not expired, False otherwise.
+
+        Raises:
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
-        """Return the values of many keys, aligned with `keys`, None for each that is missing.
+        """Return the values of many keys, in one round trip if the backend supports it.
 
         Args:
-            keys: The keys, duplicates allowed.
-            collection: Their collection.
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+
+        Returns:
+            What `get` returns for each key, in the order of `keys`.
 
         Raises:
-            DeserializationError: One of the entries can't be read.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: One of the entries exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return what `ttl` returns for each of many keys, aligned with `keys`.
+        """Return the values and the remaining times to live of many keys, in one round trip if the backend supports it.
 
         Args:
-            keys: The keys, duplicates allowed.
-            collection: Their collection.
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+
+        Returns:
+            What `ttl` returns for each key, in the order of `keys`: `(value, seconds)`, `(value, None)` or `(None, None)`.
 
         Raises:
-            DeserializationError: One of the entries can't be read.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: One of the entries exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -126,30 +161,40 @@ class AsyncKeyValueProtocol(Protocol):
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Store many values. All are checked before the first is stored.
+        """Store many values, in one round trip if the backend supports it. It is not a transaction.
 
         Args:
-            keys: The keys; of duplicates, the last wins.
-            values: One value for each key.
-            collection: Their collection.
-            ttl: Seconds to live, the same for all. None, the default, means no expiry, and clears any earlier expiry.
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Of duplicates, the last wins.
+            values: One value for each key, each as for `put`. All are checked before the first is stored.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+            ttl: Seconds until the entries expire, the same for all: a positive, finite number, fractions included. None, the default, means
+                that they never expire.
 
         Raises:
             ValueError: `keys` and `values` differ in length.
-            SerializationError: A value is not JSON.
-            InvalidTTLError: The TTL is not a positive, finite number of seconds.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            SerializationError: JSON can't hold one of the values exactly. Also a `ValueError`; nothing is stored.
+            InvalidTTLError: `ttl` is not a positive, finite number of seconds.
+            ValueTooLargeError: A value is larger than the backend accepts. Others may have been stored.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     async def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Delete many keys.
+        """Delete many keys, in one round trip if the backend supports it.
 
         Args:
-            keys: The keys, duplicates allowed.
-            collection: Their collection.
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates count once.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
 
         Returns:
-            How many existed and had not expired.
+            How many of the keys existed and had not expired.
+
+        Raises:
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -160,11 +205,41 @@ class AsyncKeyValue(AsyncKeyValueProtocol, Protocol):
 
 
 @runtime_checkable
+class AsyncLifecycleProtocol(Protocol):
+    """An object that can be opened and closed, as all stores and wrappers of this library can. Whoever creates one closes it."""
+
+    async def setup(self) -> None:
+        """Open it now rather than at its first use, so that what is wrong shows here.
+
+        Raises:
+            StoreSetupError: It can't be opened. The next call tries again.
+            StoreClosedError: It is closed.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close it. Closing twice is fine; any other call then raises `StoreClosedError`. A client that was passed in stays open."""
+        ...
+
+    async def __aenter__(self: T) -> T:
+        """Open it."""
+        ...
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Close it."""
+        ...
+
+
+@runtime_checkable
 class AsyncCullProtocol(Protocol):
     """The capability to remove expired entries."""
 
     async def cull(self) -> None:
-        """Remove all expired entries from the backend."""
+        """Remove all expired entries from the backend. Reads never return them, so this only reclaims space.
+
+        Raises:
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+        """
         ...
 
 
@@ -173,14 +248,20 @@ class AsyncEnumerateKeysProtocol(Protocol):
     """The capability to list the keys of a collection."""
 
     async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """List the keys of a collection, in no particular order, without expired keys.
+        """List the keys of a collection, in no particular order.
 
         Args:
-            collection: The collection.
-            limit: The most to return; all if None.
+            collection: The collection to list. None, the default, is the store's default collection.
+            limit: Return at most this many. None, the default, means all of them.
+
+        Returns:
+            The keys as they were put, without expired ones.
 
         Raises:
-            ValueError: The limit is negative.
+            ValueError: `limit` is negative.
+            InvalidKeyError: The collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -193,10 +274,15 @@ class AsyncEnumerateCollectionsProtocol(Protocol):
         """List the collections that hold an entry, in no particular order.
 
         Args:
-            limit: The most to return; all if None.
+            limit: Return at most this many. None, the default, means all of them.
+
+        Returns:
+            Their names, without those of collections in which all entries have expired.
 
         Raises:
-            ValueError: The limit is negative.
+            ValueError: `limit` is negative.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -206,10 +292,13 @@ class AsyncDestroyStoreProtocol(Protocol):
     """The capability to remove everything that this library wrote to a backend."""
 
     async def destroy(self) -> bool:
-        """Remove every entry of every collection. The store can be used again afterwards.
+        """Remove every entry of every collection, and nothing else in the backend. The store can be used again afterwards.
 
         Returns:
             True.
+
+        Raises:
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
         """
         ...
 
@@ -225,7 +314,12 @@ class AsyncDestroyCollectionProtocol(Protocol):
             collection: The collection.
 
         Returns:
-            Whether there was anything to remove.
+            True if there was anything to remove, False otherwise.
+
+        Raises:
+            InvalidKeyError: The collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -234,53 +328,65 @@ class AsyncDestroyCollectionProtocol(Protocol):
 class KeyValueProtocol(Protocol):
     """Get, put, delete and time to live, one key or many.
 
-    Keys live in collections; `collection=None` means the store's default collection (`"default_collection"`, unless you pass
-    another to the store). A key or collection is any non-empty string that encodes as UTF-8. A value is a mapping with string keys that
-    JSON can hold.
-
-    All methods raise `TypeError` for arguments of a wrong type, `InvalidKeyError` for a name that is empty or can't be encoded, and a
-    `KeyValueStoreError` if the store can't serve the call.
+    Keys live in collections. `collection=None` means the store's default collection: `"default_collection"`, unless you pass another to
+    the store.
     """
 
     def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
-        """Return the value of `key`, or None if it is missing or has expired.
+        """Return the value of `key`, or None if the key is missing or has expired.
 
         Args:
-            key: The key.
-            collection: Its collection.
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
+
+        Returns:
+            A new dict, equal to the JSON round trip of the value that was put, or None.
 
         Raises:
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
             DeserializationError: The entry exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
-        """Return the value of `key` and the seconds that it has left to live.
+        """Return the value of `key` and its remaining time to live.
 
         Args:
-            key: The key.
-            collection: Its collection.
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
 
         Returns:
-            `(value, seconds)`; `(value, None)` if it never expires; `(None, None)` if it is missing.
+            `(value, seconds)`, where `value` is what `get` returns. `(value, None)` if the entry never expires, `(None, None)` if the key
+            is missing or has expired.
 
         Raises:
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
             DeserializationError: The entry exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store `value` under `key`, in place of what was there.
+        """Store `value` under `key`, replacing any earlier value and expiry.
 
         Args:
-            key: The key.
-            value: The value; what `get` returns later equals its JSON round trip.
-            collection: Its collection.
-            ttl: Seconds to live. None, the default, means no expiry, and clears any earlier expiry.
+            key: A non-empty string that encodes as UTF-8.
+            value: A mapping with string keys that JSON can hold: nested mappings, lists, tuples, strings, integers, finite floats, booleans
+                and None. `get` returns its JSON round trip, so tuples come back as lists.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
+            ttl: Seconds until the entry expires: a positive, finite number, fractions included. None, the default, means that it never
+                expires.
 
         Raises:
-            SerializationError: The value is not JSON.
-            InvalidTTLError: The TTL is not a positive, finite number of seconds.
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            SerializationError: JSON can't hold the value exactly. Also a `ValueError`; nothing is stored.
+            InvalidTTLError: `ttl` is not a positive, finite number of seconds.
+            ValueTooLargeError: The value is larger than the backend accepts.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -288,35 +394,52 @@ class KeyValueProtocol(Protocol):
         """Delete `key`.
 
         Args:
-            key: The key.
-            collection: Its collection.
+            key: A non-empty string that encodes as UTF-8.
+            collection: The collection that holds the key, also a non-empty string. None, the default, is the store's default collection.
 
         Returns:
-            Whether it existed and had not expired.
+            True if the key existed and had not expired, False otherwise.
+
+        Raises:
+            InvalidKeyError: The key or the collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
-        """Return the values of many keys, aligned with `keys`, None for each that is missing.
+        """Return the values of many keys, in one round trip if the backend supports it.
 
         Args:
-            keys: The keys, duplicates allowed.
-            collection: Their collection.
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+
+        Returns:
+            What `get` returns for each key, in the order of `keys`.
 
         Raises:
-            DeserializationError: One of the entries can't be read.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: One of the entries exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return what `ttl` returns for each of many keys, aligned with `keys`.
+        """Return the values and the remaining times to live of many keys, in one round trip if the backend supports it.
 
         Args:
-            keys: The keys, duplicates allowed.
-            collection: Their collection.
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates are allowed.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+
+        Returns:
+            What `ttl` returns for each key, in the order of `keys`: `(value, seconds)`, `(value, None)` or `(None, None)`.
 
         Raises:
-            DeserializationError: One of the entries can't be read.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            DeserializationError: One of the entries exists but can't be read.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -328,30 +451,40 @@ class KeyValueProtocol(Protocol):
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Store many values. All are checked before the first is stored.
+        """Store many values, in one round trip if the backend supports it. It is not a transaction.
 
         Args:
-            keys: The keys; of duplicates, the last wins.
-            values: One value for each key.
-            collection: Their collection.
-            ttl: Seconds to live, the same for all. None, the default, means no expiry, and clears any earlier expiry.
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Of duplicates, the last wins.
+            values: One value for each key, each as for `put`. All are checked before the first is stored.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
+            ttl: Seconds until the entries expire, the same for all: a positive, finite number, fractions included. None, the default, means
+                that they never expire.
 
         Raises:
             ValueError: `keys` and `values` differ in length.
-            SerializationError: A value is not JSON.
-            InvalidTTLError: The TTL is not a positive, finite number of seconds.
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            SerializationError: JSON can't hold one of the values exactly. Also a `ValueError`; nothing is stored.
+            InvalidTTLError: `ttl` is not a positive, finite number of seconds.
+            ValueTooLargeError: A value is larger than the backend accepts. Others may have been stored.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
     def delete_many(self, keys: Sequence[str], *, collection: str | None = None) -> int:
-        """Delete many keys.
+        """Delete many keys, in one round trip if the backend supports it.
 
         Args:
-            keys: The keys, duplicates allowed.
-            collection: Their collection.
+            keys: A sequence of non-empty strings that encode as UTF-8, but not a `str`. Duplicates count once.
+            collection: The collection that holds the keys, also a non-empty string. None, the default, is the store's default collection.
 
         Returns:
-            How many existed and had not expired.
+            How many of the keys existed and had not expired.
+
+        Raises:
+            InvalidKeyError: A key or the collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -362,11 +495,41 @@ class KeyValue(KeyValueProtocol, Protocol):
 
 
 @runtime_checkable
+class LifecycleProtocol(Protocol):
+    """An object that can be opened and closed, as the façade of this library can. Whoever creates it closes it."""
+
+    def setup(self) -> None:
+        """Open it now rather than at its first use, so that what is wrong shows here.
+
+        Raises:
+            StoreSetupError: It can't be opened. The next call tries again.
+            StoreClosedError: It is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close it. Closing twice is fine; any other call then raises `StoreClosedError`. A client that was passed in stays open."""
+        ...
+
+    def __enter__(self: T) -> T:
+        """Open it."""
+        ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Close it."""
+        ...
+
+
+@runtime_checkable
 class CullProtocol(Protocol):
     """The capability to remove expired entries."""
 
     def cull(self) -> None:
-        """Remove all expired entries from the backend."""
+        """Remove all expired entries from the backend. Reads never return them, so this only reclaims space.
+
+        Raises:
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+        """
         ...
 
 
@@ -375,14 +538,20 @@ class EnumerateKeysProtocol(Protocol):
     """The capability to list the keys of a collection."""
 
     def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
-        """List the keys of a collection, in no particular order, without expired keys.
+        """List the keys of a collection, in no particular order.
 
         Args:
-            collection: The collection.
-            limit: The most to return; all if None.
+            collection: The collection to list. None, the default, is the store's default collection.
+            limit: Return at most this many. None, the default, means all of them.
+
+        Returns:
+            The keys as they were put, without expired ones.
 
         Raises:
-            ValueError: The limit is negative.
+            ValueError: `limit` is negative.
+            InvalidKeyError: The collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -395,10 +564,15 @@ class EnumerateCollectionsProtocol(Protocol):
         """List the collections that hold an entry, in no particular order.
 
         Args:
-            limit: The most to return; all if None.
+            limit: Return at most this many. None, the default, means all of them.
+
+        Returns:
+            Their names, without those of collections in which all entries have expired.
 
         Raises:
-            ValueError: The limit is negative.
+            ValueError: `limit` is negative.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...
 
@@ -408,10 +582,13 @@ class DestroyStoreProtocol(Protocol):
     """The capability to remove everything that this library wrote to a backend."""
 
     def destroy(self) -> bool:
-        """Remove every entry of every collection. The store can be used again afterwards.
+        """Remove every entry of every collection, and nothing else in the backend. The store can be used again afterwards.
 
         Returns:
             True.
+
+        Raises:
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
         """
         ...
 
@@ -427,6 +604,11 @@ class DestroyCollectionProtocol(Protocol):
             collection: The collection.
 
         Returns:
-            Whether there was anything to remove.
+            True if there was anything to remove, False otherwise.
+
+        Raises:
+            InvalidKeyError: The collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
         """
         ...

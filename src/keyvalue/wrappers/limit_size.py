@@ -70,7 +70,6 @@ class LimitSizeWrapper(BaseWrapper):
         super().__init__(key_value)
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
-        """Store `value` under `key`, or drop both; see `AsyncKeyValue.put`."""
         arguments.check_mapping(value)
         if await self._fits(value, arguments.check_name(key, "key"), collection):
             await super().put(key, value, collection=collection, ttl=ttl)
@@ -86,7 +85,6 @@ class LimitSizeWrapper(BaseWrapper):
         collection: str | None = None,
         ttl: SupportsFloat | None = None,
     ) -> None:
-        """Store many values, or drop them; see `AsyncKeyValue.put_many`."""
         keys = arguments.check_names(keys)
         arguments.check_mappings(values, len(keys))
         arguments.expiry_from_ttl(ttl, clock.now())
