@@ -32,7 +32,7 @@ from keyvalue.stores._drivers.redis_client import (
 )
 from keyvalue.stores._drivers.redis_errors import ERRORS, SOCKET_ERRORS, parse_answer
 from keyvalue.stores._drivers.redis_options import TlsFiles, read_options
-from keyvalue.stores._drivers.resp import PAGE, Command, Effect
+from keyvalue.stores._drivers.resp import PAGE, Command, Effect, refuse_beside
 from keyvalue.stores._resp import RespStore
 
 with needs("redis"):
@@ -125,7 +125,7 @@ class RedisStore(RespStore):
             )
         self._files = TlsFiles()
         if client is not None:
-            self._refuse_besides("a client", host, port, db, username, password, ssl=ssl)
+            refuse_beside("RedisStore", "a client", host=host, port=port, db=db, username=username, password=password, ssl=ssl)
             self._is_cluster = is_cluster(client)
             self._host = host_of(client)
             self._clients = Clients.borrow(
@@ -198,40 +198,31 @@ class RedisStore(RespStore):
     async def _leave(self) -> None:
         await self._use(disconnect)
 
-    async def _send(self, commands: Sequence[Command], *, effect: Effect = "read", raises: bool = True) -> Sequence[Any]:
-        if self._is_cluster and effect == "once" and len(commands) > 1:
+    async def _send_all(self, commands: Sequence[Command], *, effect: Effect = "read") -> Sequence[Any]:
+        if self._is_cluster and effect == "once":
             # A pipeline of a cluster's synchronous client sends again what has failed.
-            return await runtime.map_concurrent(partial(self._send_alone, raises), commands, limit=_AT_ONCE)
-        if len(commands) == 1 and raises:
-            return (await self._send_one(commands[0], effect=effect),)
+            return await runtime.map_concurrent(self._send_once, commands, limit=_AT_ONCE)
+        return await super()._send_all(commands, effect=effect)
 
-        def send(client: Any) -> Any:
-            pipeline = client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command, NEVER_DECODE=True)
-            # Raised by redis-py, an error would quote the command, value included.
-            return pipeline.execute(raise_on_error=False)
-
-        replies = await self._use(send, repeatable=effect == "read")
-        return self._checked(replies) if raises else replies
-
-    async def _send_alone(self, raises: bool, command: Command) -> Any:
+    async def _send_once(self, command: Command) -> Any:
         try:
-            return (await self._send([command], effect="once"))[0]
+            return await self._send_one(command, effect="once")
         except StoreRefusedError as error:
-            if raises or error.__cause__ is None:
-                raise
-            return error.__cause__
+            return error
 
     def _execute(self, command: Command, client: Any) -> Any:
         if type(client) is self._pooled_kind and sum(map(len, command)) < _AT_A_TIME:
             return RoundTrip(client.connection_pool, command)
         return client.execute_command(*command, NEVER_DECODE=True)
 
-    def _groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
-        return self._slots(keys)
+    def _execute_all(self, commands: Sequence[Command], client: Any) -> Any:
+        pipeline = client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command, NEVER_DECODE=True)
+        # Raised by redis-py, an error would quote the command, value included.
+        return pipeline.execute(raise_on_error=False)
 
-    async def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
+    async def _scan_keys(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
         for node in await self._use(find_primaries, repeatable=True) if self._is_cluster else [None]:
             where = {} if node is None else {"target_nodes": node}
             cursor: Any = 0
