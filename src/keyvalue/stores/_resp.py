@@ -126,6 +126,9 @@ class RespStore(EnumerableFlatStore):
 
     async def _open(self) -> None:
         await super()._open()
+        await self._ping()
+
+    async def _ping(self) -> None:
         try:
             await self._use(lambda client: client.ping())
         except (StoreConnectionError, StoreRefusedError) as error:

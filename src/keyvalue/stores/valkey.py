@@ -14,18 +14,8 @@ from keyvalue._core.error_rules import ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
+from keyvalue.stores._drivers import valkey_client as clients
 from keyvalue.stores._drivers.resp import Command, refuse_beside
-from keyvalue.stores._drivers.valkey_client import (
-    capacity_of,
-    create_async_client,
-    create_client,
-    create_config,
-    find_peer,
-    host_of,
-    is_cluster,
-    make_lazy,
-    scan_page,
-)
 from keyvalue.stores._drivers.valkey_errors import ERRORS, NODE_ERRORS, parse_answer
 from keyvalue.stores._resp import RespStore
 
@@ -108,9 +98,9 @@ class ValkeyStore(RespStore):
         if client is not None:
             config = getattr(client, "config", None)
         elif config is None:
-            config = create_config(host, port, db, username, password, tls=tls, cluster=cluster, timeout=timeout)
-        self._host = host_of(config)
-        self._is_cluster = cluster or is_cluster(given)
+            config = clients.create_config(host, port, db, username, password, tls=tls, cluster=cluster, timeout=timeout)
+        self._host = clients.host_of(config)
+        self._is_cluster = cluster or clients.is_cluster(given)
         if not self._is_cluster:
             self.errors = (*NODE_ERRORS, *self.errors)
         if client is not None:
@@ -120,16 +110,16 @@ class ValkeyStore(RespStore):
                 sync_types=(glide_sync.GlideClient, glide_sync.GlideClusterClient),
                 async_types=(glide.GlideClient, glide.GlideClusterClient),
                 wanted="a GlideClient or GlideClusterClient of glide or glide_sync",
-                capacity=capacity_of,
+                capacity=clients.capacity_of,
             )
             return
-        lazy = make_lazy(config)
+        lazy = clients.make_lazy(config)
         self._clients = Clients(
             "ValkeyStore",
-            create=partial(create_client, lazy),
-            create_async=partial(create_async_client, lazy),
-            capacity=capacity_of,
-            peer=find_peer(config, self.tls, verifies=tls),  # as glide does, unless a configuration says otherwise
+            create=partial(clients.create_client, lazy),
+            create_async=partial(clients.create_async_client, lazy),
+            capacity=clients.capacity_of,
+            peer=clients.find_peer(config, self.tls, verifies=tls),  # as glide does, unless a configuration says otherwise
         )
 
     def _execute(self, command: Command, client: Any) -> Any:
@@ -160,7 +150,7 @@ class ValkeyStore(RespStore):
     async def _scan_keys(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
         cursor: Any = None
         while True:
-            cursor, keys = await self._use(lambda client, cursor=cursor: scan_page(client, cursor, pattern))
+            cursor, keys = await self._use(lambda client, cursor=cursor: clients.scan_page(client, cursor, pattern))
             if keys:
                 yield keys
             if cursor.is_finished() if self._is_cluster else int(cursor) == 0:

@@ -17,18 +17,6 @@ with needs("valkey"):
     import glide
     import glide_sync
 
-__all__ = [
-    "capacity_of",
-    "create_async_client",
-    "create_client",
-    "create_config",
-    "find_peer",
-    "host_of",
-    "is_cluster",
-    "make_lazy",
-    "scan_page",
-]
-
 _IN_FLIGHT = 1000  # requests that a client of glide takes at a time, if its configuration does not say
 
 _lock = threading.Lock()
