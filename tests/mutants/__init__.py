@@ -382,8 +382,8 @@ _OF_EMBEDDED_STORES = (
     Fault(
         "rocksdb-read-unpickles",
         f"{_STORES}/_drivers/rocksdb.py",
-        "db = _without_pickle(_opened(os.fsencode(path).decode()))",
-        "db = _opened(os.fsencode(path).decode())",
+        "    try:\n            db = _without_pickle(Rdict(spelled, Options()))",
+        "    try:\n            db = Rdict(spelled, Options())",
         _store("rocksdb"),
     ),
     Fault(
