@@ -117,7 +117,7 @@ def test_an_entry_from_its_parts() -> None:
 
 @pytest.mark.parametrize("text", [b"", b"secret", b"[]", b'"{}"', b"null", b"\xff", b"{}x"])
 def test_text_that_is_no_object(text: bytes) -> None:
-    with pytest.raises(DeserializationError, match="its value is not a JSON object.*overwrite the key") as raised:
+    with pytest.raises(DeserializationError, match=r"its value is not a JSON object.*overwrite the key") as raised:
         Entry.from_json(text, "c", "k")
     assert "secret" not in str(raised.value)
     assert raised.value.__context__ is None

@@ -382,8 +382,8 @@ _OF_EMBEDDED_STORES = (
     Fault(
         "rocksdb-read-unpickles",
         f"{_STORES}/_drivers/rocksdb.py",
-        "db = _without_pickle(_opened(os.fsencode(path).decode()))",
-        "db = _opened(os.fsencode(path).decode())",
+        "    try:\n            db = _without_pickle(Rdict(spelled, Options()))",
+        "    try:\n            db = Rdict(spelled, Options())",
         _store("rocksdb"),
     ),
     Fault(
@@ -398,7 +398,7 @@ _OF_EMBEDDED_STORES = (
 _OF_SERVERS = (
     Fault(
         "resp-expiry-rounded-down",
-        f"{_STORES}/_resp.py",
+        f"{_STORES}/_drivers/resp.py",
         "str(max(1, ceil((entry.expires_at - now) * 1000)))",
         "str(max(1, int((entry.expires_at - now) * 1000)))",
         _server("redis"),
@@ -412,7 +412,7 @@ _OF_SERVERS = (
     ),
     Fault(
         "valkey-errors-call-refusals-unreachable",
-        f"{_STORES}/_drivers/resp.py",
+        f"{_STORES}/_drivers/resp_errors.py",
         '"WRONGPASS": (StoreRefusedError,',
         '"WRONGPASS": (StoreConnectionError,',
         _server("valkey"),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from abc import abstractmethod
-from binascii import crc_hqx
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
-from math import ceil
 from types import CoroutineType
 from typing import Any
 
@@ -17,7 +14,18 @@ from keyvalue._core import clock, runtime
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
 from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
 from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreConnectionError, StoreRefusedError
-from keyvalue.stores._drivers.resp import Command, Effect
+from keyvalue.stores._drivers.resp import (
+    COMPARE_AND_SET,
+    READ_SOME,
+    Command,
+    Effect,
+    StoredString,
+    group_by_slot,
+    match_prefix,
+    name_documents,
+    set_arguments,
+    store_string,
+)
 
 __all__ = ["RespStore"]
 
@@ -27,55 +35,9 @@ _ANY_TAKES = 2**19  # bytes of a value that any server takes: no `proto-max-bulk
 _UNKNOWN_SIZE = PAGE_SIZE // 16  # what a value is taken for that the server tells no size of, so that few are read at a time
 _PAUSES = 0.0, 0.1, 0.3  # seconds before a server is asked for its limit, after it may have ended the connection
 
-# Compares what lies under a name, then sets or removes it. Arguments: the version that must be there, "" for none; those of SET if any.
-_COMPARE_AND_SET = """
-local there = redis.pcall('GET', KEYS[1])
-local version = ''
-if type(there) == 'string' then version = redis.sha1hex(there) .. '.' .. #there end
-if version ~= ARGV[1] then return 0 end
-if #ARGV > 1 then redis.call('SET', KEYS[1], unpack(ARGV, 2)) else redis.call('DEL', KEYS[1]) end
-return 1
-"""
-
-
-# Returns what lies under keys, as long as that has no more bytes together than the argument says; of the others, only the sizes. To ask for
-# all sizes first takes another round trip, and on redis-py with a command for each key, nearly doubles the time of a listing. Only what is
-# of another type is left out: any other error, such as that of a user who may not ask for sizes, is the script's.
-_READ_SOME = """
-local found, left = {}, tonumber(ARGV[1])
-for number, key in ipairs(KEYS) do
-    local size = redis.pcall('STRLEN', key)
-    if type(size) ~= 'number' then
-        if not string.find(size.err, 'WRONGTYPE', 1, true) then return size end
-        found[number] = false
-    elseif size <= left then
-        found[number] = redis.call('GET', key)
-        left = left - size
-    else
-        found[number] = size
-    end
-end
-return found
-"""
-
-
-class _StoredString(Stored):
-    """What lies under a key, with a version that a script on the server can compute: the SHA-1 in hexadecimal, a dot and the length."""
-
-    __slots__ = ()
-
-    @property
-    def version(self) -> str:
-        document = self.document or b""
-        return f"{hashlib.sha1(document, usedforsecurity=False).hexdigest()}.{len(document)}"
-
-
-def _stored(document: bytes | None) -> Stored | None:
-    return None if document is None else _StoredString(document)
-
 
 class RespStore(EnumerableFlatStore):
-    """Keeps entries as strings in a database that speaks the protocol of Redis; a subclass sends the commands."""
+    """Keeps entries as strings in a database that speaks the protocol of Redis; a subclass has its clients execute the commands."""
 
     _is_cluster: bool
 
@@ -83,61 +45,74 @@ class RespStore(EnumerableFlatStore):
     def _execute(self, command: Command, client: Any) -> Any:
         """Have a client execute a command; return the reply, with strings as bytes, or an awaitable of it."""
 
+    @abstractmethod
+    def _execute_all(self, commands: Sequence[Command], client: Any) -> Any:
+        """Have a client execute commands in one round trip, each about the keys of one slot.
+
+        Returns:
+            The replies, with strings as bytes, and with the client's errors in place of those of commands that failed; or an awaitable.
+        """
+
+    @abstractmethod
+    def _scan_keys(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
+        """Yield the keys that match a pattern, in pages of any size."""
+
+    @abstractmethod
+    async def _leave(self) -> None:
+        """Have the client close the connections that it keeps and no call uses, so that it makes new ones."""
+
+    @abstractmethod
+    def _error_code(self, error: BaseException | None) -> str:
+        """Return the first word of the server's answer that a client's error stands for; "" if it stands for none."""
+
+    # Sending commands
+
     def _send_one(self, command: Command, *, effect: Effect = "read") -> Awaitable[Any]:
         return self._use(partial(self._execute, command), repeatable=effect == "read")
 
-    @abstractmethod
-    async def _send(self, commands: Sequence[Command], *, effect: Effect = "read", raises: bool = True) -> Sequence[Any]:
-        """Send commands together and return their replies.
+    async def _send_all(self, commands: Sequence[Command], *, effect: Effect = "read") -> Sequence[Any]:
+        """Send commands together and return their replies, errors included."""
+        return await self._use(partial(self._execute_all, commands), repeatable=effect == "read")
 
-        Args:
-            commands: One or more; each is about the keys of one slot.
-            effect: What they do.
-            raises: Whether the first reply that is an error is raised; otherwise it is among the replies.
+    async def _query(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """Send commands that read, and return their replies; raise the first that is an error."""
+        if len(commands) == 1:
+            return (await self._send_one(commands[0]),)
+        return self._raise_error(list(map(self._translate_reply, await self._send_all(commands))))
 
-        Returns:
-            The replies, with strings as bytes.
-        """
-
-    def _refuse_besides(
-        self, what: str, host: str, port: int, db: int, username: str | None, password: str | None, **is_secure: bool
-    ) -> None:
-        """Refuse arguments beside what makes them needless, rather than ignore them.
-
-        Args:
-            what: What that is, with an article.
-            host: An argument, as are the next four. One that has its default is taken for one that is not given.
-            port: See `host`.
-            db: See `host`.
-            username: See `host`.
-            password: See `host`.
-            is_secure: The argument that turns TLS on.
-
-        Raises:
-            ValueError: Some are given.
-        """
-        are_given = {
-            "host": host != "localhost",
-            "port": port != 6379,
-            "db": db != 0,
-            "username": username is not None,
-            "password": password is not None,
-            **is_secure,
-        }
-        if besides := [name for name, is_given in are_given.items() if is_given]:
-            them = "it" if len(besides) == 1 else "them"
-            raise ValueError(f"{type(self).__name__}: {' and '.join(besides)} beside {what}, which has its own; leave {them} out")
-
-    async def _change(self, commands: Sequence[Command], effect: Effect) -> list[Any]:
+    async def _change(self, commands: Sequence[Command], effect: Effect) -> Sequence[Any]:
         """Send commands that write, and return their replies; for one that failed, the error to raise.
 
         If the server turns out to be a replica, the next call looks for the primary.
         """
-        replies = [self._outcome(reply) for reply in await self._send(commands, effect=effect, raises=len(commands) == 1)]
-        failed = (reply.__cause__ for reply in replies if isinstance(reply, StoreConnectionError))
-        if any(self._error_code(error) == "READONLY" for error in failed):
+        if len(commands) == 1:
+            return (await self._send_one(commands[0], effect=effect),)
+        replies = list(map(self._translate_reply, await self._send_all(commands, effect=effect)))
+        if any(isinstance(reply, StoreConnectionError) and self._error_code(reply.__cause__) == "READONLY" for reply in replies):
             await self._find_primary()
         return replies
+
+    def _translate_reply(self, reply: Any) -> Any:
+        """Return a reply, or the error to raise for it."""
+        if not isinstance(reply, Exception) or isinstance(reply, KeyValueError):
+            return reply
+        error = self._translate_error(reply)
+        if error is None:
+            raise reply
+        error.__cause__ = reply
+        return error
+
+    @staticmethod
+    def _raise_error(replies: Sequence[Any]) -> Sequence[Any]:
+        """Return replies, or raise the first that is an error."""
+        for reply in replies:
+            if isinstance(reply, KeyValueError):
+                raise reply
+        return replies
+
+    async def _ask(self, *command: str) -> Any:
+        """Send a command that is about no key, and return the reply."""
+        return await self._send_one(command)
 
     async def _find_primary(self) -> None:
         if not self._is_cluster:  # whose client asks which node is the primary
@@ -149,37 +124,11 @@ class RespStore(EnumerableFlatStore):
             await self._find_primary()
         return await super()._explain(error, cause)
 
-    @abstractmethod
-    def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
-        """Yield the keys that match a pattern, in pages of any size."""
-
-    @abstractmethod
-    def _error_code(self, error: BaseException | None) -> str:
-        """Return the first word of the server's answer that a client's error stands for; "" if it stands for none."""
-
-    def _outcome(self, reply: Any) -> Any:
-        """Return a reply, or the error to raise for it."""
-        if not isinstance(reply, Exception):
-            return reply
-        error = self._translate_error(reply)
-        if error is None:
-            raise reply
-        error.__cause__ = reply
-        return error
-
-    def _checked(self, replies: Sequence[Any]) -> Sequence[Any]:
-        """Return replies, or raise the first that is an error."""
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise self._outcome(reply)
-        return replies
-
-    def _groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
-        """Return the positions of keys that one command may be about, in groups: all in one, unless it is a cluster."""
-        return (range(len(keys)),)
-
     async def _open(self) -> None:
         await super()._open()
+        await self._ping()
+
+    async def _ping(self) -> None:
         try:
             await self._use(lambda client: client.ping())
         except (StoreConnectionError, StoreRefusedError) as error:
@@ -187,22 +136,57 @@ class RespStore(EnumerableFlatStore):
             if self._error_code(error.__cause__) not in ("NOPERM", "MISCONF"):
                 raise
 
+    # Entries
+
     async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
         if len(names) == 1 and not lenient:
             document = await self._use(partial(self._execute, ("GET", names[0].encode())), repeatable=True)
-            return (None if document is None else _StoredString(document),)
+            return (None if document is None else StoredString(document),)
         # MGET, unlike GET, takes a key of another type for missing.
-        return list(map(_stored, await self._found([name.encode() for name in names])))
+        return list(map(store_string, await self._read_keys([name.encode() for name in names])))
 
-    async def _found(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        groups = self._groups(keys)
-        replies = await self._send([("MGET", *(keys[index] for index in group)) for group in groups])
-        if len(groups) == 1:
-            return replies[0]
-        found = {
-            index: document for group, reply in zip(groups, replies, strict=True) for index, document in zip(group, reply, strict=True)
-        }
+    async def _read_keys(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        groups = self._group_for_bulk(keys)
+        replies = await self._query([("MGET", *(keys[index] for index in group)) for group in groups])
+        found = {index: found for group, reply in zip(groups, replies, strict=True) for index, found in zip(group, reply, strict=True)}
         return [found[index] for index in range(len(keys))]
+
+    def _group(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
+        """Return the positions of keys that one command may be about, in groups."""
+        return group_by_slot(keys) if self._is_cluster else (range(len(keys)),)
+
+    def _group_for_bulk(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
+        """Do what `_group` does, for MGET and MSET, which some clients split themselves."""
+        return self._group(keys)
+
+    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> Sequence[KeyValueError | None] | None:
+        if len(rows) > 1 and all(entry.expires_at is None for _, entry in rows):
+            pairs = [(name.encode(), entry.document()) for name, entry in rows]
+            groups = self._group_for_bulk([key for key, _ in pairs])
+            replies = await self._change([("MSET", *(part for index in group for part in pairs[index])) for group in groups], "put")
+            outcomes = {index: reply for group, reply in zip(groups, replies, strict=True) for index in group}
+            replies = [outcomes[index] for index in range(len(rows))]
+        else:
+            now = clock.now()
+            commands = [("SET", name.encode(), *set_arguments(entry, now)) for name, entry in rows]
+            if len(commands) == 1:
+                await self._send_one(commands[0], effect="put")
+                return None
+            replies = await self._change(commands, "put")
+        return [reply if isinstance(reply, KeyValueError) else None for reply in replies]
+
+    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
+        replies = await self._change([("GETDEL", name.encode()) for name in names], "once")
+        return [reply if isinstance(reply, KeyValueError) else store_string(reply) for reply in replies]
+
+    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
+        now = clock.now()
+        commands = [
+            ("EVAL", COMPARE_AND_SET, "1", name.encode(), version or "", *set_arguments(entry, now)) for name, version, entry in changes
+        ]
+        return list(map(bool, self._raise_error(await self._change(commands, "once"))))
+
+    # Entries that are larger than the server takes
 
     def _put(self, collection: str, entries: Sequence[Entry]) -> CoroutineType[Any, Any, Sequence[KeyValueError | None] | None]:
         for entry in entries:
@@ -213,7 +197,7 @@ class RespStore(EnumerableFlatStore):
     async def _put_large(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
         """Put entries of which one may be larger than the server takes. It does not always say so when it ends the connection."""
         if any(len(entry.json) > _USUAL_LIMIT for entry in entries):
-            error = find_too_large(entries, await self._limit() or _USUAL_LIMIT, _LIMIT)
+            error = find_too_large(entries, await self._find_limit() or _USUAL_LIMIT, _LIMIT)
             if error is not None:
                 raise error
         try:
@@ -225,7 +209,7 @@ class RespStore(EnumerableFlatStore):
             is_told = "invalid bulk length" in str(refused.__cause__)
             if not is_told and not self._is_broken(refused):
                 raise
-            limit = await self._limit()
+            limit = await self._find_limit()
             error = find_too_large(entries, limit, _LIMIT) if is_told or limit is not None else None
             if error is None:
                 raise
@@ -237,68 +221,29 @@ class RespStore(EnumerableFlatStore):
         cause = error.__cause__
         return isinstance(error, StoreConnectionError) and not self._is_unsent(cause) and self._is_stale_connection(cause)
 
-    async def _limit(self) -> int | None:
+    async def _find_limit(self) -> int | None:
         """Return how many bytes of a string the server takes, if it tells."""
         for pause in _PAUSES:
             await runtime.sleep(pause)
             try:
                 reply = await self._ask("CONFIG", "GET", "proto-max-bulk-len")
-            except StoreConnectionError as error:
+            except (StoreConnectionError, StoreRefusedError) as error:  # the user may lack the right to ask
                 if self._is_broken(error):
                     continue
-                return None
-            except StoreRefusedError:  # the user may lack the right to ask
                 return None
             # A list or a mapping, of one node or by node.
             found = re.search(r"max-bulk-len\D+(\d+)", str(reply))
             return None if found is None else int(found[1])
         return None
 
-    async def _ask(self, *command: str) -> Any:
-        """Send a command that is about no key, and return the reply."""
-        return await self._send_one(command)
-
-    @abstractmethod
-    async def _leave(self) -> None:
-        """Have the client close the connections that it keeps and no call uses, so that it makes new ones."""
-
-    async def _write(self, rows: Sequence[tuple[str, Entry]]) -> Sequence[KeyValueError | None] | None:
-        if len(rows) > 1 and all(entry.expires_at is None for _, entry in rows):
-            pairs = [(name.encode(), entry.document()) for name, entry in rows]
-            groups = self._groups([key for key, _ in pairs])
-            replies = await self._change([("MSET", *(part for index in group for part in pairs[index])) for group in groups], "put")
-            outcomes = {index: reply for group, reply in zip(groups, replies, strict=True) for index in group}
-            replies = [outcomes[index] for index in range(len(rows))]
-        else:
-            now = clock.now()
-            commands = [("SET", name.encode(), *_arguments(entry, now)) for name, entry in rows]
-            if len(commands) == 1:
-                await self._send_one(commands[0], effect="put")
-                return None
-            replies = await self._change(commands, "put")
-        return [reply if isinstance(reply, KeyValueError) else None for reply in replies]
-
-    async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
-        replies = await self._change([("GETDEL", name.encode()) for name in names], "once")
-        return [reply if isinstance(reply, KeyValueError) else _stored(reply) for reply in replies]
-
-    async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
-        now = clock.now()
-        commands = [
-            ("EVAL", _COMPARE_AND_SET, "1", name.encode(), version or "", *_arguments(entry, now)) for name, version, entry in changes
-        ]
-        replies = await self._change(commands, "once")
-        for reply in replies:
-            if isinstance(reply, KeyValueError):
-                raise reply
-        return [bool(reply) for reply in replies]
+    # Listing
 
     async def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
         refused: set[str] = set()
-        async with aclosing(self._scanned(re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*")) as pages:
+        async with aclosing(self._scan_keys(match_prefix(prefix))) as pages:
             async for scanned in pages:
                 keys = [key for key in scanned if key.decode(errors="ignore").encode() == key]
-                page, others = await self._found_in_part(keys, refused) if keys else ([], [])
+                page, others = await self._read_some(keys, refused) if keys else ([], [])
                 yield page
                 while others:
                     count = total = 0
@@ -306,9 +251,9 @@ class RespStore(EnumerableFlatStore):
                         total += others[count][1]
                         count += 1
                     some, others = [key for key, _ in others[:count]], others[count:]
-                    yield _named(some, await self._found(some))
+                    yield name_documents(some, await self._read_keys(some))
 
-    async def _found_in_part(self, keys: Sequence[bytes], refused: set[str]) -> tuple[list[tuple[str, Stored]], list[tuple[bytes, int]]]:
+    async def _read_some(self, keys: Sequence[bytes], refused: set[str]) -> tuple[list[tuple[str, Stored]], list[tuple[bytes, int]]]:
         """Read what lies under some of many keys, `PAGE_SIZE` bytes at most; return the other keys and the sizes of what lies there.
 
         Args:
@@ -316,41 +261,18 @@ class RespStore(EnumerableFlatStore):
             refused: The commands, of `EVAL` and `STRLEN`, that the user has no right to. Added to; none of them is sent again.
         """
         if "EVAL" not in refused:
-            groups = [[keys[index] for index in group] for group in self._slots(keys)]
-            scripts = [("EVAL", _READ_SOME, str(len(some)), *some, str(PAGE_SIZE // len(groups))) for some in groups]
+            groups = [[keys[index] for index in group] for group in self._group(keys)]
+            scripts = [("EVAL", READ_SOME, str(len(some)), *some, str(PAGE_SIZE // len(groups))) for some in groups]
             try:
-                replies = await self._send(scripts)
+                replies = await self._query(scripts)
             except StoreRefusedError:
                 refused.add("EVAL")
             else:
                 found = [pair for some, reply in zip(groups, replies, strict=True) for pair in zip(some, reply, strict=True)]
-                return _named(*zip(*found, strict=True)), [pair for pair in found if isinstance(pair[1], int)]
+                return name_documents(*zip(*found, strict=True)), [pair for pair in found if isinstance(pair[1], int)]
         sizes: Sequence[Any] = [None] * len(keys)
         if "STRLEN" not in refused:
-            sizes = await self._send([("STRLEN", key) for key in keys], raises=False)
+            sizes = await self._send_all([("STRLEN", key) for key in keys])
             if not any(isinstance(size, int) for size in sizes):
                 refused.add("STRLEN")
         return [], [(key, size if isinstance(size, int) else _UNKNOWN_SIZE) for key, size in zip(keys, sizes, strict=True)]
-
-    def _slots(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
-        """Return the positions of keys in groups, one for each slot of a cluster: a script is about the keys of one."""
-        if not self._is_cluster:
-            return (range(len(keys)),)
-        groups: dict[int, list[int]] = {}
-        for index, key in enumerate(keys):
-            tag = re.match(rb"[^{]*\{([^}]+)\}", key)
-            groups.setdefault(crc_hqx(tag[1] if tag else key, 0) % 16384, []).append(index)
-        return list(groups.values())
-
-
-def _named(keys: Sequence[bytes], found: Sequence[object]) -> list[tuple[str, Stored]]:
-    """Return the names of keys under which there is a document, with that."""
-    return [(key.decode(), _StoredString(document)) for key, document in zip(keys, found, strict=True) if isinstance(document, bytes)]
-
-
-def _arguments(entry: Entry | None, now: float) -> Command:
-    """Return the arguments of SET: the document, and its time to live in milliseconds, rounded up."""
-    if entry is None:
-        return ()
-    expiry = () if entry.expires_at is None else ("PX", str(max(1, ceil((entry.expires_at - now) * 1000))))
-    return entry.document(), *expiry

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sqlite3
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,22 +16,20 @@ from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule, ErrorRules
 from keyvalue._core.extras import needs
-from keyvalue._core.layout import KeyLayout, Slot, digest
+from keyvalue._core.layout import KeyLayout
 from keyvalue._core.store import Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("disk"):
     import diskcache
-    from pathvalidate import sanitize_filename
 
     from keyvalue.stores._drivers import files
-    from keyvalue.stores._drivers.disk import DiskDriver, MultiDiskDriver, join
+    from keyvalue.stores._drivers.disk import DirectoryLayout, DiskDriver, FactoryLayout, MultiDiskDriver
     from keyvalue.stores._drivers.disk_cache import settings_of, transient_reason
 
 __all__ = ["DiskStore", "MultiDiskStore"]
 
 _MINIMUM_SIZE = 2**20
-_DIGEST = re.compile(r"~[0-9a-f]{64}")
 _ERRORS = (
     ErrorRule(diskcache.Timeout, StoreConnectionError, "the database is locked by another process"),
     ErrorRule(sqlite3.OperationalError, StoreConnectionError, transient_reason, when=transient_reason),
@@ -167,7 +163,7 @@ class MultiDiskStore(EnumerableDriverStore):
                 )
             if max_size:
                 raise ValueError("max_size is for caches that MultiDiskStore makes; let disk_cache_factory set size_limit")
-        self.layout: KeyLayout = _DirectoryLayout() if disk_cache_factory is None else _FactoryLayout()
+        self.layout: KeyLayout = DirectoryLayout() if disk_cache_factory is None else FactoryLayout()
         if base_directory is not None:
             base = files.resolve_directory(base_directory, auto_create, file_mode)
         else:
@@ -201,37 +197,6 @@ class _FactoryStore(MultiDiskStore):
 
 
 _FactoryStore.__name__ = _FactoryStore.__qualname__ = MultiDiskStore.__name__  # for messages
-
-
-class _FactoryLayout(KeyLayout):
-    def slots(self, collection: str, key: str) -> Sequence[Slot]:
-        return (Slot(join(collection, key)),)
-
-    def prefixes(self, collection: str) -> Sequence[str]:
-        return (join(collection, ""),)
-
-    def direct_names(self, collection: str, keys: Sequence[str]) -> list[str]:
-        return [join(collection, key) for key in keys]
-
-
-class _DirectoryLayout(KeyLayout):
-    def slots(self, collection: str, key: str) -> Sequence[Slot]:
-        return [Slot(prefix + key, kind) for prefix, kind in _directories(collection)]
-
-    def prefixes(self, collection: str) -> Sequence[str]:
-        return [prefix for prefix, _ in _directories(collection)]
-
-
-@lru_cache(1024)  # pathvalidate takes its time
-def _directories(collection: str) -> Sequence[Slot]:
-    """Return what the names of a collection's slots start with."""
-    own = Slot(join(digest(collection), ""))
-    directory = sanitize_filename(collection, fs_encoding="utf-8")
-    if directory in ("", ".", ".."):
-        return (own,)
-    if directory == collection and not _DIGEST.fullmatch(collection):
-        return Slot(join(directory, ""), "shared"), own
-    return own, Slot(join(directory, ""), "strict")
 
 
 def _settings(max_size: int | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from keyvalue._core.legacy import sanitization
 from keyvalue._core.listing import EnumerableStore, ListedEntry
 from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
-from keyvalue.errors import KeyValueError, KeyValueStoreError
+from keyvalue.errors import KeyValueError
 from keyvalue.stores._drivers import mongodb as driver
 from keyvalue.stores._drivers import mongodb_client as clients
 from keyvalue.stores._drivers import mongodb_errors as driver_errors
@@ -171,29 +171,14 @@ class MongoDBStore(EnumerableStore):
         return None
 
     async def _put_many(self, name: str, collection: str, documents: legacy.Documents) -> Sequence[KeyValueError | None]:
-        matched, outcomes = await self._write_many(name, [ReplaceOne({"_id": document_id}, fields) for document_id, fields in documents])
+        write = partial(clients.write_many, self._use, self._translate_error)
+        matched, outcomes = await write(name, [ReplaceOne({"_id": document_id}, fields) for document_id, fields in documents])
         left = [index for index, outcome in enumerate(outcomes) if outcome is None]
         if matched < len(left):
-            rest = await legacy.put_missing(self._use, self._write_many, name, collection, [documents[index] for index in left])
+            rest = await legacy.put_missing(self._use, write, name, collection, [documents[index] for index in left])
             for index, outcome in zip(left, rest, strict=True):
                 outcomes[index] = outcome
         return outcomes
-
-    async def _write_many(self, name: str, models: Sequence[Any]) -> tuple[int, list[KeyValueError | None]]:
-        """Make many writes; return how many documents they found, and the error of each, or None."""
-        outcomes: list[KeyValueError | None] = [None] * len(models)
-        try:
-            result = await self._use(lambda database: database[name].bulk_write(models, ordered=False))
-        except KeyValueStoreError as error:
-            matched, causes = driver_errors.split_error(error.__cause__)
-            if not causes:
-                raise
-            for index, cause in causes.items():
-                outcomes[index] = outcome = self._translate_error(cause)
-                if outcome is not None:
-                    outcome.__cause__ = cause
-            return matched, outcomes
-        return result.matched_count, outcomes
 
     async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool]:
         """Delete, and say which keys held a live entry: of several, the server only says how many, so the first ones stand for these."""
@@ -211,15 +196,8 @@ class MongoDBStore(EnumerableStore):
 
     async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
         for name in await self._collections.list_names(self._use) if collection is None else [self._name(collection)]:
-            cursor: Any = None
-
-            def read_page(database: Any, name: str = name) -> Any:
-                nonlocal cursor
-                if cursor is None:
-                    cursor = database[name].find(driver.match_entries(collection), driver.ROW_FIELDS, batch_size=500)
-                return cursor.to_list(500)
-
-            while page := await self._use(read_page):
+            listing = clients.Listing(name, driver.match_entries(collection), driver.ROW_FIELDS)
+            while page := await self._use(listing.read_page):
                 rows = [driver.read_row(document) for document in page]
                 yield [row for row in rows if row is not None and self._name(row.collection) == name]
 

@@ -17,28 +17,17 @@ from keyvalue._core.error_rules import ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError, StoreSetupError
-from keyvalue.stores._drivers.redis_client import (
-    RoundTrip,
-    capacity_of,
-    close_client,
-    create_async_client,
-    create_client,
-    disconnect,
-    find_primaries,
-    host_of,
-    is_cluster,
-    repair,
-)
+from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
+from keyvalue.stores._drivers import redis_client as clients
 from keyvalue.stores._drivers.redis_errors import ERRORS, SOCKET_ERRORS, parse_answer
 from keyvalue.stores._drivers.redis_options import TlsFiles, read_options
-from keyvalue.stores._drivers.resp import PAGE, Command, Effect
+from keyvalue.stores._drivers.resp import PAGE, Command, Effect, refuse_beside
 from keyvalue.stores._resp import RespStore
 
 with needs("redis"):
     import redis
     import redis.asyncio
-    from redis.exceptions import BusyLoadingError, RedisClusterException
+    from redis.exceptions import BusyLoadingError
 
 __all__ = ["RedisStore"]
 
@@ -125,57 +114,41 @@ class RedisStore(RespStore):
             )
         self._files = TlsFiles()
         if client is not None:
-            self._refuse_besides("a client", host, port, db, username, password, ssl=ssl)
-            self._is_cluster = is_cluster(client)
-            self._host = host_of(client)
+            refuse_beside("RedisStore", "a client", host=host, port=port, db=db, username=username, password=password, ssl=ssl)
+            self._is_cluster = clients.is_cluster(client)
+            self._host = clients.host_of(client)
             self._clients = Clients.borrow(
                 "RedisStore",
                 client,
                 sync_types=(redis.Redis, redis.RedisCluster),
                 async_types=(redis.asyncio.Redis, redis.asyncio.RedisCluster),
                 wanted="a Redis or a RedisCluster of redis or redis.asyncio",
-                capacity=capacity_of,
-                repair=repair,
+                capacity=clients.capacity_of,
+                repair=clients.repair,
             )
             return
-        self._is_cluster = cluster
-        self._pooled_kind = None if cluster else redis.asyncio.Redis
-        tls = {
-            "ssl_ca_certs": ssl_ca_certs,
-            "ssl_certfile": ssl_certfile,
-            "ssl_keyfile": ssl_keyfile,
-            "ssl_cert_reqs": ssl_cert_reqs,
-        }
         credentials = {"username": username, "password": password}
+        tls = {"ssl_ca_certs": ssl_ca_certs, "ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile, "ssl_cert_reqs": ssl_cert_reqs}
         options = read_options(
             url, host, port, db, credentials=credentials, ssl=ssl, check_hostname=ssl_check_hostname, tls=tls, cluster=cluster
         )
+        self._is_cluster = cluster
+        self._pooled_kind = None if cluster else redis.asyncio.Redis
         self._host, self._files = options.host, options.files
         if options.place is None:
             self.errors = (*SOCKET_ERRORS, *self.errors)
         self._clients = Clients(
             "RedisStore",
-            create=partial(create_client, options.for_client, cluster, timeout),
-            create_async=partial(create_async_client, options.for_client, cluster, timeout),
-            close=close_client,
-            capacity=capacity_of,
-            repair=repair,
+            create=partial(clients.create_client, options.for_client, cluster, timeout),
+            create_async=partial(clients.create_async_client, options.for_client, cluster, timeout),
+            close=clients.close_client,
+            capacity=clients.capacity_of,
+            repair=clients.repair,
             peer=options.find_peer(self.tls),
         )
 
     async def _open(self) -> None:
-        try:
-            await super()._open()
-        except (StoreConnectionError, StoreSetupError, RedisClusterException) as error:
-            if self._files.paths and (fault := await runtime.run_in_worker(self._files.find_fault)):
-                raise StoreSetupError(f"RedisStore: TLS: {fault}") from error
-            if isinstance(error, StoreConnectionError):
-                raise
-            cause = error.__cause__ if isinstance(error, StoreSetupError) else error  # a cluster's client connects when it is made
-            translated = self._translate_error(cause) if isinstance(cause, Exception) else None
-            if translated is None or not isinstance(cause, Exception):
-                raise
-            raise await self._explain(translated, cause) from cause
+        await self._ping()  # creates the client, too, so that what goes wrong there is explained
 
     def _error_code(self, error: BaseException | None) -> str:
         return parse_answer(error)[0]
@@ -183,10 +156,15 @@ class RedisStore(RespStore):
     async def _ask(self, *command: str) -> Any:
         if not self._is_cluster:
             return await super()._ask(*command)
-        node = (await self._use(find_primaries, repeatable=True))[0]
-        return await self._use(lambda client: client.execute_command(*command, NEVER_DECODE=True, target_nodes=node), repeatable=True)
+        node = (await self._use(clients.find_primaries, repeatable=True))[0]
+        return await self._use(partial(clients.execute_on, node, command), repeatable=True)
 
     async def _explain(self, error: KeyValueStoreError, cause: Exception) -> KeyValueStoreError:
+        may_lack_files = self._unready and self._files.paths and not isinstance(error, StoreRefusedError)
+        if may_lack_files and (fault := await runtime.run_in_worker(self._files.find_fault)):
+            return StoreSetupError(f"RedisStore: TLS: {fault}")
+        if isinstance(error, StoreSetupError):  # a cluster's client connects when it is created
+            error = self._translate_error(cause) or error
         if "unknown command" in str(cause) and not self._is_cluster:
             # A Sentinel answers a ping, but knows no command about keys.
             with suppress(KeyValueStoreError):  # the user may lack the right to ask
@@ -196,50 +174,38 @@ class RedisStore(RespStore):
         return await super()._explain(error, cause)
 
     async def _leave(self) -> None:
-        await self._use(disconnect)
+        await self._use(clients.disconnect)
 
-    async def _send(self, commands: Sequence[Command], *, effect: Effect = "read", raises: bool = True) -> Sequence[Any]:
-        if self._is_cluster and effect == "once" and len(commands) > 1:
+    async def _send_all(self, commands: Sequence[Command], *, effect: Effect = "read") -> Sequence[Any]:
+        if self._is_cluster and effect == "once":
             # A pipeline of a cluster's synchronous client sends again what has failed.
-            return await runtime.map_concurrent(partial(self._send_alone, raises), commands, limit=_AT_ONCE)
-        if len(commands) == 1 and raises:
-            return (await self._send_one(commands[0], effect=effect),)
+            return await runtime.map_concurrent(self._send_once, commands, limit=_AT_ONCE)
+        return await super()._send_all(commands, effect=effect)
 
-        def send(client: Any) -> Any:
-            pipeline = client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command, NEVER_DECODE=True)
-            # Raised by redis-py, an error would quote the command, value included.
-            return pipeline.execute(raise_on_error=False)
-
-        replies = await self._use(send, repeatable=effect == "read")
-        return self._checked(replies) if raises else replies
-
-    async def _send_alone(self, raises: bool, command: Command) -> Any:
+    async def _send_once(self, command: Command) -> Any:
         try:
-            return (await self._send([command], effect="once"))[0]
+            return await self._send_one(command, effect="once")
         except StoreRefusedError as error:
-            if raises or error.__cause__ is None:
-                raise
-            return error.__cause__
+            return error
 
     def _execute(self, command: Command, client: Any) -> Any:
         if type(client) is self._pooled_kind and sum(map(len, command)) < _AT_A_TIME:
-            return RoundTrip(client.connection_pool, command)
+            return clients.RoundTrip(client.connection_pool, command)
         return client.execute_command(*command, NEVER_DECODE=True)
 
-    def _groups(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
-        return self._slots(keys)
+    def _execute_all(self, commands: Sequence[Command], client: Any) -> Any:
+        pipeline = client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command, NEVER_DECODE=True)
+        # Raised by redis-py, an error would quote the command, value included.
+        return pipeline.execute(raise_on_error=False)
 
-    async def _scanned(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
-        for node in await self._use(find_primaries, repeatable=True) if self._is_cluster else [None]:
-            where = {} if node is None else {"target_nodes": node}
+    async def _scan_keys(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
+        for node in await self._use(clients.find_primaries, repeatable=True) if self._is_cluster else [None]:
             cursor: Any = 0
             while True:
                 scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", PAGE)
-                cursor, keys = await self._use(
-                    lambda client, scan=scan, where=where: client.execute_command(*scan, NEVER_DECODE=True, **where), repeatable=True
-                )
+                cursor, keys = await self._use(partial(clients.execute_on, node, scan), repeatable=True)
                 if node is not None:
                     (cursor,) = cursor.values()  # by node
                 if keys:

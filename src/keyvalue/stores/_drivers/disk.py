@@ -6,24 +6,29 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
 import diskcache
+from pathvalidate import sanitize_filename
 
 from keyvalue._core import clock, file_errors
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.layout import KeyLayout, Slot, digest
 from keyvalue.errors import PathSecurityError
 from keyvalue.stores._drivers import files
-from keyvalue.stores._drivers.disk_cache import CacheRow, SharedCache, holds_cache, open_cache, settings_of
+from keyvalue.stores._drivers.disk_cache import CacheRow, holds_cache, open_cache, settings_of
 from keyvalue.stores._drivers.files import Directory
 
-__all__ = ["DiskDriver", "MultiDiskDriver", "directory_of", "join", "key_of"]
+__all__ = ["DirectoryLayout", "DiskDriver", "FactoryLayout", "MultiDiskDriver"]
 
 T = TypeVar("T")
 
+_DIGEST = re.compile(r"~[0-9a-f]{64}")
 _OPEN = 32  # caches at a time, of three files each
 
 
@@ -70,7 +75,7 @@ class MultiDiskDriver:
         self._base = base
         self._factory = factory
         self._settings = settings
-        self._open: OrderedDict[str, SharedCache] = OrderedDict()
+        self._open: OrderedDict[str, DiskDriver] = OrderedDict()
         if base is not None:
             base.make()
 
@@ -80,20 +85,20 @@ class MultiDiskDriver:
         for directory, some in _by_directory(names, str):
             cache = self._cache(directory, create=False)
             if cache is not None:
-                found |= zip(some, cache.read_all(list(map(key_of, some))), strict=True)
+                found |= zip(some, cache.read(list(map(key_of, some))), strict=True)
         return [found.get(name) for name in names]
 
     def write(self, rows: Sequence[tuple[str, Entry]]) -> None:
         """Store the document of each entry under its name; those of a cache in one transaction."""
         for directory, some in _by_directory(rows, itemgetter(0)):
-            self._cache_to_write(directory).set_many([_row(key_of(name), entry) for name, entry in some])
+            self._cache_to_write(directory).write([(key_of(name), entry) for name, entry in some])
 
     def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
         """Make the changes whose names have the expected versions, and return which were made."""
         made: dict[str, bool] = {}
         for directory, some in _by_directory(changes, itemgetter(0)):
-            rows = [(key_of(name), version, entry and _row(key_of(name), entry)) for name, version, entry in some]
-            made |= zip([name for name, _, _ in some], self._cache_to_write(directory).compare_and_set(rows), strict=True)
+            changed = self._cache_to_write(directory).compare_and_set([change._replace(name=key_of(change.name)) for change in some])
+            made |= zip([change.name for change in some], changed, strict=True)
         return [made[change.name] for change in changes]
 
     def page(self, prefix: str, after: tuple[list[str], Any] | None) -> tuple[list[tuple[str, Stored]], Any]:
@@ -115,9 +120,9 @@ class MultiDiskDriver:
         for directory in self._names():
             cache = self._cache(directory, create=False)
             if cache is not None:
-                cache.expire()
+                cache.clean()
 
-    def _cache_to_write(self, directory: str) -> SharedCache:
+    def _cache_to_write(self, directory: str) -> DiskDriver:
         cache = self._cache(directory, create=True)
         assert cache is not None
         return cache
@@ -130,7 +135,7 @@ class MultiDiskDriver:
             found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and holds_cache(entry.path)]
         return [name for name in map(files.decode_name, found) if name is not None]
 
-    def _cache(self, name: str, *, create: bool) -> SharedCache | None:
+    def _cache(self, name: str, *, create: bool) -> DiskDriver | None:
         """Return a cache, or None if there is none and it is not to be made.
 
         Raises:
@@ -157,7 +162,7 @@ class MultiDiskDriver:
             made = self._factory(name)
             directory, settings = settings_of(made, "disk_cache_factory must return")
             made.close()  # it opens itself again if its maker uses it
-        cache = open_cache(directory, **settings)
+        cache = DiskDriver(directory, **settings)
         if name in self._open:  # the handler of a signal has opened it meanwhile
             cache.close()
             return self._open[name]
@@ -192,6 +197,46 @@ def key_of(name: str) -> str:
     """Return the key in a name."""
     length, _, rest = name.partition("/")
     return rest[int(length) :]
+
+
+class FactoryLayout(KeyLayout):
+    """Where documents lie if a factory makes the caches: each in that of its collection."""
+
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
+        """Return the slots of a pair."""
+        return (Slot(join(collection, key)),)
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        """Return what the names of a collection start with."""
+        return (join(collection, ""),)
+
+    def direct_names(self, collection: str, keys: Sequence[str]) -> list[str]:
+        """Return the names of pairs."""
+        return [join(collection, key) for key in keys]
+
+
+class DirectoryLayout(KeyLayout):
+    """Where documents lie if a directory holds the caches: in one named after the collection, or after its SHA-256."""
+
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
+        """Return the slots of a pair."""
+        return [Slot(prefix + key, kind) for prefix, kind in _directories(collection)]
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        """Return what the names of a collection start with."""
+        return [prefix for prefix, _ in _directories(collection)]
+
+
+@lru_cache(1024)  # pathvalidate takes its time
+def _directories(collection: str) -> Sequence[Slot]:
+    """Return what the names of a collection's slots start with."""
+    own = Slot(join(digest(collection), ""))
+    directory = sanitize_filename(collection, fs_encoding="utf-8")
+    if directory in ("", ".", ".."):
+        return (own,)
+    if directory == collection and not _DIGEST.fullmatch(collection):
+        return Slot(join(directory, ""), "shared"), own
+    return own, Slot(join(directory, ""), "strict")
 
 
 def _by_directory(items: Sequence[T], name: Callable[[T], str]) -> Iterable[tuple[str, list[T]]]:

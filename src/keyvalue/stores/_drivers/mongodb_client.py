@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -11,8 +12,8 @@ from keyvalue._core import urls
 from keyvalue._core.extras import needs
 from keyvalue._core.once import Once
 from keyvalue._core.sockets import Peer, TlsOptions, stranger, tls_problem
-from keyvalue.errors import StoreRefusedError, StoreSetupError
-from keyvalue.stores._drivers.mongodb_errors import is_index_conflict, is_unauthorized
+from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreRefusedError, StoreSetupError
+from keyvalue.stores._drivers.mongodb_errors import is_index_conflict, is_unauthorized, split_error
 from keyvalue.stores._drivers.use import Use
 
 with needs("mongodb"):
@@ -28,6 +29,7 @@ Fields = dict[str, Any]
 _UNACKNOWLEDGED = "MongoDBStore needs writes to be acknowledged, because it must know what they did; leave out w=0"
 
 _RAW = CodecOptions(document_class=RawBSONDocument)  # documents as they came, so that large ones can be decoded in a worker thread
+_PAGE = 500  # documents in a page of a listing
 _KEPT = 5000  # collections that are remembered
 _RECHECKED_AFTER = 60.0  # seconds; until then collections are taken to be as they were found
 _TIMEOUTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS")
@@ -63,6 +65,56 @@ class Database:
                 self._collections.clear()
             collection = self._collections[name] = self.database[name]
         return collection
+
+
+class Listing:
+    """The documents of a collection that a query matches, page by page.
+
+    Args:
+        name: The name of the collection.
+        query: The query.
+        fields: Which fields to read.
+    """
+
+    def __init__(self, name: str, query: Fields, fields: Fields) -> None:
+        self._find = {"filter": query, "projection": fields, "batch_size": _PAGE}
+        self._name = name
+        self._cursor: Any = None
+
+    def read_page(self, database: Database) -> Any:
+        """Return some more documents, none after the last; may return an awaitable."""
+        if self._cursor is None:
+            self._cursor = database[self._name].find(**self._find)
+        return self._cursor.to_list(_PAGE)
+
+
+async def write_many(
+    use: Use, translate: Callable[[Exception], KeyValueError | None], name: str, models: Sequence[Any]
+) -> tuple[int, list[KeyValueError | None]]:
+    """Make many writes to a collection.
+
+    Args:
+        use: Calls the client.
+        translate: Returns the error to raise for one of the client's.
+        name: The name of the collection.
+        models: pymongo's of the writes.
+
+    Returns:
+        How many documents they found, and the error of each, or None.
+    """
+    outcomes: list[KeyValueError | None] = [None] * len(models)
+    try:
+        result = await use(lambda database: database[name].bulk_write(models, ordered=False))
+    except KeyValueStoreError as error:
+        matched, causes = split_error(error.__cause__)
+        if not causes:
+            raise
+        for index, cause in causes.items():
+            outcomes[index] = outcome = translate(cause)
+            if outcome is not None:
+                outcome.__cause__ = cause
+        return matched, outcomes
+    return result.matched_count, outcomes
 
 
 def connect(kind: Any, url: str | None, name: str, tls: TlsOptions, **options: Any) -> Database:

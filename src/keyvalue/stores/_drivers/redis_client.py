@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -26,20 +26,6 @@ with needs("redis"):
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
     from redis.retry import Retry
-
-__all__ = [
-    "RoundTrip",
-    "capacity_of",
-    "close_client",
-    "create_async_client",
-    "create_client",
-    "disconnect",
-    "disconnect_idle",
-    "find_primaries",
-    "host_of",
-    "is_cluster",
-    "repair",
-]
 
 _CONNECTIONS = 100  # redis-py's own default from 8.0 on; before, there was no limit, and a server has one
 
@@ -222,6 +208,12 @@ def host_of(client: Any) -> str | None:
     if "host" not in options:
         return options.get("path")
     return f"{urls.check_host('RedisStore', options['host'], 'make the client with Redis.from_url')}:{options.get('port', 6379)}"
+
+
+def execute_on(node: Any, command: Sequence[Any], client: Any) -> Any:
+    """Have a client execute a command, on one node of a cluster if one is given; return the reply, or an awaitable of it."""
+    where = {} if node is None else {"target_nodes": node}
+    return client.execute_command(*command, NEVER_DECODE=True, **where)
 
 
 def find_primaries(client: Any) -> Any:

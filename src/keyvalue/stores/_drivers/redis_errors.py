@@ -12,7 +12,7 @@ from typing import Any
 from keyvalue._core.error_rules import ErrorRule, unwrapping_rules
 from keyvalue._core.extras import needs
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
-from keyvalue.stores._drivers.resp import NOT_RESP, answer_rules
+from keyvalue.stores._drivers.resp_errors import NOT_RESP, answer_rules
 
 with needs("redis"):
     import redis

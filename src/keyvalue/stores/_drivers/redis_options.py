@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from keyvalue._core import constructor, urls
 from keyvalue._core.extras import needs
 from keyvalue._core.sockets import Peer, TlsOptions
-from keyvalue.stores._drivers.resp import judge
+from keyvalue.stores._drivers.resp_errors import judge
 
 with needs("redis"):
     import redis

@@ -1,16 +1,30 @@
-"""What servers answer that speak the protocol of Redis, and what it means."""
+"""Commands to servers that speak the protocol of Redis: scripts, arguments, slots, and what lies under keys."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from binascii import crc_hqx
+from collections.abc import Sequence
+from math import ceil
+from typing import Literal
 
-from keyvalue._core.error_rules import ErrorRule
-from keyvalue._core.sockets import stranger
-from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
+from keyvalue._core.entry import Entry, Stored
 
-__all__ = ["ANSWERS", "NOT_RESP", "PAGE", "Command", "Effect", "answer_rules", "judge"]
+__all__ = [
+    "COMPARE_AND_SET",
+    "PAGE",
+    "READ_SOME",
+    "Command",
+    "Effect",
+    "StoredString",
+    "group_by_slot",
+    "match_prefix",
+    "name_documents",
+    "refuse_beside",
+    "set_arguments",
+    "store_string",
+]
 
 Command = tuple["str | bytes", ...]
 Effect = Literal["read", "put", "once"]
@@ -20,110 +34,93 @@ again by the client either."""
 PAGE = 500
 """How many keys a step of a scan looks at, about."""
 
-ANSWERS: Mapping[str, tuple[type[KeyValueStoreError], str]] = {
-    "NOAUTH": (StoreRefusedError, "it wants credentials; pass password=, or check username and password"),
-    "WRONGPASS": (StoreRefusedError, "it refused the credentials; check username and password"),
-    "NOPERM": (StoreRefusedError, "the user may not do this; check the user's rights (ACL)"),
-    "MOVED": (StoreRefusedError, "it is a node of a cluster; pass cluster=True"),
-    "ASK": (StoreRefusedError, "it is a node of a cluster; pass cluster=True"),
-    "CROSSSLOT": (
-        StoreRefusedError,
-        "it is a node of a cluster, where one command can't be about keys of several slots; pass cluster=True",
-    ),
-    "WRONGTYPE": (StoreRefusedError, "the key holds something other than a string, which another program put there"),
-    # Waiting does not help: it stays full until somebody makes room.
-    "OOM": (StoreRefusedError, "its memory is full; raise its maxmemory, or choose a maxmemory-policy that evicts"),
-    "DENIED": (StoreRefusedError, "it is in protected mode and takes connections of its own machine only; give it a password or `bind`"),
-    "LOADING": (StoreConnectionError, "it is still loading its data; try again later"),
-    "BUSY": (StoreConnectionError, "it is busy with a script; SCRIPT KILL ends one that has not written yet"),
-    "UNKILLABLE": (StoreConnectionError, "it is busy with a script that has written, and so can't be ended by SCRIPT KILL"),
-    "NOREPLICAS": (StoreConnectionError, "it refuses writes because too few replicas follow it (min-replicas-to-write)"),
-    "MISCONF": (StoreConnectionError, "it refuses writes because it can't save to its disk; its log says why"),
-    "READONLY": (StoreConnectionError, "it is a read-only replica; connect to its primary, or by Sentinel or a name that leads there"),
-    "MASTERDOWN": (StoreConnectionError, "it is a replica that has lost its primary, and does not serve old data; connect to the primary"),
-    "CLUSTERDOWN": (StoreConnectionError, "the cluster is down, or has slots that no node serves; CLUSTER INFO says which"),
-    "TRYAGAIN": (StoreConnectionError, "the cluster is moving the key; try again later"),
-}
-"""What the first word of an error that a server answers means: the error to raise, and what to do."""
+# Compares what lies under a name, then sets or removes it. Arguments: the version that must be there, "" for none; those of SET if any.
+COMPARE_AND_SET = """
+local there = redis.pcall('GET', KEYS[1])
+local version = ''
+if type(there) == 'string' then version = redis.sha1hex(there) .. '.' .. #there end
+if version ~= ARGV[1] then return 0 end
+if #ARGV > 1 then redis.call('SET', KEYS[1], unpack(ARGV, 2)) else redis.call('DEL', KEYS[1]) end
+return 1
+"""
 
-_TEXTS: Sequence[tuple[str, type[KeyValueStoreError], str]] = (
-    ("(?i)max number of clients", StoreConnectionError, "it has as many clients as it takes; close some, or raise its maxclients"),
-    (
-        "(?i)unknown (sub)?command",
-        StoreRefusedError,
-        "it does not know the command: it must be Redis 6.2 or later, or Valkey, without renamed commands",
-    ),
-    (
-        "(?i)DB index",
-        StoreRefusedError,
-        "is there such a database? check db, and `databases` of the server",
-    ),
-    (
-        "(?i)SELECT is not allowed in cluster",
-        StoreRefusedError,
-        "it is a node of a cluster, whose only database is 0; leave out db, and pass cluster=True",
-    ),
-    (
-        "(?i)cluster mode is not enabled|cluster support disabled",
-        StoreRefusedError,
-        "it is not a node of a cluster; leave out cluster=True",
-    ),
-    (
-        "without any password configured|no password is set",
-        StoreRefusedError,
-        "it has no password, so check username and password: leave them out, or set one there",
-    ),
-)
-"""Likewise, for what is told by the text after a word that says little."""
-_KIND = "Redis or Valkey"
-_VAGUE = frozenset({"ERR", "NOAUTH", "WRONGPASS", "SELECT"})
+# Returns what lies under keys, as long as that has no more bytes together than the argument says; of the others, only the sizes. To ask for
+# all sizes first takes another round trip, and on redis-py with a command for each key, nearly doubles the time of a listing. Only what is
+# of another type is left out: any other error, such as that of a user who may not ask for sizes, is the script's.
+READ_SOME = """
+local found, left = {}, tonumber(ARGV[1])
+for number, key in ipairs(KEYS) do
+    local size = redis.pcall('STRLEN', key)
+    if type(size) ~= 'number' then
+        if not string.find(size.err, 'WRONGTYPE', 1, true) then return size end
+        found[number] = false
+    elseif size <= left then
+        found[number] = redis.call('GET', key)
+        left = left - size
+    else
+        found[number] = size
+    end
+end
+return found
+"""
+
+_DEFAULTS = {"host": "localhost", "port": 6379, "db": 0, "ssl": False, "tls": False}  # of other arguments: None
 
 
-NOT_RESP = stranger(_KIND, b"")
-"""What to say of a server that speaks another protocol."""
+class StoredString(Stored):
+    """What lies under a key, with a version that a script on the server can compute: the SHA-1 in hexadecimal, a dot and the length."""
+
+    __slots__ = ()
+
+    @property
+    def version(self) -> str:
+        document = self.document or b""
+        return f"{hashlib.sha1(document, usedforsecurity=False).hexdigest()}.{len(document)}"
 
 
-def judge(answer: bytes) -> str | None:
-    """Return what to say of what listens on a port, by its answer to a request of HTTP; see `Peer`."""
-    if answer[:1] not in (b"-", b"+"):
-        return stranger(_KIND, answer)
-    word, _, text = answer[1:].decode(errors="replace").partition(" ")
-    if "unknown command" in text.lower():  # as glide meets it: it finds no primary there
-        return "the server does not know GET; if it is a Sentinel, connect to the primary that it names"
-    found = answer_of(word, text)
-    return None if found is None or word not in ("ERR", "DENIED") else f"the server answers {word}: {found[1]}"
+def store_string(document: bytes | None) -> StoredString | None:
+    """Return a string that was read, or None if there was none."""
+    return None if document is None else StoredString(document)
 
 
-def answer_of(word: str, text: str) -> tuple[type[KeyValueStoreError], str] | None:
-    """Return the error to raise for what a server answers, and what to do; None if that is not known.
-
-    Args:
-        word: The first word of its answer, or "".
-        text: The others.
-    """
-    told = f"{word} {text}"
-    found = next(((kind, advice) for pattern, kind, advice in _TEXTS if re.search(pattern, told)), None) if word in _VAGUE else None
-    return found or ANSWERS.get(word)
+def name_documents(keys: Sequence[bytes], found: Sequence[object]) -> list[tuple[str, Stored]]:
+    """Return the names of keys under which there is a document, with that."""
+    return [(key.decode(), StoredString(document)) for key, document in zip(keys, found, strict=True) if isinstance(document, bytes)]
 
 
-def answer_rules(types: tuple[type[Exception], ...], parse: Callable[[Exception], tuple[str, str]]) -> list[ErrorRule[Any]]:
-    """Return the rules for what a server answers.
+def set_arguments(entry: Entry | None, now: float) -> Command:
+    """Return the arguments of SET: the document, and its time to live in milliseconds, rounded up; none if there is no entry."""
+    if entry is None:
+        return ()
+    expiry = () if entry.expires_at is None else ("PX", str(max(1, ceil((entry.expires_at - now) * 1000))))
+    return entry.document(), *expiry
+
+
+def match_prefix(prefix: str) -> bytes:
+    """Return the pattern of SCAN for names that start with a prefix."""
+    return re.sub(rb"([\\*?\[\]^])", rb"\\\1", prefix.encode()) + b"*"
+
+
+def group_by_slot(keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
+    """Return the positions of keys in groups, one for each slot of a cluster: a command is about the keys of one."""
+    groups: dict[int, list[int]] = {}
+    for index, key in enumerate(keys):
+        tag = re.match(rb"[^{]*\{([^}]+)\}", key)
+        groups.setdefault(crc_hqx(tag[1] if tag else key, 0) % 16384, []).append(index)
+    return list(groups.values())
+
+
+def refuse_beside(owner: str, what: str, **given: object) -> None:
+    """Refuse arguments beside what makes them needless, rather than ignore them.
 
     Args:
-        types: The classes of the client's errors that may stand for an answer.
-        parse: Returns the answer: its first word, "ERR" if the client drops it, and the others; two empty strings if there is none.
+        owner: Whose they are, for the message.
+        what: What makes them needless, with an article.
+        given: The arguments. One that has its default is taken for one that is not given.
+
+    Raises:
+        ValueError: Some are given.
     """
-
-    def find(error: Exception) -> tuple[str, type[KeyValueStoreError] | None, str]:
-        word, text = parse(error)
-        kind, advice = answer_of(word, text) or (StoreRefusedError, "the server refused the command")
-        return word, kind if word else None, advice
-
-    def advise(error: Exception) -> str:
-        word, _, advice = find(error)
-        return f"the server answers {word}: {advice}"
-
-    def means(kind: type[KeyValueStoreError]) -> Callable[[Exception], bool]:
-        return lambda error: find(error)[1] is kind
-
-    return [ErrorRule(types, kind, advise, when=means(kind)) for kind in (StoreRefusedError, StoreConnectionError)]
+    if besides := [name for name, value in given.items() if value != _DEFAULTS.get(name)]:
+        them = "it" if len(besides) == 1 else "them"
+        raise ValueError(f"{owner}: {' and '.join(besides)} beside {what}, which has its own; leave {them} out")

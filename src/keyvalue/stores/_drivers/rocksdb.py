@@ -9,9 +9,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext, suppress
-from functools import partial
-from typing import Any, NoReturn, TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from keyvalue._core import file_errors, fork
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
@@ -27,6 +26,7 @@ with needs("rocksdb"):
 __all__ = ["RocksDBDriver", "has_stopped", "is_reported"]
 
 T = TypeVar("T")
+_LOCK = "LOCK"  # the file that RocksDB keeps open and never replaces
 _ROOM = 2**20  # bytes
 _PATIENCE = 5.0  # seconds for which opening a database anew waits for the calls that still read from it
 _FULL = {os.strerror(number): number for number in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))}
@@ -50,17 +50,17 @@ class RocksDBDriver:
     """A database that is opened anew when RocksDB has stopped writing to it: after a full disk, it never goes on by itself.
 
     Args:
-        lock_file: Its lock file.
+        lock_file: The file that RocksDB keeps open and never replaces.
         db: The database.
-        open_anew: Opens it, if it was not given.
+        directory: Its directory, if it was not given.
         family: The column family of a given one.
     """
 
     def __init__(
-        self, lock_file: WatchedFile, db: Rdict, open_anew: Callable[[], Rdict] | None = None, family: ColumnFamily | None = None
+        self, lock_file: WatchedFile, db: Rdict, *, directory: Directory | None = None, family: ColumnFamily | None = None
     ) -> None:
         self._lock_file = lock_file
-        self._open = open_anew
+        self._directory = directory
         self._family = family
         self._lock = threading.RLock()  # RocksDB has no compare-and-delete; a driver is never used after a fork
         self._opening = threading.RLock()
@@ -71,14 +71,12 @@ class RocksDBDriver:
     @classmethod
     def open(cls, directory: Directory) -> RocksDBDriver:
         """Open the database in a directory."""
-        lock_file = _watch(directory.path)
-        open_anew = partial(_open, directory, lock_file)
-        return cls(lock_file, open_anew(), open_anew)
+        lock_file = WatchedFile(os.path.join(directory.path, _LOCK))
+        return cls(lock_file, _open(directory, lock_file), directory=directory)
 
     @classmethod
     def share(cls, db: Rdict) -> RocksDBDriver:
         """Use a given database, by another object for its column family: what is set on it leaves the caller's alone."""
-        lock_file = _watch(_path_of(db))
         # Only the statistics tell the name of an object's column family.
         try:
             statistics = db.property_value("rocksdb.cfstats") or ""
@@ -87,6 +85,7 @@ class RocksDBDriver:
         name = re.search(r"\*\* Compaction Stats \[(.*)\] \*\*", statistics)
         name = "default" if name is None else name[1]
         other = _without_pickle(db.get_column_family(name))
+        lock_file = WatchedFile(os.path.join(files.absolute_path(files.encode_name(db.path())), _LOCK))
         lock_file.watch()
         try:
             other.get("")
@@ -155,7 +154,7 @@ class RocksDBDriver:
                     "open; put it back, or close the store and open a new one"
                 )
             try:
-                if self._is_stopped and self._open is not None and self._has_room():
+                if self._is_stopped and self._directory is not None and self._has_room():
                     self._is_open = False
                 return self._use(call)
             except Exception as error:
@@ -176,11 +175,11 @@ class RocksDBDriver:
         """
         with self._opening:
             end, delay = time.monotonic() + _PATIENCE, 0.001
-            while not self._is_open and self._open is not None:
+            while not self._is_open and self._directory is not None:
                 with suppress(Exception):  # its last error again, or another thread is reading
                     self._db.close()
                 try:
-                    self._db = self._open()
+                    self._db = _open(self._directory, self._lock_file)
                     self._is_stopped, self._is_open = False, True
                 except StoreSetupError as error:
                     if "lock hold by current process" not in str(error):
@@ -202,45 +201,19 @@ class RocksDBDriver:
         return shutil.disk_usage(directory).free > logs + _ROOM
 
     def close(self) -> None:
-        with suppress(StoreRefusedError) if self._is_stopped else nullcontext():  # it raises its last error again, or is closed
-            _close(self._lock_file, self._db)
-
-
-class _PickledError(Exception):
-    pass
-
-
-def _refuse(_: bytes) -> NoReturn:
-    raise _PickledError
-
-
-def _watch(directory: str) -> WatchedFile:
-    """Return the file that RocksDB keeps open and never replaces."""
-    return WatchedFile(os.path.join(directory, "LOCK"))
-
-
-def _path_of(db: Rdict) -> str:
-    try:
-        return files.absolute_path(files.encode_name(db.path()))
-    except Exception:  # noqa: BLE001 # it is closed, which its first use reports
-        return ""
-
-
-def _close(lock_file: WatchedFile, db: Rdict) -> None:
-    is_in_place = False  # or it can't be told: then nothing can be written over either
-    with suppress(OSError):
-        is_in_place = lock_file.is_in_place()
-    if is_in_place:
+        """Close the database, unless that would write over another one that is in its place now."""
+        is_in_place = False  # or it can't be told: then nothing can be written over either
+        with suppress(OSError):
+            is_in_place = self._lock_file.is_in_place()
+        if not is_in_place and os.path.exists(self._lock_file.path):
+            fork.keep_inherited(self._db)
+            return
         try:
-            db.close()
+            self._db.close()
         except Exception as error:
-            if "SyncWAL() is not supported" not in str(error):  # by files in memory, which need none
+            # Stopped, it raises its last error again, or is closed. Without a directory, or in memory, there is nothing to flush.
+            if is_in_place and not self._is_stopped and "SyncWAL() is not supported" not in str(error):
                 raise StoreRefusedError(f"RocksDBStore could not be closed: {error}") from error
-    elif os.path.exists(lock_file.path):
-        fork.keep_inherited(db)  # closing would write over the database that is there now
-    else:
-        with suppress(Exception):  # there is no directory to flush to
-            db.close()
 
 
 def _open(directory: Directory, lock_file: WatchedFile) -> Rdict:
@@ -253,7 +226,14 @@ def _open(directory: Directory, lock_file: WatchedFile) -> Rdict:
     try:
         directory.make()
         _started_in[:] = [os.getpid()]
-        db = _without_pickle(_opened(os.fsencode(path).decode()))
+        spelled = os.fsencode(path).decode()
+        try:
+            db = _without_pickle(Rdict(spelled, Options()))
+        except Exception as error:
+            if "does not match existing comparator rocksdict" not in str(error):
+                raise
+            # A process was killed while it made the database, before rocksdict had written its own file about it. By now it has.
+            db = _without_pickle(Rdict(spelled, Options()))
     except StoreSetupError:
         raise
     except UnicodeDecodeError as error:
@@ -282,30 +262,16 @@ def _trouble(error: Exception, path: str) -> OSError | None:
     return files.find_trouble(path, "CURRENT") if number is None else OSError(number, str(error), path)
 
 
-def _opened(path: str) -> Rdict:
-    try:
-        return Rdict(path, Options())
-    except Exception as error:
-        if "does not match existing comparator rocksdict" not in str(error):
-            raise
-    # A process was killed while it made the database, before rocksdict had written its own file about it. By now it has.
-    return Rdict(path, Options())
-
-
 def _without_pickle(db: Rdict) -> Rdict:
-    db.set_loads(_refuse)
+    """Have a database return `...` for a pickle, without looking into it."""
+    db.set_loads(lambda _: ...)
     return db
 
 
 def _read(db: Rdict, names: Sequence[str]) -> list[Stored | None]:
-    try:
-        if len(names) == 1:
-            return [_stored(db.get(names[0]))]
-        return list(map(_stored, db.get(list(names)) or ()))
-    except _PickledError:
-        if len(names) == 1:
-            return [Stored(None)]
-        return [stored for name in names for stored in _read(db, [name])]
+    if len(names) == 1:
+        return [_stored(db.get(names[0]))]
+    return list(map(_stored, db.get(list(names)) or ()))
 
 
 def _rows(db: Rdict, prefix: str, last: str | None) -> Iterator[tuple[str, Stored]]:
@@ -317,11 +283,7 @@ def _rows(db: Rdict, prefix: str, last: str | None) -> Iterator[tuple[str, Store
         if not isinstance(name, str) or not name.startswith(prefix):
             break
         if name != last:
-            try:
-                stored = _stored(iterator.value())
-            except _PickledError:
-                stored = None
-            yield name, stored or Stored(None)
+            yield name, _stored(iterator.value()) or Stored(None)
         iterator.next()
     iterator.status()  # raises what ended it, unless that was the end
 
