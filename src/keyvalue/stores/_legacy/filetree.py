@@ -37,10 +37,12 @@ class OldTreeLayout(TreeLayout):
 
     def slots(self, collection: str, key: str) -> Sequence[Slot]:
         """Return the slots of a pair."""
-        *plain, own = super().slots(collection, key)
+        found = super().slots(collection, key)
         name = self._sanitize_key(key) if self._sanitize_key else key
-        # A file is listed under its own name if its key is lost, and so must also be found there.
-        found = [*plain, own] if name == key else [*shared_slots(self._directory(collection), name), own, *plain]
+        if name != key:
+            # A file is listed under its own name if its key is lost, and so must also be found there.
+            *plain, own = found
+            found = [*shared_slots(self._directory(collection), name), own, *plain]
         return [*found, *shared_slots(collection, key)] if self._is_nested(collection) else found
 
     def prefixes(self, collection: str) -> Sequence[str]:
@@ -54,8 +56,9 @@ class OldTreeLayout(TreeLayout):
 
     def _is_nested(self, collection: str) -> bool:
         """Return whether a collection lies in a directory of a directory, within the tree."""
-        parts = collection.split("/")
-        return self._sanitize_collection is None and len(parts) > 1 and all(fits(part, INFO) and part not in (".", "..") for part in parts)
+        if "/" not in collection or self._sanitize_collection is not None:
+            return False
+        return all(fits(part, INFO) and part not in (".", "..") for part in collection.split("/"))
 
 
 def lacks_names(document: bytes | None) -> bool:
