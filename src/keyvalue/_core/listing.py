@@ -6,7 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing, contextmanager
-from typing import NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from keyvalue._core import arguments, clock
 from keyvalue._core.entry import CompareAndSet, Stored, read_aside
@@ -49,14 +49,29 @@ class ListedEntry(NamedTuple):
     expires_at: float | None
 
 
-class EnumerableStore(
-    BaseStore,
-    AsyncCullProtocol,
-    AsyncDestroyCollectionProtocol,
-    AsyncDestroyStoreProtocol,
-    AsyncEnumerateCollectionsProtocol,
-    AsyncEnumerateKeysProtocol,
-):
+if TYPE_CHECKING:
+
+    class _Documented(
+        AsyncCullProtocol,
+        AsyncDestroyCollectionProtocol,
+        AsyncDestroyStoreProtocol,
+        AsyncEnumerateCollectionsProtocol,
+        AsyncEnumerateKeysProtocol,
+    ): ...
+
+else:
+
+    class _Documented:
+        """The same methods, with their docstrings, on no protocol: a subclass may lack some of them, by setting them to None."""
+
+        cull = AsyncCullProtocol.cull
+        destroy_collection = AsyncDestroyCollectionProtocol.destroy_collection
+        destroy = AsyncDestroyStoreProtocol.destroy
+        collections = AsyncEnumerateCollectionsProtocol.collections
+        keys = AsyncEnumerateKeysProtocol.keys
+
+
+class EnumerableStore(BaseStore, _Documented):
     """A store that can list what it holds, and so also cull and destroy it."""
 
     @abstractmethod
