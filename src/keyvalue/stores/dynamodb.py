@@ -20,7 +20,6 @@ from keyvalue.errors import KeyValueError, StoreRefusedError
 from keyvalue.stores._drivers import dynamodb as driver
 from keyvalue.stores._drivers import dynamodb_client as clients
 from keyvalue.stores._drivers import dynamodb_errors as driver_errors
-from keyvalue.stores._drivers.dynamodb_client import create_async_client, create_client
 from keyvalue.stores._drivers.http import peer_of
 
 with needs("dynamodb"):
@@ -113,8 +112,8 @@ class DynamoDBStore(EnumerableFlatStore):
             options["config"] = clients.configure(timeout)
             self._clients = Clients(
                 "DynamoDBStore",
-                create=partial(create_client, options),
-                create_async=partial(create_async_client, options),
+                create=partial(clients.create_client, options),
+                create_async=partial(clients.create_async_client, options),
                 capacity=clients.capacity_of,
                 peer=peer_of("DynamoDB", endpoint_url, self.tls, (exceptions.ClientError,), driver_errors.TIMEOUTS),
                 interruptible=False,
@@ -162,10 +161,10 @@ class DynamoDBStore(EnumerableFlatStore):
         if len(items) == 1:
             await self._table.request(self._use, "put_item", repeatable=False, Item=items[0][0])
         else:
-            await runtime.map_concurrent(self._write_batch, driver.split_batches(items), limit=_REQUESTS_AT_ONCE)
+            await runtime.map_concurrent(self._write_batch, list(driver.split_items(items)), limit=_REQUESTS_AT_ONCE)
 
-    async def _write_batch(self, items: Sequence[Any]) -> None:
-        wanted = [{"PutRequest": {"Item": item}} for item in items]
+    async def _write_batch(self, items: Sequence[tuple[dict[str, Any], int]]) -> None:
+        wanted = [{"PutRequest": {"Item": item}} for item, _ in items]
         await self._table.request_batch(self._use, "batch_write_item", wanted, repeatable=False)
 
     async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
