@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
-from operator import itemgetter
+from operator import itemgetter, methodcaller
 from types import CoroutineType
 from typing import Any
 
@@ -132,7 +132,7 @@ class RespStore(EnumerableFlatStore):
 
     async def _ping(self) -> None:
         try:
-            await self._use(lambda client: client.ping())
+            await self._use(methodcaller("ping"))
         except (StoreConnectionError, StoreRefusedError) as error:
             # Who may read and write need not be allowed to ping, and a server that can't save refuses that too.
             if self._error_code(error.__cause__) not in ("NOPERM", "MISCONF"):

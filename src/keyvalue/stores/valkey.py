@@ -145,12 +145,12 @@ class ValkeyStore(RespStore):
         now = time.monotonic()
         if now >= self._left_at + _LEAVING:
             self._left_at = now
-            await self._use(lambda client: client.custom_command(["QUIT"]))  # glide connects again by itself
+            await self._use(partial(self._execute, ("QUIT",)))  # glide connects again by itself
 
     async def _scan_keys(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
         cursor: Any = None
         while True:
-            cursor, keys = await self._use(lambda client, cursor=cursor: clients.scan_page(client, cursor, pattern))
+            cursor, keys = await self._use(partial(clients.scan_page, cursor, pattern))
             if keys:
                 yield keys
             if cursor.is_finished() if self._is_cluster else int(cursor) == 0:
