@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from keyvalue._core import runtime
 from keyvalue._core.clients import Clients
 from keyvalue._core.error_rules import ErrorRules, find_rule
-from keyvalue._core.sockets import TlsOptions, tls_problem
 from keyvalue._core.sync_client import explanation
 from keyvalue.errors import ExtraInfoType, KeyValueError, KeyValueStoreError, StoreClosedError, StoreConnectionError
 
@@ -23,11 +22,9 @@ class ClientCaller:
 
     Attributes:
         errors: What to raise for the client's errors; the first rule that matches counts.
-        tls: How the store is told about TLS, for messages.
     """
 
     errors: ErrorRules = ()
-    tls: ClassVar[TlsOptions] = TlsOptions()
 
     _clients: Clients | None = None
     _host: str | None = None  # where the backend is, without credentials, for messages
@@ -76,7 +73,7 @@ class ClientCaller:
             cause: The client's error.
         """
         peer = None if self._clients is None else self._clients.peer
-        return error if peer is None or not isinstance(error, StoreConnectionError) else await peer.explained(error, cause)
+        return error if peer is None or not isinstance(error, StoreConnectionError) else await peer.diagnose(error, cause)
 
     def _is_stale_connection(self, error: BaseException | None) -> bool:
         """Return whether a client's error, translated to StoreConnectionError, may come from a dead connection that the client had kept.
@@ -107,8 +104,6 @@ class ClientCaller:
         if rule is None:
             return None
         advice = explanation(error) or rule.advice if isinstance(rule.advice, str) else rule.advice_for(error)
-        if rule.error is StoreConnectionError and self._clients is not None:
-            advice = tls_problem(error, self.tls) or advice
         return self._error(rule.error, advice, error)
 
     def _error(self, error_class: type[E], advice: str, error: Exception) -> E:

@@ -16,14 +16,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from keyvalue._core import runtime, wording
 from keyvalue._core.loop_clients import BorrowedAsyncClient, LoopClients
-from keyvalue._core.sockets import Peer
 from keyvalue._core.sync_client import AtFork, SyncClient, do_nothing
+from keyvalue.errors import StoreConnectionError
 
 __all__ = ["Clients"]
+
+
+class Peer(Protocol):
+    """The server of a store's clients, for a look at it."""
+
+    async def diagnose(self, error: StoreConnectionError, cause: Exception) -> StoreConnectionError:
+        """Return an error that says why the server could not be reached, if that can be seen, or the one that is given.
+
+        Args:
+            error: What is to be raised.
+            cause: The client's error.
+        """
+        ...
 
 
 class Clients:

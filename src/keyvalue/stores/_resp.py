@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
+from operator import itemgetter, methodcaller
 from types import CoroutineType
 from typing import Any
 
@@ -14,6 +15,7 @@ from keyvalue._core import clock, runtime
 from keyvalue._core.entry import CompareAndSet, Entry, Stored, find_too_large
 from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
 from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreConnectionError, StoreRefusedError
+from keyvalue.stores._drivers.batches import split_batches
 from keyvalue.stores._drivers.resp import (
     COMPARE_AND_SET,
     READ_SOME,
@@ -130,7 +132,7 @@ class RespStore(EnumerableFlatStore):
 
     async def _ping(self) -> None:
         try:
-            await self._use(lambda client: client.ping())
+            await self._use(methodcaller("ping"))
         except (StoreConnectionError, StoreRefusedError) as error:
             # Who may read and write need not be allowed to ping, and a server that can't save refuses that too.
             if self._error_code(error.__cause__) not in ("NOPERM", "MISCONF"):
@@ -245,12 +247,8 @@ class RespStore(EnumerableFlatStore):
                 keys = [key for key in scanned if key.decode(errors="ignore").encode() == key]
                 page, others = await self._read_some(keys, refused) if keys else ([], [])
                 yield page
-                while others:
-                    count = total = 0
-                    while count < len(others) and total < PAGE_SIZE:
-                        total += others[count][1]
-                        count += 1
-                    some, others = [key for key, _ in others[:count]], others[count:]
+                for batch in split_batches(others, itemgetter(1), size=PAGE_SIZE):
+                    some = [key for key, _ in batch]
                     yield name_documents(some, await self._read_keys(some))
 
     async def _read_some(self, keys: Sequence[bytes], refused: set[str]) -> tuple[list[tuple[str, Stored]], list[tuple[bytes, int]]]:

@@ -14,14 +14,13 @@ from keyvalue._core.extras import needs
 from keyvalue._core.flat import map_outcomes
 from keyvalue._core.layout import KeyLayout
 from keyvalue._core.listing import EnumerableFlatStore
-from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError, StoreRefusedError
 from keyvalue.stores._drivers import dynamodb as driver
 from keyvalue.stores._drivers import dynamodb_client as clients
 from keyvalue.stores._drivers import dynamodb_errors as driver_errors
-from keyvalue.stores._drivers.dynamodb_client import create_async_client, create_client
 from keyvalue.stores._drivers.http import peer_of
+from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 
 with needs("dynamodb"):
     from aiobotocore.client import AioBaseClient
@@ -32,6 +31,12 @@ __all__ = ["DynamoDBStore"]
 
 _READ_AT_ONCE = 100  # items of one BatchGetItem
 _REQUESTS_AT_ONCE = 10
+
+_TLS = TlsOptions(
+    "write https:// in endpoint_url",
+    "write http:// in endpoint_url",
+    "name the file with its certificate by the variable AWS_CA_BUNDLE",
+)
 
 
 class DynamoDBStore(EnumerableFlatStore):
@@ -71,12 +76,7 @@ class DynamoDBStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    tls: ClassVar[TlsOptions] = TlsOptions(
-        "write https:// in endpoint_url",
-        "write http:// in endpoint_url",
-        "name the file with its certificate by the variable AWS_CA_BUNDLE",
-    )
-    errors: ErrorRules = driver_errors.ERRORS
+    errors: ErrorRules = advise_on_tls(_TLS, driver_errors.ERRORS)
 
     @constructor.check_types
     def __init__(
@@ -113,10 +113,10 @@ class DynamoDBStore(EnumerableFlatStore):
             options["config"] = clients.configure(timeout)
             self._clients = Clients(
                 "DynamoDBStore",
-                create=partial(create_client, options),
-                create_async=partial(create_async_client, options),
+                create=partial(clients.create_client, options),
+                create_async=partial(clients.create_async_client, options),
                 capacity=clients.capacity_of,
-                peer=peer_of("DynamoDB", endpoint_url, self.tls, (exceptions.ClientError,), driver_errors.TIMEOUTS),
+                peer=peer_of("DynamoDB", endpoint_url, _TLS, (exceptions.ClientError,), driver_errors.TIMEOUTS),
                 interruptible=False,
             )
             return
@@ -162,10 +162,10 @@ class DynamoDBStore(EnumerableFlatStore):
         if len(items) == 1:
             await self._table.request(self._use, "put_item", repeatable=False, Item=items[0][0])
         else:
-            await runtime.map_concurrent(self._write_batch, driver.split_batches(items), limit=_REQUESTS_AT_ONCE)
+            await runtime.map_concurrent(self._write_batch, list(driver.split_items(items)), limit=_REQUESTS_AT_ONCE)
 
-    async def _write_batch(self, items: Sequence[Any]) -> None:
-        wanted = [{"PutRequest": {"Item": item}} for item in items]
+    async def _write_batch(self, items: Sequence[tuple[dict[str, Any], int]]) -> None:
+        wanted = [{"PutRequest": {"Item": item}} for item, _ in items]
         await self._table.request_batch(self._use, "batch_write_item", wanted, repeatable=False)
 
     async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:

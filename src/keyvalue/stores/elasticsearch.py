@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import Any, ClassVar
 
 from keyvalue._core import constructor, runtime
@@ -15,19 +14,18 @@ from keyvalue._core.extras import needs
 from keyvalue._core.layout import KeyLayout
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.listing import EnumerableFlatStore
-from keyvalue._core.sockets import Peer, TlsOptions, judge_http
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreConnectionError, StoreRefusedError
 from keyvalue.stores._drivers import elasticsearch as driver
 from keyvalue.stores._drivers import elasticsearch_client as clients
 from keyvalue.stores._drivers import elasticsearch_errors as driver_errors
 from keyvalue.stores._drivers import elasticsearch_requests as requests
-from keyvalue.stores._drivers.elasticsearch_client import Json, Lines, Node
+from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 from keyvalue.stores._legacy import elasticsearch as legacy
 
 with needs("elasticsearch"):
     import elastic_transport
-    from elasticsearch import ApiError, AsyncElasticsearch, Elasticsearch
+    from elasticsearch import AsyncElasticsearch, Elasticsearch
 
 __all__ = ["ElasticsearchStore", "ElasticsearchV1CollectionSanitizationStrategy", "ElasticsearchV1KeySanitizationStrategy"]
 
@@ -51,6 +49,9 @@ class ElasticsearchV1CollectionSanitizationStrategy(sanitization.HybridSanitizat
             allowed_characters=sanitization.ALPHANUMERIC + "_-.",
             hash_fragment_mode=sanitization.HashFragmentMode.ALWAYS,
         )
+
+
+_TLS = TlsOptions("write https:// in the URL", "write http:// in the URL", "pass an elasticsearch_client with its certificate as ca_certs")
 
 
 class ElasticsearchStore(EnumerableFlatStore):
@@ -90,10 +91,7 @@ class ElasticsearchStore(EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    tls: ClassVar[TlsOptions] = TlsOptions(
-        "write https:// in the URL", "write http:// in the URL", "pass an elasticsearch_client with its certificate as ca_certs"
-    )
-    errors: ErrorRules = driver_errors.ERRORS
+    errors: ErrorRules = advise_on_tls(_TLS, driver_errors.ERRORS)
 
     @constructor.check_types
     def __init__(
@@ -129,31 +127,22 @@ class ElasticsearchStore(EnumerableFlatStore):
                 capacity=clients.capacity_of,
                 interruptible=False,
             )
-        keeps_integers = elasticsearch_client is None or clients.keeps_integers(elasticsearch_client)
-        self._indices = requests.Indices(auto_create, keeps_integers, legacy.StrayMover(self._layout).clear)
-        if elasticsearch_client is not None:
             self._host = clients.hosts_of([node.config for node in elasticsearch_client.transport.node_pool.all()])
-            return
-        node = clients.create_node(url or "", api_key)
-        self._host = clients.hosts_of([node])
-        options = clients.default_options(node, api_key, timeout)
-        answers: Any = {Json.mimetype: Json()}
-        self._clients = Clients(
-            "ElasticsearchStore",
-            create=lambda: Elasticsearch(**options, serializers=answers, node_class=Node),
-            create_async=lambda: AsyncElasticsearch(**options, serializers={**answers, Lines.mimetype: Lines()}),
-            capacity=clients.capacity_of,
-            peer=Peer(
-                node.host,
-                node.port,
-                node.scheme == "https",
-                partial(judge_http, "Elasticsearch"),
-                self.tls,
-                answers=(ApiError,),
-                timeouts=(elastic_transport.ConnectionTimeout,),
-            ),
-            interruptible=False,  # urllib3 can keep the lock of its pool
-        )
+            keeps_integers = clients.keeps_integers(elasticsearch_client)
+        else:
+            node = clients.create_node(url or "", api_key)
+            options = clients.default_options(node, api_key, timeout)
+            self._clients = Clients(
+                "ElasticsearchStore",
+                create=lambda: Elasticsearch(**options, **clients.SYNC_OPTIONS),
+                create_async=lambda: AsyncElasticsearch(**options, **clients.ASYNC_OPTIONS),
+                capacity=clients.capacity_of,
+                peer=clients.find_peer(node, _TLS),
+                interruptible=False,  # urllib3 can keep the lock of its pool
+            )
+            self._host = clients.hosts_of([node])
+            keeps_integers = True
+        self._indices = requests.Indices(auto_create, keeps_integers, legacy.StrayMover(self._layout).clear)
 
     async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
         return [hit and hit.stored for hit in await requests.find(self._send, names)]

@@ -16,9 +16,10 @@ from keyvalue._core.flat import FlatStore
 from keyvalue._core.layout import FittingLayout, KeyLayout
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.legacy.layouts import SharedLayout
-from keyvalue._core.sockets import Peer, TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError
+from keyvalue.stores._drivers.peer import Peer
+from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 
 with needs("memcached"):
     import aiomcache
@@ -53,6 +54,26 @@ class MemcachedV1KeySanitizationStrategy(sanitization.HashExcessLengthStrategy):
         super().__init__(max_length=240)
 
 
+_TLS = TlsOptions("pass a client of pymemcache with tls_context")
+_ERRORS: ErrorRules = (
+    ErrorRule(ConnectionRefusedError, StoreConnectionError, _UNREACHABLE, unsent=True),
+    ErrorRule(TimeoutError, StoreConnectionError, "the server did not answer in time"),
+    ErrorRule(OSError, StoreConnectionError, _UNREACHABLE),
+    ErrorRule(MemcacheUnexpectedCloseError, StoreConnectionError, "the server closed the connection"),
+    ErrorRule(TooManyConnectionsError, StoreConnectionError, f"{_FULL}; start it with a larger -c, or use fewer"),
+    # A given client of pymemcache does not tell which it is.
+    ErrorRule(
+        MemcacheUnknownCommandError,
+        StoreConnectionError,
+        f"{_FULL} (start it with a larger -c, or use fewer), or does not know the command",
+    ),
+    ErrorRule(UnexpectedReplyError, StoreRefusedError, _STRANGE),
+    ErrorRule(MemcacheUnknownError, StoreRefusedError, _STRANGE),
+    ErrorRule(aiomcache.ClientException, StoreRefusedError, "the server refused the command"),
+    ErrorRule(pymemcache.MemcacheError, StoreRefusedError, "the server refused the command"),
+)
+
+
 class MemcachedStore(FlatStore):
     """Keeps entries in Memcached (1.4 or later), which is a cache: it drops the entries longest not used when its memory is full.
 
@@ -84,24 +105,7 @@ class MemcachedStore(FlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    tls: ClassVar[TlsOptions] = TlsOptions("pass a client of pymemcache with tls_context")
-    errors: ErrorRules = (
-        ErrorRule(ConnectionRefusedError, StoreConnectionError, _UNREACHABLE, unsent=True),
-        ErrorRule(TimeoutError, StoreConnectionError, "the server did not answer in time"),
-        ErrorRule(OSError, StoreConnectionError, _UNREACHABLE),
-        ErrorRule(MemcacheUnexpectedCloseError, StoreConnectionError, "the server closed the connection"),
-        ErrorRule(TooManyConnectionsError, StoreConnectionError, f"{_FULL}; start it with a larger -c, or use fewer"),
-        # A given client of pymemcache does not tell which it is.
-        ErrorRule(
-            MemcacheUnknownCommandError,
-            StoreConnectionError,
-            f"{_FULL} (start it with a larger -c, or use fewer), or does not know the command",
-        ),
-        ErrorRule(UnexpectedReplyError, StoreRefusedError, _STRANGE),
-        ErrorRule(MemcacheUnknownError, StoreRefusedError, _STRANGE),
-        ErrorRule(aiomcache.ClientException, StoreRefusedError, "the server refused the command"),
-        ErrorRule(pymemcache.MemcacheError, StoreRefusedError, "the server refused the command"),
-    )
+    errors: ErrorRules = advise_on_tls(_TLS, _ERRORS)
 
     @constructor.check_types
     def __init__(
@@ -137,7 +141,7 @@ class MemcachedStore(FlatStore):
                 create=partial(Memcached.connecting, host, port, timeout, options),
                 create_async=partial(AsyncMemcached, host, port, timeout, options),
                 capacity=attrgetter("capacity"),
-                peer=Peer(host, port, "ssl" in options, judge, self.tls, timeouts=(TimeoutError,)),
+                peer=Peer(host, port, "ssl" in options, judge, _TLS, timeouts=(TimeoutError,)),
             )
         elif isinstance(client, pymemcache.PooledClient | pymemcache.Client) and getattr(client, "ignore_exc", False):
             raise ValueError("Give MemcachedStore a client without ignore_exc, which would report a server that is away as missing keys")

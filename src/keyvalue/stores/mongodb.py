@@ -15,12 +15,12 @@ from keyvalue._core.extras import needs
 from keyvalue._core.layout import digest_of
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.listing import EnumerableStore, ListedEntry
-from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError
 from keyvalue.stores._drivers import mongodb as driver
 from keyvalue.stores._drivers import mongodb_client as clients
 from keyvalue.stores._drivers import mongodb_errors as driver_errors
+from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 from keyvalue.stores._legacy import mongodb as legacy
 
 with needs("mongodb"):
@@ -35,6 +35,9 @@ class MongoDBV1CollectionSanitizationStrategy(sanitization.HybridSanitizationStr
 
     def __init__(self) -> None:
         super().__init__(max_length=200, allowed_characters=sanitization.ALPHANUMERIC + "_")
+
+
+_TLS = TlsOptions("write ?tls=true in the URL", "leave out tls=true", "name the file with its certificate by tlsCAFile in the URL")
 
 
 class MongoDBStore(EnumerableStore):
@@ -79,10 +82,7 @@ class MongoDBStore(EnumerableStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    tls: ClassVar[TlsOptions] = TlsOptions(
-        "write ?tls=true in the URL", "leave out tls=true", "name the file with its certificate by tlsCAFile in the URL"
-    )
-    errors: ErrorRules = driver_errors.ERRORS
+    errors: ErrorRules = advise_on_tls(_TLS, driver_errors.ERRORS)
 
     @constructor.check_types
     def __init__(
@@ -116,9 +116,9 @@ class MongoDBStore(EnumerableStore):
             self._host = "localhost:27017" if url is None else urlsplit(url).netloc.rpartition("@")[2]
             self._clients = Clients(
                 "MongoDBStore",
-                create=lambda: clients.connect(MongoClient, url, database, self.tls, connect=False, **options),
-                create_async=lambda: clients.connect(AsyncMongoClient, url, database, self.tls, **options),
-                peer=clients.find_peer(url, self.tls),
+                create=lambda: clients.connect(MongoClient, url, database, _TLS, connect=False, **options),
+                create_async=lambda: clients.connect(AsyncMongoClient, url, database, _TLS, **options),
+                peer=clients.find_peer(url, _TLS),
                 **common,
             )
         else:

@@ -15,13 +15,13 @@ from keyvalue._core import constructor, runtime
 from keyvalue._core.clients import Clients
 from keyvalue._core.error_rules import ErrorRules
 from keyvalue._core.extras import needs
-from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueStoreError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._drivers import redis_client as clients
 from keyvalue.stores._drivers.redis_errors import ERRORS, SOCKET_ERRORS, parse_answer
 from keyvalue.stores._drivers.redis_options import TlsFiles, read_options
 from keyvalue.stores._drivers.resp import PAGE, Command, Effect, refuse_beside
+from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 from keyvalue.stores._resp import RespStore
 
 with needs("redis"):
@@ -33,6 +33,12 @@ __all__ = ["RedisStore"]
 
 _AT_ONCE = 20  # commands to a cluster
 _AT_A_TIME = 2**15  # bytes that asyncio takes without waiting; its default is twice as much
+
+_TLS = TlsOptions(
+    "pass ssl=True, or a URL with rediss://",
+    "leave out ssl, ssl_… options (they turn TLS on beside a redis:// URL too) and rediss://",
+    "pass the file with its certificate as ssl_ca_certs",
+)
 
 
 class RedisStore(RespStore):
@@ -75,12 +81,7 @@ class RedisStore(RespStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    tls: ClassVar[TlsOptions] = TlsOptions(
-        "pass ssl=True, or a URL with rediss://",
-        "leave out ssl, ssl_… options (they turn TLS on beside a redis:// URL too) and rediss://",
-        "pass the file with its certificate as ssl_ca_certs",
-    )
-    errors: ErrorRules = ERRORS
+    errors: ErrorRules = advise_on_tls(_TLS, ERRORS)
     _pooled_kind: type | None = None  # of asynchronous clients that were created here and have one pool
 
     @constructor.check_types
@@ -136,7 +137,7 @@ class RedisStore(RespStore):
         self._pooled_kind = None if cluster else redis.asyncio.Redis
         self._host, self._files = options.host, options.files
         if options.place is None:
-            self.errors = (*SOCKET_ERRORS, *self.errors)
+            self.errors = (*advise_on_tls(_TLS, SOCKET_ERRORS), *self.errors)
         self._clients = Clients(
             "RedisStore",
             create=partial(clients.create_client, options.for_client, cluster, timeout),
@@ -144,7 +145,7 @@ class RedisStore(RespStore):
             close=clients.close_client,
             capacity=clients.capacity_of,
             repair=clients.repair,
-            peer=options.find_peer(self.tls),
+            peer=options.find_peer(_TLS),
         )
 
     async def _open(self) -> None:

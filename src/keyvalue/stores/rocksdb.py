@@ -18,27 +18,19 @@ with needs("rocksdb"):
     from rocksdict import Rdict
 
     from keyvalue.stores._drivers import files
-    from keyvalue.stores._drivers.rocksdb import RocksDBDriver, has_stopped, is_reported
+    from keyvalue.stores._drivers.rocksdb import RocksDBDriver, has_stopped, is_reported, transient_reason
 
 __all__ = ["RocksDBStore"]
 
 # rocksdict raises bare Exception for all that RocksDB reports.
-_SHORTAGE = ErrorRule(
-    Exception,
-    StoreConnectionError,
-    lambda error: file_errors.transient_reason_in(str(error)),
-    when=lambda error: is_reported(error) and file_errors.transient_reason_in(str(error)),
-)
+_SHORTAGE = ErrorRule(Exception, StoreConnectionError, transient_reason, when=transient_reason)
 _STOPPED = ErrorRule(
     Exception,
     StoreRefusedError,
     lambda error: f"RocksDB refused: {error}; then close the given database, and open it and a store anew",
-    when=lambda error: has_stopped(error) and not file_errors.transient_reason_in(str(error)),
+    when=has_stopped,
 )
-_ERRORS = (
-    *FILE_SYSTEM_RULES,
-    ErrorRule(Exception, StoreRefusedError, lambda error: f"RocksDB refused: {error}", when=is_reported),
-)
+_REFUSED = ErrorRule(Exception, StoreRefusedError, lambda error: f"RocksDB refused: {error}", when=is_reported)
 
 
 class RocksDBStore(EnumerableDriverStore):
@@ -75,7 +67,7 @@ class RocksDBStore(EnumerableDriverStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ErrorRules = (_SHORTAGE, *_ERRORS)
+    errors: ErrorRules = (_SHORTAGE, *FILE_SYSTEM_RULES, _REFUSED)
 
     @constructor.check_types
     def __init__(
@@ -96,5 +88,5 @@ class RocksDBStore(EnumerableDriverStore):
                 raise TypeError(f"db must be a rocksdict.Rdict, not {wording.describe(db)}")
             files.refuse_file_mode(file_mode, "db")
             make = partial(RocksDBDriver.share, db)
-            self.errors = (_STOPPED, *self.errors)
+            self.errors = (_SHORTAGE, _STOPPED, *self.errors)
         self._clients = Clients("RocksDBStore", create=make, at_fork="refuse", explain=lambda _, error: file_errors.refusal(error))

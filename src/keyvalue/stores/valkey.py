@@ -12,10 +12,10 @@ from keyvalue._core import constructor
 from keyvalue._core.clients import Clients
 from keyvalue._core.error_rules import ErrorRules
 from keyvalue._core.extras import needs
-from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.stores._drivers import valkey_client as clients
 from keyvalue.stores._drivers.resp import Command, refuse_beside
+from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 from keyvalue.stores._drivers.valkey_errors import ERRORS, NODE_ERRORS, parse_answer
 from keyvalue.stores._resp import RespStore
 
@@ -26,6 +26,8 @@ with needs("valkey"):
 __all__ = ["ValkeyStore"]
 
 _LEAVING = 1.0  # seconds from when a demoted primary is left to when it is left again
+
+_TLS = TlsOptions("pass tls=True", "leave out tls=True", "pass its certificate in a `config` with TlsAdvancedConfiguration")
 
 
 class ValkeyStore(RespStore):
@@ -63,10 +65,7 @@ class ValkeyStore(RespStore):
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
     _left_at = -math.inf
-    tls: ClassVar[TlsOptions] = TlsOptions(
-        "pass tls=True", "leave out tls=True", "pass its certificate in a `config` with TlsAdvancedConfiguration"
-    )
-    errors: ErrorRules = ERRORS
+    errors: ErrorRules = advise_on_tls(_TLS, ERRORS)
 
     @constructor.check_types
     def __init__(
@@ -102,7 +101,7 @@ class ValkeyStore(RespStore):
         self._host = clients.host_of(config)
         self._is_cluster = cluster or clients.is_cluster(given)
         if not self._is_cluster:
-            self.errors = (*NODE_ERRORS, *self.errors)
+            self.errors = (*advise_on_tls(_TLS, NODE_ERRORS), *self.errors)
         if client is not None:
             self._clients = Clients.borrow(
                 "ValkeyStore",
@@ -119,7 +118,7 @@ class ValkeyStore(RespStore):
             create=partial(clients.create_client, lazy),
             create_async=partial(clients.create_async_client, lazy),
             capacity=clients.capacity_of,
-            peer=clients.find_peer(config, self.tls, verifies=tls),  # as glide does, unless a configuration says otherwise
+            peer=clients.find_peer(config, _TLS, verifies=tls),  # as glide does, unless a configuration says otherwise
         )
 
     def _execute(self, command: Command, client: Any) -> Any:
@@ -145,12 +144,12 @@ class ValkeyStore(RespStore):
         now = time.monotonic()
         if now >= self._left_at + _LEAVING:
             self._left_at = now
-            await self._use(lambda client: client.custom_command(["QUIT"]))  # glide connects again by itself
+            await self._use(partial(self._execute, ("QUIT",)))  # glide connects again by itself
 
     async def _scan_keys(self, pattern: bytes) -> AsyncGenerator[Sequence[bytes], None]:
         cursor: Any = None
         while True:
-            cursor, keys = await self._use(lambda client, cursor=cursor: clients.scan_page(client, cursor, pattern))
+            cursor, keys = await self._use(partial(clients.scan_page, cursor, pattern))
             if keys:
                 yield keys
             if cursor.is_finished() if self._is_cluster else int(cursor) == 0:

@@ -18,10 +18,10 @@ from keyvalue._core.extras import needs
 from keyvalue._core.flat import map_outcomes
 from keyvalue._core.layout import KeyLayout
 from keyvalue._core.listing import PAGE_SIZE, EnumerableFlatStore
-from keyvalue._core.sockets import TlsOptions
 from keyvalue._core.store import Stability
 from keyvalue.errors import StoreConnectionError, StoreRefusedError
 from keyvalue.stores._drivers.http import peer_of
+from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 
 with needs("vault"):
     import hvac
@@ -44,6 +44,41 @@ _UNREACHABLE = "could not reach the server; is it running, and is the URL right?
 
 def _is_unsent(error: requests.ConnectionError) -> bool:
     return bool(error.args) and isinstance(getattr(error.args[0], "reason", None), NewConnectionError)
+
+
+_TLS = TlsOptions("write https:// in the URL", "write http:// in the URL", "name the file with its certificate by VAULT_CACERT")
+_ERRORS: ErrorRules = (
+    ErrorRule(requests.Timeout, StoreConnectionError, "the server did not answer in time"),
+    ErrorRule(
+        requests.exceptions.SSLError, StoreConnectionError, "could not agree on TLS with the server; check the URL and the certificates"
+    ),
+    ErrorRule(requests.ConnectionError, StoreConnectionError, _UNREACHABLE, when=_is_unsent, unsent=True),
+    ErrorRule(requests.ConnectionError, StoreConnectionError, _UNREACHABLE),
+    ErrorRule(requests.exceptions.ChunkedEncodingError, StoreConnectionError, "the server closed the connection"),
+    ErrorRule(hvac.exceptions.VaultDown, StoreConnectionError, "the server is sealed, a standby, or has too much to do"),
+    ErrorRule(hvac.exceptions.VaultNotInitialized, StoreConnectionError, "the server is not initialized"),
+    ErrorRule(hvac.exceptions.RateLimitExceeded, StoreConnectionError, "the server takes no more requests for now"),
+    ErrorRule(hvac.exceptions.BadGateway, StoreConnectionError, "a proxy could not reach the server"),
+    ErrorRule(hvac.exceptions.InternalServerError, StoreConnectionError, "the server failed"),
+    ErrorRule(hvac.exceptions.Forbidden, StoreRefusedError, "the server refused; check the token, its policies, namespace and mount_point"),
+    ErrorRule(hvac.exceptions.Unauthorized, StoreRefusedError, "the server refused the token"),
+    ErrorRule(hvac.exceptions.InvalidPath, StoreRefusedError, "the server has nothing at mount_point; check that, and the namespace"),
+    ErrorRule(
+        hvac.exceptions.UnsupportedOperation,
+        StoreRefusedError,
+        "no KV secrets engine of version 2 is mounted at mount_point; pass the path of the mount alone; or does the URL redirect?",
+    ),
+    ErrorRule(hvac.exceptions.VaultError, StoreRefusedError, "the server refused the request"),
+    ErrorRule(StrangerError, StoreRefusedError, "what answers is not Vault; is the URL right?"),
+    ErrorRule(PlainRequestError, StoreRefusedError, "the server speaks TLS on this port; write https:// in the URL"),
+    ErrorRule(
+        UnsendableError,
+        StoreRefusedError,
+        "the request can't be sent; is the URL right, or was the token read with a line break at its end?",
+    ),
+    ErrorRule(requests.RequestException, StoreRefusedError, "the request can't be sent, or the answer not be understood"),
+    ErrorRule(OSError, StoreRefusedError, "the request can't be sent; are the files with the certificates there?"),
+)
 
 
 class VaultStore(DriverStore, EnumerableFlatStore):
@@ -82,43 +117,7 @@ class VaultStore(DriverStore, EnumerableFlatStore):
 
     stability: ClassVar[Stability] = "beta"
     runs_inline = True
-    tls: ClassVar[TlsOptions] = TlsOptions(
-        "write https:// in the URL", "write http:// in the URL", "name the file with its certificate by VAULT_CACERT"
-    )
-    errors: ErrorRules = (
-        ErrorRule(requests.Timeout, StoreConnectionError, "the server did not answer in time"),
-        ErrorRule(
-            requests.exceptions.SSLError, StoreConnectionError, "could not agree on TLS with the server; check the URL and the certificates"
-        ),
-        ErrorRule(requests.ConnectionError, StoreConnectionError, _UNREACHABLE, when=_is_unsent, unsent=True),
-        ErrorRule(requests.ConnectionError, StoreConnectionError, _UNREACHABLE),
-        ErrorRule(requests.exceptions.ChunkedEncodingError, StoreConnectionError, "the server closed the connection"),
-        ErrorRule(hvac.exceptions.VaultDown, StoreConnectionError, "the server is sealed, a standby, or has too much to do"),
-        ErrorRule(hvac.exceptions.VaultNotInitialized, StoreConnectionError, "the server is not initialized"),
-        ErrorRule(hvac.exceptions.RateLimitExceeded, StoreConnectionError, "the server takes no more requests for now"),
-        ErrorRule(hvac.exceptions.BadGateway, StoreConnectionError, "a proxy could not reach the server"),
-        ErrorRule(hvac.exceptions.InternalServerError, StoreConnectionError, "the server failed"),
-        ErrorRule(
-            hvac.exceptions.Forbidden, StoreRefusedError, "the server refused; check the token, its policies, namespace and mount_point"
-        ),
-        ErrorRule(hvac.exceptions.Unauthorized, StoreRefusedError, "the server refused the token"),
-        ErrorRule(hvac.exceptions.InvalidPath, StoreRefusedError, "the server has nothing at mount_point; check that, and the namespace"),
-        ErrorRule(
-            hvac.exceptions.UnsupportedOperation,
-            StoreRefusedError,
-            "no KV secrets engine of version 2 is mounted at mount_point; pass the path of the mount alone; or does the URL redirect?",
-        ),
-        ErrorRule(hvac.exceptions.VaultError, StoreRefusedError, "the server refused the request"),
-        ErrorRule(StrangerError, StoreRefusedError, "what answers is not Vault; is the URL right?"),
-        ErrorRule(PlainRequestError, StoreRefusedError, "the server speaks TLS on this port; write https:// in the URL"),
-        ErrorRule(
-            UnsendableError,
-            StoreRefusedError,
-            "the request can't be sent; is the URL right, or was the token read with a line break at its end?",
-        ),
-        ErrorRule(requests.RequestException, StoreRefusedError, "the request can't be sent, or the answer not be understood"),
-        ErrorRule(OSError, StoreRefusedError, "the request can't be sent; are the files with the certificates there?"),
-    )
+    errors: ErrorRules = advise_on_tls(_TLS, _ERRORS)
 
     @constructor.check_types
     def __init__(
@@ -161,7 +160,7 @@ class VaultStore(DriverStore, EnumerableFlatStore):
             create=lambda: VaultDriver(create_client(url, token, namespace, timeout, _CONNECTIONS), mount_point),
             capacity=lambda _: _CONNECTIONS,
             interruptible=False,
-            peer=peer_of("Vault", url, self.tls, (hvac.exceptions.VaultError,), (requests.exceptions.Timeout,)),
+            peer=peer_of("Vault", url, _TLS, (hvac.exceptions.VaultError,), (requests.exceptions.Timeout,)),
         )
 
     async def _open(self) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
+from operator import itemgetter
 from typing import Any
 
 from keyvalue._core.entry import Entry, Stored
 from keyvalue._core.layout import KeyLayout, Slot, digest
 from keyvalue.errors import ValueTooLargeError
+from keyvalue.stores._drivers.batches import split_batches
 
 _LONGEST_COLLECTION = 2048  # bytes of a partition key
 _LONGEST_KEY = 1024  # bytes of a sort key
@@ -92,17 +94,9 @@ def read_item(item: Mapping[str, Any]) -> Stored:
     return Stored(None) if document is None else Stored(document.encode(), None if token is None else f"{_TOKEN}{token}")
 
 
-def split_batches(items: Sequence[tuple[dict[str, Any], int]]) -> Sequence[Sequence[dict[str, Any]]]:
-    """Return items, given with their sizes, in the batches that they are written in."""
-    batches: list[list[dict[str, Any]]] = [[]]
-    total = 0
-    for item, size in items:
-        if batches[-1] and (len(batches[-1]) == _WRITTEN_AT_ONCE or total + size > _BATCH_SIZE):
-            batches.append([])
-            total = 0
-        batches[-1].append(item)
-        total += size
-    return batches
+def split_items(items: Sequence[tuple[dict[str, Any], int]]) -> Iterator[Sequence[tuple[dict[str, Any], int]]]:
+    """Yield items, given with their sizes, in the batches that they are written in."""
+    return split_batches(items, itemgetter(1), size=_BATCH_SIZE, count=_WRITTEN_AT_ONCE)
 
 
 def build_condition(version: str | None, document: bytes | None) -> dict[str, Any]:

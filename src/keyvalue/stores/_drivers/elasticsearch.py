@@ -13,6 +13,7 @@ from keyvalue._core import codec
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.layout import KeyLayout, Slot, digest, is_settled
 from keyvalue._core.legacy import sanitization
+from keyvalue.stores._drivers.batches import split_batches
 
 LARGEST = 45_000_000  # bytes of a value's JSON text; the server takes 50 million characters in one string, and 100 MB in one request
 PAGE = 500  # documents that are read or written by one request
@@ -186,15 +187,7 @@ def size_of(change: CompareAndSet) -> int:
 
 def split_changes(changes: Sequence[CompareAndSet]) -> Iterator[Sequence[CompareAndSet]]:
     """Yield changes in the batches that they are made in."""
-    start = size = 0
-    for end, change in enumerate(changes):
-        more = size_of(change)
-        if end > start and (end - start == PAGE or size + more > _PAGE_SIZE):
-            yield changes[start:end]
-            start, size = end, 0
-        size += more
-    if changes:
-        yield changes[start:]
+    return split_batches(changes, size_of, size=_PAGE_SIZE, count=PAGE)
 
 
 def _is_flat(text: bytes) -> bool:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from keyvalue._core import codec, constructor, urls
 from keyvalue._core.extras import needs
 from keyvalue.errors import StoreRefusedError
 from keyvalue.stores._drivers.http import limit_connections
+from keyvalue.stores._drivers.peer import Peer, judge_http
+from keyvalue.stores._drivers.tls import TlsOptions
 
 with needs("elasticsearch"):
-    from elastic_transport import NodeConfig, Urllib3HttpNode
+    from elastic_transport import ConnectionTimeout, NodeConfig, Urllib3HttpNode
     from elastic_transport.client_utils import url_to_node_config
-    from elasticsearch import AsyncElasticsearch, Elasticsearch
+    from elasticsearch import ApiError, AsyncElasticsearch, Elasticsearch
     from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
 _CONNECTIONS = 40  # as many as there are worker threads
@@ -60,6 +63,12 @@ class Node(Urllib3HttpNode):
         self.pool.ConnectionCls = limit_connections(self.pool.ConnectionCls)
 
 
+SYNC_OPTIONS: Mapping[str, Any] = {"serializers": {Json.mimetype: Json()}, "node_class": Node}
+"""What decides how synchronous clients encode and decode."""
+ASYNC_OPTIONS: Mapping[str, Any] = {"serializers": {Json.mimetype: Json(), Lines.mimetype: Lines()}}
+"""What does so for asynchronous clients."""
+
+
 def create_node(url: str, api_key: str | None) -> NodeConfig:
     """Return the server of a URL.
 
@@ -91,6 +100,12 @@ def default_options(node: NodeConfig, api_key: str | None, timeout: float) -> di
         "max_retries": 0,
         "retry_on_timeout": False,
     }
+
+
+def find_peer(node: NodeConfig, tls: TlsOptions) -> Peer:
+    """Return where to look if the server can't be reached."""
+    judge = partial(judge_http, "Elasticsearch")
+    return Peer(node.host, node.port, node.scheme == "https", judge, tls, answers=(ApiError,), timeouts=(ConnectionTimeout,))
 
 
 def capacity_of(client: Elasticsearch | AsyncElasticsearch) -> int:

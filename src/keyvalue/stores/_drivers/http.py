@@ -13,7 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from keyvalue._core.sockets import BoundedSocket, Peer, TlsOptions, judge_http
+from keyvalue.stores._drivers.peer import Peer, judge_http
+from keyvalue.stores._drivers.sockets import BoundedSocket
+from keyvalue.stores._drivers.tls import TlsOptions
 
 __all__ = ["limit_connections", "limit_pools", "peer_of"]
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar, cast
 
 from keyvalue._core.entry import Stored
 from keyvalue._core.extras import needs
-from keyvalue._core.sockets import BoundedSocket
 from keyvalue.errors import StoreSetupError
 from keyvalue.stores._drivers.memcached_commands import GONE, Swap, unexpected_reply
+from keyvalue.stores._drivers.sockets import BoundedSocket
 
 with needs("memcached"):
     import pymemcache

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.extras import needs
-from keyvalue._core.sockets import stranger
+from keyvalue.stores._drivers.peer import stranger
 
 with needs("memcached"):
     import aiomcache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from math import floor
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from keyvalue._core.extras import needs
 from keyvalue._core.layout import digest, digest_of
 from keyvalue._core.listing import ListedEntry
 from keyvalue.errors import ValueTooLargeError
+from keyvalue.stores._drivers.batches import split_batches
 
 with needs("mongodb"):
     # Before bson, which it brings, so that pymongo is what a message names.
@@ -224,26 +225,18 @@ def match_expired(now: float) -> list[Fields]:
     return [{"expires_at": {"$lte": DatetimeMS(millis)}}, {"expires_at": DatetimeMS(millis + 1), "value.deadline": {"$lte": now}}]
 
 
-def split_keys(collection: str, keys: Sequence[str]) -> Generator[Sequence[str], None, None]:
+def split_keys(collection: str, keys: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield keys in batches that fit into a command; those that fit into no document are left out."""
     room = _MAX_SIZE - _OVERHEAD - len(collection.encode())
     most = min(_BATCH, room)
     if 4 * sum(map(len, keys)) + _PER_KEY * len(keys) <= most:  # as nearly always
-        yield keys
-        return
-    batch: list[str] = []
-    size = 0
-    for key in keys:
-        length = len(key.encode()) + _PER_KEY
-        if length > room:
-            continue
-        if batch and size + length > most:
-            yield batch
-            batch, size = [], 0
-        batch.append(key)
-        size += length
-    if batch:
-        yield batch
+        return iter((keys,))
+    fitting = (key for key in keys if _size_of(key) <= room)
+    return split_batches(fitting, _size_of, size=most)
+
+
+def _size_of(key: str) -> int:
+    return len(key.encode()) + _PER_KEY
 
 
 def name_collection(database: str, sanitize: Callable[[str], str] | None, collection: str) -> str:

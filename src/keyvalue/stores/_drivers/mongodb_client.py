@@ -11,9 +11,10 @@ from urllib.parse import parse_qsl, urlsplit
 from keyvalue._core import urls
 from keyvalue._core.extras import needs
 from keyvalue._core.once import Once
-from keyvalue._core.sockets import Peer, TlsOptions, stranger, tls_problem
 from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._drivers.mongodb_errors import is_index_conflict, is_unauthorized, split_error
+from keyvalue.stores._drivers.peer import Peer, stranger
+from keyvalue.stores._drivers.tls import TlsOptions, tls_problem
 from keyvalue.stores._drivers.use import Use
 
 with needs("mongodb"):

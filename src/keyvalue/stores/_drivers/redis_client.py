@@ -17,8 +17,8 @@ from typing import Any
 from keyvalue._core import urls
 from keyvalue._core.extras import needs
 from keyvalue._core.pending import Detached
-from keyvalue._core.sockets import BoundedSocket
 from keyvalue.stores._drivers.resp import Command
+from keyvalue.stores._drivers.sockets import BoundedSocket
 
 with needs("redis"):
     import redis

@@ -95,16 +95,12 @@ def _is_lost_on_asyncio(error: AttributeError) -> bool:
 
 
 _UNREACHABLE = "could not reach the server; is it running, and are host and port right?"
+_CROWDED = "all connections of the client are taken; something else uses it too, so give it a larger max_connections"
 _ANSWER_ERRORS = (
     *answer_rules((redis.ConnectionError, redis.ResponseError), parse_answer),
     ErrorRule(redis.InvalidResponse, StoreConnectionError, NOT_RESP),
     ErrorRule(AuthorizationError, StoreRefusedError, "the server refused the credentials; check the user's rights"),
-    ErrorRule(
-        MaxConnectionsError,
-        StoreConnectionError,
-        "all connections of the client are taken; something else uses it too, so give it a larger max_connections",
-        unsent=True,
-    ),
+    ErrorRule(MaxConnectionsError, StoreConnectionError, _CROWDED, unsent=True),
 )
 _CLIENT_ERRORS = (
     *_ANSWER_ERRORS,
@@ -132,6 +128,10 @@ def _is_at_socket(error: redis.ConnectionError) -> bool:
     return type(error) is redis.ConnectionError and not parse_answer(error)[0]
 
 
+def _is_unsent_to_socket(error: redis.ConnectionError) -> bool:
+    return _is_at_socket(error) and _is_unsent(error)
+
+
 def _advice_at_socket(error: Exception) -> str:
     behind = next((each for each in _chain(error) if isinstance(each, OSError)), None)
     return next((advice for kind, advice in _AT_SOCKET.items() if isinstance(behind, kind)), _NOT_AT_SOCKET)
@@ -143,12 +143,6 @@ SOCKET_ERRORS = (
         lambda error: next((each for each in _chain(error) if isinstance(each, redis.AuthenticationError)), None),
         _ANSWER_ERRORS,
     ),
-    ErrorRule(
-        redis.ConnectionError,
-        StoreConnectionError,
-        _advice_at_socket,
-        when=lambda error: _is_at_socket(error) and _is_unsent(error),
-        unsent=True,
-    ),
+    ErrorRule(redis.ConnectionError, StoreConnectionError, _advice_at_socket, when=_is_unsent_to_socket, unsent=True),
     ErrorRule(redis.ConnectionError, StoreConnectionError, _advice_at_socket, when=_is_at_socket),
 )

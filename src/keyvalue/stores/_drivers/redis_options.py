@@ -16,8 +16,9 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from keyvalue._core import constructor, urls
 from keyvalue._core.extras import needs
-from keyvalue._core.sockets import Peer, TlsOptions
+from keyvalue.stores._drivers.peer import Peer
 from keyvalue.stores._drivers.resp_errors import judge
+from keyvalue.stores._drivers.tls import TlsOptions
 
 with needs("redis"):
     import redis

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keyvalue._core.error_rules import ErrorRule
-from keyvalue._core.sockets import stranger
 from keyvalue.errors import KeyValueStoreError, StoreConnectionError, StoreRefusedError
+from keyvalue.stores._drivers.peer import stranger
 
 __all__ = ["ANSWERS", "NOT_RESP", "answer_rules", "judge"]
 

@@ -23,7 +23,7 @@ from keyvalue.stores._drivers.files import Directory, WatchedFile
 with needs("rocksdb"):
     from rocksdict import ColumnFamily, DbClosedError, Options, Rdict, WriteBatch
 
-__all__ = ["RocksDBDriver", "has_stopped", "is_reported"]
+__all__ = ["RocksDBDriver", "has_stopped", "is_reported", "transient_reason"]
 
 T = TypeVar("T")
 _LOCK = "LOCK"  # the file that RocksDB keeps open and never replaces
@@ -44,6 +44,11 @@ def is_reported(error: Exception) -> bool:
 def has_stopped(error: Exception) -> bool:
     """Return whether an error is one after which RocksDB writes no more."""
     return type(error) is Exception and str(error).startswith("IO error")
+
+
+def transient_reason(error: Exception) -> str | None:
+    """Return what the system lacked when RocksDB reported an error, or None if trying again does not help."""
+    return file_errors.transient_reason_in(str(error)) if is_reported(error) else None
 
 
 class RocksDBDriver:

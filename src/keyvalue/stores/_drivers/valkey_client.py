@@ -9,9 +9,10 @@ from typing import Any
 
 from keyvalue._core import constructor, runtime, urls
 from keyvalue._core.extras import needs
-from keyvalue._core.sockets import Peer, TlsOptions
+from keyvalue.stores._drivers.peer import Peer
 from keyvalue.stores._drivers.resp import PAGE
 from keyvalue.stores._drivers.resp_errors import judge
+from keyvalue.stores._drivers.tls import TlsOptions
 
 with needs("valkey"):
     import glide
@@ -99,13 +100,13 @@ def find_peer(config: Any, tls: TlsOptions, *, verifies: bool) -> Peer:
     return Peer(node.host, node.port, config.use_tls, judge, tls, verifies)
 
 
-def scan_page(client: Any, cursor: Any, pattern: bytes) -> Any:
+def scan_page(cursor: Any, pattern: bytes, client: Any) -> Any:
     """Return the next cursor of a scan and some keys that match a pattern; may return an awaitable.
 
     Args:
-        client: A client of either kind, alone or a cluster's.
         cursor: What the step before returned; None for the first one.
         pattern: The pattern.
+        client: A client of either kind, alone or a cluster's.
     """
     if not is_cluster(client):
         return client.scan(cursor or "0", match=pattern, count=PAGE)

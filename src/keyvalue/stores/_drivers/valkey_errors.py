@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from keyvalue._core.error_rules import ErrorRule
 from keyvalue._core.extras import needs
@@ -47,42 +46,27 @@ def _says(pattern: str) -> Callable[[Exception], object]:
     return lambda error: re.search(pattern, str(error)[:200])
 
 
-_NOT_REACHED = ErrorRule(
-    glide.RequestError,
-    StoreConnectionError,
-    "could not reach the server; is it running, and are host, port and db right?",
-    when=lambda error: _UNREACHABLE.search(str(error)[:200]) and parse_answer(error)[0] not in ANSWERS,
-)
+def _is_unreachable(error: glide.RequestError) -> bool:
+    return _UNREACHABLE.search(str(error)[:200]) is not None and parse_answer(error)[0] not in ANSWERS
+
+
+_CROWDED = "the client has too much to do; something else uses it too, so give it a larger inflight_requests_limit"
+_NO_PRIMARY = "there is no primary at this address, only a read-only replica; connect to the primary, or to a name that leads there"
+_NO_CLUSTER = "the server is not a node of a cluster; leave out cluster=True"
+_NOT_REACHED = "could not reach the server; is it running, and are host, port and db right?"
+_CLOSED = "the client is closed or could not reach the server; are host and port right?"
 ERRORS = (
-    ErrorRule(
-        glide.RequestError,
-        StoreConnectionError,
-        "the client has too much to do; something else uses it too, so give it a larger inflight_requests_limit",
-        when=_says("maximum inflight"),
-        unsent=True,
-    ),
-    ErrorRule(
-        glide.RequestError,
-        StoreConnectionError,
-        "there is no primary at this address, only a read-only replica; connect to the primary, or to a name that leads there",
-        when=_says("No primary node found"),
-    ),
-    ErrorRule(
-        glide.RequestError,
-        StoreRefusedError,
-        "the server is not a node of a cluster; leave out cluster=True",
-        when=_says("No topology views found- ResponseError"),
-    ),
-    replace(_NOT_REACHED, when=_says(_ELSEWHERE)),
-    _NOT_REACHED,
+    ErrorRule(glide.RequestError, StoreConnectionError, _CROWDED, _says("maximum inflight"), unsent=True),
+    ErrorRule(glide.RequestError, StoreConnectionError, _NO_PRIMARY, _says("No primary node found")),
+    ErrorRule(glide.RequestError, StoreRefusedError, _NO_CLUSTER, _says("No topology views found- ResponseError")),
+    ErrorRule(glide.RequestError, StoreConnectionError, _NOT_REACHED, _says(_ELSEWHERE)),
+    ErrorRule(glide.RequestError, StoreConnectionError, _NOT_REACHED, _is_unreachable),
     *answer_rules((glide.RequestError,), parse_answer),
     ErrorRule(glide.TimeoutError, StoreConnectionError, "the server did not answer in time"),
     ErrorRule(glide.ConnectionError, StoreConnectionError, "the connection was lost"),
-    ErrorRule(glide.ClosingError, StoreConnectionError, "the client is closed or could not reach the server; are host and port right?"),
+    ErrorRule(glide.ClosingError, StoreConnectionError, _CLOSED),
     ErrorRule(glide.GlideError, StoreRefusedError, "the server refused the command"),
 )
 """What to raise for them."""
-NODE_ERRORS = (
-    ErrorRule(glide.RequestError, StoreRefusedError, f"the server answers MOVED: {ANSWERS['MOVED'][1]}", when=_says(_ELSEWHERE)),
-)
+NODE_ERRORS = (ErrorRule(glide.RequestError, StoreRefusedError, f"the server answers MOVED: {ANSWERS['MOVED'][1]}", _says(_ELSEWHERE)),)
 """What comes before these where the client is not one of a cluster."""

@@ -10,8 +10,8 @@ from http.client import HTTPConnection
 
 import pytest
 
-from keyvalue._core.sockets import BoundedSocket
 from keyvalue.stores._drivers.http import limit_connections
+from keyvalue.stores._drivers.sockets import BoundedSocket
 
 
 @pytest.fixture

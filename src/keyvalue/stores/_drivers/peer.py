@@ -1,84 +1,23 @@
-"""Sockets for blocking clients that keep each reply within its timeout, and why a server could not be reached."""
+"""A look at the server, to say why it could not be reached: a client often can't tell."""
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
 
 from keyvalue._core import runtime
 from keyvalue.errors import StoreConnectionError
+from keyvalue.stores._drivers.tls import NO_TLS, UNANSWERED, VAGUE, TlsOptions, tls_problem
 
-__all__ = ["BoundedSocket", "Peer", "TlsOptions", "judge_http", "stranger", "tls_problem"]
+__all__ = ["Peer", "judge_http", "stranger"]
 
-T = TypeVar("T")
 _PATIENCE = 0.5  # seconds for each step of a look at what listens on a port
 _EXPLAINED = 1.0  # seconds for which an explanation of a failure serves others
 _REQUEST = b"GET / HTTP/1.0\r\n\r\n"  # servers of most kinds answer it, if only by an error
-
-
-class TlsOptions(NamedTuple):
-    """How a store is told about TLS, for messages.
-
-    Attributes:
-        use: What to do to use TLS.
-        avoid: What to do to use none.
-        trust: What to do to trust an authority.
-    """
-
-    use: str = "use TLS"
-    avoid: str = "use none"
-    trust: str = "have the client trust it"
-
-
-# What clients over OpenSSL, and glide over rustls, say of TLS.
-_NO_TLS = "TLS: the server on this port does not speak TLS; {avoid}, or give the port where the server speaks it"
-_UNANSWERED = "TLS: the handshake was not answered; does the server speak TLS on this port?"
-_FAILED = "TLS: the handshake failed"
-_VAGUE = (_UNANSWERED, _FAILED)
-"""What to say if that is all that is known; a look at the port may tell more."""
-_PROBLEMS = [
-    ("NO_CERTIFICATE_OR_CRL|NO_START_LINE|PEM lib|VALUES_MISMATCH", "TLS: a file does not hold the certificate or the key that it should"),
-    (
-        "ostname mismatch|address mismatch|doesn't match|NotValidForName",
-        "TLS: the server's certificate is for another host name; connect by one of the names in it",
-    ),
-    ("self.signed certificate|issuer certificate|UnknownIssuer", "TLS: the authority behind the server's certificate is unknown; {trust}"),
-    ("certificate has expired|not yet valid|: Expired", "TLS: the server's certificate has expired, or is not valid yet"),
-    ("CERTIFICATE_VERIFY_FAILED|invalid peer certificate", "TLS: the server's certificate can't be verified"),
-    ("(?i)alert[_ ]certificate[_ ]required", "TLS: the server wants a certificate of the client, and there is none"),
-    ("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|corrupt message", _NO_TLS),
-    ("to (an )?HTTPS", "the server speaks TLS on this port; {use}"),
-    ("_EOF_|EOF occurred|handshake operation timed out", _UNANSWERED),
-    (r"\[SSL|SSLError|TlsError|SSL handshake", _FAILED),
-]
-
-
-def tls_problem(error: BaseException, options: TlsOptions) -> str | None:
-    """Return what to say of a client's error if it is about TLS."""
-    text = _text_of(error)
-    found = next((advice for pattern, advice in _PROBLEMS if re.search(pattern, text)), None)
-    return None if found is None else found.format(**options._asdict())
-
-
-def _text_of(error: BaseException) -> str:
-    """Return what an error and those behind it say: as causes, or as arguments, as some clients have it."""
-    found: dict[int, BaseException] = {}
-    left: list[Any] = [error]
-    while left:
-        one = left.pop()
-        if isinstance(one, BaseException) and id(one) not in found:
-            found[id(one)] = one
-            left += [one.__cause__, *one.args, *getattr(one, "errors", ())]  # not the context: it may be the caller's own
-    # Those of elastic_transport do not say all that they are made with.
-    return "\n".join(
-        f"{type(one).__name__}: {one} {' '.join(said for said in one.args if isinstance(said, str))}" for one in found.values()
-    )
 
 
 @dataclass
@@ -106,14 +45,14 @@ class Peer:
     timeouts: tuple[type[Exception], ...] = ()
     _explained: tuple[float, str | None] = field(default=(0.0, None), init=False)  # until when an explanation serves, and that
 
-    async def explained(self, error: StoreConnectionError, cause: Exception) -> StoreConnectionError:
+    async def diagnose(self, error: StoreConnectionError, cause: Exception) -> StoreConnectionError:
         """Return an error that says what is wrong, if a look at the server shows it, or the one that is given.
 
         Args:
             error: What is to be raised.
             cause: The client's error.
         """
-        is_clear = ": TLS: " in error.message and not any(vague in error.message for vague in _VAGUE)
+        is_clear = ": TLS: " in error.message and not any(vague in error.message for vague in VAGUE)
         if is_clear or isinstance(cause, self.answers) or (isinstance(cause, self.timeouts) and not self.is_secure):
             return error
         until, advice = self._explained
@@ -127,13 +66,13 @@ class Peer:
 
     def explain(self, error: Exception) -> str | None:
         """Return why the server can't be used, if that can be seen. Blocks for a second or so, and while the name is resolved."""
-        no_tls = _NO_TLS.format(**self.options._asdict())
+        no_tls = NO_TLS.format(**self.options._asdict())
         if isinstance(error, self.timeouts):
             return no_tls if self._speaks_plainly() else None
         try:
             if self.is_secure:
                 advice = self._explain_secure()
-                return no_tls if advice == _UNANSWERED and self._speaks_plainly() else advice
+                return no_tls if advice == UNANSWERED and self._speaks_plainly() else advice
             with self._connect() as sock:
                 answer = _answer(sock)
         except socket.gaierror:
@@ -174,7 +113,7 @@ class Peer:
 
     def _explain_secure(self) -> str | None:
         with self._connect() as sock:
-            advice = _UNANSWERED
+            advice = UNANSWERED
             try:
                 with _context(self.verifies).wrap_socket(sock, server_hostname=self.host) as secure:
                     advice = "TLS: the server ended the connection after the handshake; does it want a certificate of the client?"
@@ -185,7 +124,7 @@ class Peer:
             except ConnectionError:
                 return advice
             except TimeoutError:
-                return advice if advice == _UNANSWERED else None
+                return advice if advice == UNANSWERED else None
             return self.judge(answer) if answer else None
 
 
@@ -226,64 +165,3 @@ def _answer(sock: socket.socket, request: bytes = _REQUEST) -> bytes | None:
         return None
     except OSError:
         return b""
-
-
-class BoundedSocket:
-    """A socket whose timeout is for all that comes after something was sent, or after this was made.
-
-    Python's own starts anew with each `recv`, so a reply that drips byte by byte would never end. The first `recv` after a `sendall` is
-    left as it is, and is all that a short reply needs.
-
-    Args:
-        sock: The socket, plain or TLS. Its timeout counts.
-    """
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self._sent_at = time.monotonic()
-        self._is_first = True
-        # Looked up here, since clients call them for each reply.
-        self._sendall = sock.sendall
-        self._recv = sock.recv
-        self.settimeout = sock.settimeout
-        self.gettimeout = sock.gettimeout
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def sendall(self, data: Any) -> None:
-        """Send data, and have the time for the reply begin."""
-        self._sendall(data)
-        self._sent_at = time.monotonic()
-        self._is_first = True
-
-    def recv(self, size: int, *flags: int) -> bytes:
-        """Receive data of the reply; with flags, as when a client looks whether its connection is still there, whatever has come."""
-        if flags:
-            return self._recv(size, *flags)
-        if self._is_first:
-            self._is_first = False
-            return self._recv(size)
-        return self._received(self._recv, size)
-
-    def recv_into(self, buffer: Any, *sizes_and_flags: int) -> int:
-        """Receive data of the reply into a buffer; flags as for `recv`."""
-        if any(sizes_and_flags[1:]):
-            return self._sock.recv_into(buffer, *sizes_and_flags)
-        if self._is_first:
-            self._is_first = False
-            return self._sock.recv_into(buffer, *sizes_and_flags)
-        return self._received(self._sock.recv_into, buffer, *sizes_and_flags)
-
-    def _received(self, receive: Callable[..., T], *what: Any) -> T:
-        timeout = self.gettimeout()
-        if not timeout:  # it does not wait, or is meant to for ever
-            return receive(*what)
-        left = self._sent_at + timeout - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        try:
-            self.settimeout(left)
-            return receive(*what)
-        finally:
-            self.settimeout(timeout)
