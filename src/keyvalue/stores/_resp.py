@@ -150,6 +150,8 @@ class RespStore(EnumerableFlatStore):
     async def _read_keys(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         groups = self._group_for_bulk(keys)
         replies = await self._query([("MGET", *(keys[index] for index in group)) for group in groups])
+        if len(groups) == 1:
+            return replies[0]
         found = {index: found for group, reply in zip(groups, replies, strict=True) for index, found in zip(group, reply, strict=True)}
         return [found[index] for index in range(len(keys))]
 

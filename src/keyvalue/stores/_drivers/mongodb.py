@@ -109,15 +109,20 @@ def decode_document(document: RawBSONDocument) -> Fields:
         return {**bson.decode(document.raw, _LENIENT), "value": None}  # pyright: ignore[reportUnknownMemberType] # likewise
 
 
-def read_entries(documents: Iterable[RawBSONDocument], collection: str, keys: Collection[str]) -> dict[str, Entry]:
-    """Read the documents that have the `_id` of some keys, except those that are about another pair."""
-    entries: dict[str, Entry] = {}
+def group_by_key(documents: Iterable[RawBSONDocument], collection: str, keys: Collection[str]) -> dict[str, list[Fields]]:
+    """Return the documents that are about some keys, by these; a document under the `_id` of one may be about another pair."""
     wanted = set(keys)
+    found: dict[str, list[Fields]] = {}
     for fields in map(decode_document, documents):
         key = fields.get("key")
         if type(key) is str and key in wanted and fields.get("collection") == collection:
-            entries[key] = read_entry(fields)
-    return entries
+            found.setdefault(key, []).append(fields)
+    return found
+
+
+def read_entries(documents: Iterable[RawBSONDocument], collection: str, keys: Collection[str]) -> dict[str, Entry]:
+    """Read the documents that have the `_id` of some keys."""
+    return {key: read_entry(found[-1]) for key, found in group_by_key(documents, collection, keys).items()}
 
 
 def read_entry(fields: Fields) -> Entry:

@@ -14,15 +14,8 @@ from keyvalue._core.entry import Entry
 from keyvalue._core.extras import needs
 from keyvalue._core.layout import digest_of
 from keyvalue.errors import KeyValueError, StoreRefusedError
-from keyvalue.stores._drivers.mongodb import (
-    Fields,
-    decode_document,
-    encode_update,
-    match_pairs,
-    read_deadline,
-    read_entry,
-    split_keys,
-)
+from keyvalue.stores._drivers import mongodb as driver
+from keyvalue.stores._drivers.mongodb import Fields
 from keyvalue.stores._drivers.mongodb_errors import is_duplicate
 from keyvalue.stores._drivers.use import Use
 
@@ -41,28 +34,23 @@ _TRIES = 5
 
 def read_entries(documents: Iterable[Any], collection: str, keys: Sequence[str]) -> dict[str, Entry]:
     """Read all documents that were found for some keys."""
-    by_key: dict[str, list[Fields]] = {key: [] for key in keys}
-    for document in documents:
-        fields = decode_document(document)
-        key = fields.get("key")
-        if type(key) is str and key in by_key and fields.get("collection") == collection:
-            by_key[key].append(fields)
-    return {key: read_entry(_choose(several, digest_of(collection, key))) for key, several in by_key.items() if several}
+    found = driver.group_by_key(documents, collection, keys)
+    return {key: driver.read_entry(_choose(several, digest_of(collection, key))) for key, several in found.items()}
 
 
 async def find_ids(use: Use, name: str, collection: str, keys: Sequence[str]) -> dict[str, list[Any]]:
     """Return the `_id` of all documents of some keys."""
-    query = match_pairs(collection, keys)
+    query = driver.match_pairs(collection, keys)
     ids: dict[str, list[Any]] = {}
     for document in await use(lambda database: database.find(name, query, len(keys), {"key": 1}), repeatable=True):
-        fields = decode_document(document)
+        fields = driver.decode_document(document)
         ids.setdefault(fields["key"], []).append(fields["_id"])
     return ids
 
 
 async def put_by_key(use: Use, name: str, document_id: str, fields: Fields) -> None:
     """Put an entry into all documents of its key, of which just one is left; or make one."""
-    query, update = match_pairs(fields["collection"], [fields["key"]]), encode_update(document_id, fields)
+    query, update = driver.match_pairs(fields["collection"], [fields["key"]]), driver.encode_update(document_id, fields)
     for left in reversed(range(_TRIES)):
         try:
             result = await use(lambda database: database[name].update_many(query, update, upsert=True))
@@ -82,7 +70,7 @@ async def put_missing(use: Use, write: Write, name: str, collection: str, docume
         The error of each, or None.
     """
     ids: dict[str, list[Any]] = {}
-    for batch in split_keys(collection, [fields["key"] for _, fields in documents]):
+    for batch in driver.split_keys(collection, [fields["key"] for _, fields in documents]):
         ids |= await find_ids(use, name, collection, batch)
     models: dict[int, Any] = {}
     moved: dict[int, list[Any]] = {}
@@ -94,7 +82,7 @@ async def put_missing(use: Use, write: Write, name: str, collection: str, docume
             moved[index] = others
             # `$in` takes twice as long.
             query = {"_id": others[0] if len(others) == 1 else {"$in": others}}
-            models[index] = UpdateMany(query, encode_update(document_id, fields))
+            models[index] = UpdateMany(query, driver.encode_update(document_id, fields))
     outcomes: list[KeyValueError | None] = [None] * len(documents)
     if not models:
         return outcomes
@@ -123,7 +111,7 @@ async def sweep(use: Use, name: str, collection: str, keys: Sequence[str]) -> No
         own = digest_of(collection, key)
         surplus += [document_id for document_id in ids if document_id != own] if own in ids else ids[1:]
     if surplus:
-        query = {**match_pairs(collection, keys), "_id": {"$in": surplus}}
+        query = {**driver.match_pairs(collection, keys), "_id": {"$in": surplus}}
         await use(lambda database: database[name].delete_many(query))
 
 
@@ -137,7 +125,7 @@ def _choose(several: Sequence[Fields], own: str) -> Fields:
 
 def _is_expired(fields: Fields, now: float) -> bool:
     try:
-        deadline = read_deadline(fields)
+        deadline = driver.read_deadline(fields)
     except ValueError:
         return False
     return deadline is not None and deadline <= now
