@@ -124,7 +124,7 @@ def expiry_from_ttl(ttl: SupportsFloat | None, now: float, info: ExtraInfoType |
 
     Raises:
         InvalidTTLError: It is not a positive, finite number, or ends in the year 10000 or later, or is within 366 days of the current time
-            in seconds since the epoch, and so a moment by mistake. Also a TypeError if it is no number.
+            in seconds since the epoch, and so a moment by mistake. Also a TypeError if it is not a number.
     """
     if ttl is None:
         return None

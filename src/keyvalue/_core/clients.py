@@ -179,7 +179,7 @@ class Clients:
 
 
 class _InWorker:
-    """What a coroutine calls where there is no asynchronous client: the synchronous one in a worker thread."""
+    """For coroutines without an asynchronous client: calls the synchronous client in a worker thread."""
 
     def __init__(self, client: SyncClient) -> None:
         self.call: Callable[[Callable[[Any], Any]], Awaitable[Any]] = client.call_in_worker
@@ -189,5 +189,5 @@ class _InWorker:
         await self.call(do_nothing)
 
     def start_closing(self) -> list[tuple[Future[Any], object | None]]:
-        """Do nothing: there is no client on a loop."""
+        """Do nothing: no client belongs to a loop."""
         return []

@@ -35,7 +35,7 @@ _LONG = 2**16  # bytes; an integer of so many digits takes some 10 ms to read
 
 
 class Entry:
-    """One entry: what a store is given to keep, and what it gives back.
+    """One entry, as the core passes it to a store and gets it back.
 
     Attributes:
         key: The key, as the caller gave it.
@@ -153,7 +153,7 @@ class Stored:
     """What lies under a name in a flat store.
 
     Args:
-        document: The JSON document in UTF-8; None if what is there is not a document or must not be read, such as a pickle.
+        document: The JSON document in UTF-8; None if the content is not a document or must not be read, such as a pickle.
         version: At most 80 characters of `[A-Za-z0-9._-]`. Equal versions mean equal values and deadlines. Default: the SHA-256 of the
             document in hexadecimal, or "unreadable".
     """

@@ -84,12 +84,12 @@ def current() -> Runtime:
 
 
 def _trio() -> Any | None:
-    """Return trio's low-level module if somebody has imported it (to the end)."""
+    """Return trio's low-level module if it has been imported (to the end)."""
     return getattr(sys.modules.get("trio"), "lowlevel", None)
 
 
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the loop whose task the calling code is a part of, if that is one of asyncio; None if not."""
+    """Return the running asyncio loop if the calling code is part of one of its tasks, else None."""
     trio = sys.modules.get("trio")
     if trio is not None and (lowlevel := getattr(trio, "lowlevel", None)) is not None and lowlevel.in_trio_task():
         return None
@@ -97,7 +97,7 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def running_loop() -> object | None:
-    """Return an object that stands for the loop of the calling task, or under which the calling code runs inline; None if there is none."""
+    """Return an object that stands for the loop of the calling task, or under which the calling code runs inline, else None."""
     loops = loops_here()
     return loops[0] if loops else None
 
@@ -151,7 +151,7 @@ class Inline:
     """Runs coroutines to their end in the calling thread.
 
     Args:
-        owner: Whose coroutines they are, for the message.
+        owner: The object with these coroutines, for the message.
     """
 
     __slots__ = ("_owner",)
@@ -328,7 +328,7 @@ class Once:
                 raise copy(unreachable) from unreachable.__cause__
 
     def _claim(self, mine: Future[StoreConnectionError | None]) -> tuple[Future[StoreConnectionError | None], object | None]:
-        """Return the run that counts, and the loop that it needs: this call's own if there is no other to wait for."""
+        """Return the run that counts, and the loop that it needs: this call's own, unless another is to be waited for."""
         thread = threading.get_ident() if _inline.get() else None
         with self._lock:
             # The handler of a signal can't wait for what it interrupted in its own thread.
@@ -345,7 +345,7 @@ class Once:
 class Threads:
     """The worker threads of one store, started as needed.
 
-    One pool serves every loop that uses the store. A call whose waiter was cancelled keeps its thread until it ends, so hung calls use up
+    One pool serves every loop that uses the store. A call with a cancelled waiter keeps its thread until it ends, so hung calls use up
     the threads of their own store only. They are daemon threads, unlike those of `concurrent.futures`: a hung call does not keep the
     process from ending, and exit handlers of the program can still make calls.
 
@@ -488,7 +488,7 @@ def shielded(seconds: float = inf) -> Generator[None, None, None]:
     if _inline.get():
         yield
         return
-    import anyio  # noqa: PLC0415 # likewise
+    import anyio  # noqa: PLC0415 # as above
 
     with anyio.move_on_after(seconds, shield=True):
         yield
@@ -498,7 +498,7 @@ def monotonic() -> float:
     """Return the seconds of the clock that `sleep` goes by."""
     if _inline.get():
         return time.monotonic()
-    import anyio  # noqa: PLC0415 # likewise
+    import anyio  # noqa: PLC0415 # as above
 
     return anyio.current_time()
 
@@ -526,7 +526,7 @@ async def map_concurrent(function: Callable[[S], Awaitable[T]], items: Sequence[
     """
     if _inline.get() or len(items) < 2:
         return [await function(item) for item in items]
-    import anyio  # noqa: PLC0415 # likewise
+    import anyio  # noqa: PLC0415 # as above
 
     results: dict[int, T] = {}
     errors: list[Exception] = []

@@ -93,7 +93,7 @@ class Peer:
         options: How the store is told about TLS.
         verifies: Whether to look at its certificate as the system does.
         answers: The client's errors that are answers, after which there is nothing to look for.
-        timeouts: Those that say that no answer came in time. After them only TLS is looked at: a slow server is no other.
+        timeouts: Those that say that no answer came in time. After them only TLS is examined: a slow server is still the right server.
     """
 
     host: str
@@ -229,7 +229,7 @@ def _answer(sock: socket.socket, request: bytes = _REQUEST) -> bytes | None:
 
 
 class BoundedSocket:
-    """A socket whose timeout is for all that comes after something was sent, or after this was made.
+    """A socket with a timeout for everything that it receives after a send, or after it was created.
 
     Python's own starts anew with each `recv`, so a reply that drips byte by byte would never end. The first `recv` after a `sendall` is
     left as it is, and is all that a short reply needs.

@@ -70,11 +70,11 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
     from many tasks, threads and event loops at the same time.
 
     Args:
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
 
     Attributes:
         stability: "stable", "beta" or "experimental".
-        default_collection: The collection that is meant where a call names none.
+        default_collection: The collection used when a call does not name one.
         runs_inline: Whether no coroutine of this class ever suspends except through the core, so that synchronous code can run it in the
             calling thread. Each class says so for itself; it is not inherited.
         errors: What to raise for the client's errors; the first rule that matches counts.
@@ -115,7 +115,7 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
         __enter__ = Misused("use `async with`; in synchronous code, `with BlockingKeyValue(…)` around it (keyvalue.blocking)")
 
     def _after_fork(self) -> None:
-        """Make the store fit for use in a forked child, where no other thread is."""
+        """Reset the store for a forked child, which has no other threads."""
         self._pending = PendingWrites()
 
     # What a subclass writes.
@@ -149,13 +149,13 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
     async def _use(self, function: Callable[[Any], T | Awaitable[T]], *, repeatable: bool = False, explained: bool = True) -> T:
         """Call a function of the client, on whatever runtime this is, with the client's errors translated.
 
-        A connection that the client keeps can be dead without anybody having noticed; then the function is called once more, if it may be.
+        A kept connection can be dead without the client's knowledge. The function is then called once more, if that is safe.
 
         Args:
-            function: Makes one client call (or one pipeline) and returns what the client returns, which is awaited if need be.
-            repeatable: Whether the backend may get the request twice, as when it only reads. If not, it is sent again only if it surely
-                was not sent.
-            explained: Whether another look at the server may tell why a call failed.
+            function: Makes one client call (or one pipeline) and returns its result; an awaitable result is awaited.
+            repeatable: Whether the backend may get the request twice, as for a read. If not, it is sent again only if it surely was not
+                sent.
+            explained: Whether to look at the server again to tell why a call failed.
         """
         clients = self._clients
         if clients is None:
@@ -178,7 +178,7 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
                     raise raised from cause
                 is_repeated = True
             else:
-                clients.peer = None  # the server has answered: what goes wrong later is not that something else is in its place
+                clients.peer = None  # the server has answered, so later errors don't come from a different server in its place
                 return result
 
     async def _explain(self, error: KeyValueStoreError, cause: Exception) -> KeyValueStoreError:
@@ -194,7 +194,7 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
     def _is_stale_connection(self, error: BaseException | None) -> bool:
         """Return whether a client's error, translated to StoreConnectionError, may come from a dead connection that the client had kept.
 
-        Not if it came after a wait: a second timeout helps nobody.
+        Not if it came after a wait: a second timeout helps no one.
         """
         return not isinstance(error, TimeoutError)
 
@@ -315,8 +315,8 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
         """Open the store now rather than at its first use.
 
         Raises:
-            StoreSetupError: It can't be opened. The next call tries again.
-            StoreClosedError: It was closed.
+            StoreSetupError: The store can't be opened. The next call tries again.
+            StoreClosedError: The store is closed.
         """
         if self._unready:
             try:
@@ -326,20 +326,20 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
                 raise
 
     async def setup_collection(self, *, collection: str) -> None:
-        """Open the store, as `setup` does. A collection needs no more than that: what it takes is made by its first put.
+        """Open the store, as `setup` does. The first put into a collection creates what the collection needs.
 
         Raises:
             InvalidKeyError: The collection is empty or can't be encoded.
             StoreSetupError: The store can't be opened. The next call tries again.
-            StoreClosedError: It was closed.
+            StoreClosedError: The store is closed.
         """
         arguments.check_name(collection, "collection")
         await self.setup()
 
     async def close(self) -> None:
-        """Close the store, after waiting for cancelled writes still in flight. Doing it again is harmless; using the store is not.
+        """Close the store, after waiting for cancelled writes still in flight. Closing it again does nothing.
 
-        A client that was passed in stays open.
+        A client that you passed in stays open. Any other call then raises `StoreClosedError`.
         """
         self._closed = self._unready = True
         if not self._finished.done:
@@ -406,7 +406,7 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
     async def _apply(
         self, operation: str, hook: Callable[[str, Any], Awaitable[T]], collection: str, keys: Sequence[str], items: Any
     ) -> T | None:
-        """Call `_put` or `_delete` with items for keys, unless there are none."""
+        """Call `_put` or `_delete` with the items for some keys, if there are any."""
         call: Any = _NO_CALL
         try:
             if self._unready or self._pending.calls:
@@ -472,7 +472,7 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
             raise StoreSetupError(f"{type(self).__name__} could not be set up: {error}") from error
         finally:
             _opening.set(before)
-        if self._closed:  # meanwhile: what was opened is to be released again
+        if self._closed:  # meanwhile: release what was opened
             await self._close()
             raise self._closed_error()
         self._unready = False

@@ -74,7 +74,7 @@ class BaseWrapper(Explaining, AsyncKeyValue):
     _has_intercept = _has_encode_value = _has_decode_value = _has_encode_ttl = False
     _has_encode_key = _has_decode_key = _has_encode_collection = _has_decode_collection = False
     _renames = False
-    _lists_only_own = False  # whether some of what is wrapped is not the caller's
+    _lists_only_own = False  # whether the inner store may hold entries outside the caller's namespace
     _entered: Sequence[object] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -354,7 +354,7 @@ def beneath(key_value: object) -> object:
     """Return the first object, from the top of a stack, that may change names, or is not a wrapper of just one."""
     while isinstance(key_value, BaseWrapper):
         wrapped = key_value._wrapped()  # pyright: ignore[reportPrivateUsage] # of its own class
-        renames = key_value._renames  # pyright: ignore[reportPrivateUsage] # likewise
+        renames = key_value._renames  # pyright: ignore[reportPrivateUsage] # as above
         if renames or len(wrapped) != 1 or not _is_of_package(type(key_value)):
             break
         (key_value,) = wrapped
