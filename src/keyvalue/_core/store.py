@@ -66,8 +66,8 @@ _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_open
 class BaseStore(Explaining, AsyncKeyValue, ABC):
     """The base of all stores. "Write your own store" in the documentation says what a subclass writes.
 
-    A store can be used at once, or as an asynchronous context manager that opens it on entering and closes it on leaving. It may be used
-    from many tasks, threads and event loops at the same time.
+    A store is ready for use at once. As an asynchronous context manager it opens on entering and closes on leaving. Any number of tasks,
+    threads and event loops can share it.
 
     Args:
         default_collection: The collection used when a call does not name one. Default `"default_collection"`.
@@ -75,10 +75,10 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
     Attributes:
         stability: "stable", "beta" or "experimental".
         default_collection: The collection used when a call does not name one.
-        runs_inline: Whether no coroutine of this class ever suspends except through the core, so that synchronous code can run it in the
-            calling thread. Each class says so for itself; it is not inherited.
-        errors: What to raise for the client's errors; the first rule that matches counts.
-        tls: How the store is told about TLS, for messages.
+        runs_inline: True if no coroutine of this class suspends, except through the core, so that synchronous code can run it in the
+            calling thread. Each class declares it for itself; it is not inherited.
+        errors: The rules that translate the client's errors; the first that matches wins.
+        tls: How the user turns TLS on and off, for messages.
     """
 
     stability: ClassVar[Stability] = "experimental"
@@ -122,11 +122,11 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
 
     @abstractmethod
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
-        """Return the entries of distinct keys, aligned with them; those that have expired may be left out."""
+        """Return the entry of each key, or None, in the order of the keys, which are distinct. Expired entries may be None."""
 
     @abstractmethod
     async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
-        """Store entries with distinct keys. An entry's `expires_at` must never be cut short by the backend's own expiry.
+        """Store entries with distinct keys. The backend must never expire an entry before its `expires_at`.
 
         Returns:
             For each entry None or the error that kept it from being stored; None alone if all were stored.
@@ -134,15 +134,15 @@ class BaseStore(Explaining, AsyncKeyValue, ABC):
 
     @abstractmethod
     async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool | KeyValueError]:
-        """Delete distinct keys, and return for each whether it held an entry that had not expired, or the error that kept it there."""
+        """Delete distinct keys, and return for each whether it had a live entry, or the error that prevented the deletion."""
 
     async def _open(self) -> None:
-        """Prepare the backend; called once, before the first other call. The client is opened here if there is one."""
+        """Prepare the backend; called once, before the first other call. The base class creates the client here."""
         if self._clients is not None:
             await self._clients.open()
 
-    async def _close(self) -> None:  # most have nothing to release
-        """Release what the subclass holds besides the client."""
+    async def _close(self) -> None:  # most stores have none
+        """Release resources of the subclass besides the client."""
 
     # What a subclass calls.
 
