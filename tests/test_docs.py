@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tokenize
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
@@ -30,6 +31,15 @@ PLAIN = [
     *ROOT.glob("docs/reference/*.md"),
 ]
 """Pages that say sync and async, py-key-value-aio, "its" or a noun, and who does what."""
+PACKAGE = ROOT / "src" / "keyvalue"
+PLAIN_STORES = ("base", "disk", "dynamodb", "elasticsearch", "memory", "null", "redis", "rocksdb", "vault", "windows_registry")
+PLAIN_MODULES = [
+    PACKAGE / "blocking.py",
+    PACKAGE / "errors.py",
+    *(path for folder in ("_core", "protocols", "testing") for path in sorted((PACKAGE / folder).rglob("*.py"))),
+    *(PACKAGE / "stores" / f"{name}.py" for name in PLAIN_STORES),
+]
+"""Modules with docstrings and comments that do the same."""
 WORDS_TO_LOSE = re.compile(r"(?i:\b(?:colours?|likewise|nobody|somebody|whose|the predecessor)\b)|\bis none\b")
 
 RUNNER = """
@@ -113,6 +123,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_pages_use_the_words_of_the_field(page: Path) -> None:
     lines = enumerate(page.read_text().splitlines(), 1)
     assert [(number, line) for number, line in lines if WORDS_TO_LOSE.search(line)] == []
+
+
+@pytest.mark.parametrize("module", PLAIN_MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
+def test_docstrings_and_comments_use_the_words_of_the_field(module: Path) -> None:
+    with module.open(encoding="utf-8") as lines:
+        tokens = list(tokenize.generate_tokens(lines.readline))
+    texts = [token for token in tokens if token.type == tokenize.COMMENT or token.string.lstrip("r").startswith('"""')]
+    assert [(token.start[0], token.string) for token in texts if WORDS_TO_LOSE.search(token.string)] == []
 
 
 @cache

@@ -44,27 +44,26 @@ T = TypeVar("T")
 class BlockingKeyValue(Explaining, KeyValue):
     """A `KeyValue` over any `AsyncKeyValue`, for code that does not await.
 
-    Each method does what the asynchronous one of the same name does, and returns when it is done. The façade has the optional methods
-    that what is beneath it has. It may be used from many threads at a time, also from one that runs an event loop (as in a notebook);
-    that loop is blocked meanwhile.
+    Each method does what the asynchronous method of the same name does. The façade has the optional methods, such as `keys`, that the store
+    or wrapper has; narrow with `isinstance` to show them to a type checker. Any number of threads can share a façade. In a thread that
+    runs an event loop, such as a notebook's, a call blocks that loop until it returns.
 
-    There are two paths. If every store and wrapper in the stack declares that it runs inline, as those of this library do wherever they
-    can, calls run to their end in the calling thread. Anything else runs on an event loop in a background thread, which is started
-    by the first call and held until `close`.
+    Calls take one of two paths. If every store and wrapper in the stack declares `runs_inline`, a call runs in the calling thread.
+    Otherwise it runs on an event loop in a background thread, which the first call starts and `close` stops.
 
-    Interrupting a waiting call (Ctrl-C) cancels it; the façade stays usable. Its thread is a daemon, so a façade that is not closed does
-    not keep the process from ending.
+    Interrupting a waiting call (Ctrl-C) cancels it and leaves the façade usable. The background thread is a daemon: a façade that you do
+    not close does not keep the process alive.
 
     Args:
-        key_value: The store or wrapper to use. It is opened with the façade and closed with it.
-        backend: The event loop to run what can't run inline on, "asyncio" (the default) or "trio".
-        backend_options: Options for it, as for `anyio.run`.
+        key_value: The store or wrapper to use. The façade opens and closes it.
+        backend: The event loop of the background thread: "asyncio" (the default) or "trio".
+        backend_options: Options for that loop, as for `anyio.run`.
 
     Raises:
-        TypeError: `key_value` is not an `AsyncKeyValue`, or is a synchronous one.
+        TypeError: `key_value` is not an `AsyncKeyValue`, or is synchronous.
         ValueError: The backend is neither "asyncio" nor "trio".
-        StoreClosedError: On use: the façade was closed.
-        RuntimeError: On use: the process was forked since the façade was made, or the interpreter is shutting down.
+        StoreClosedError: On use: the façade is closed.
+        RuntimeError: On use: the process has forked since the façade was created, or the interpreter is shutting down.
     """
 
     def __init__(
@@ -78,8 +77,8 @@ class BlockingKeyValue(Explaining, KeyValue):
         if backend not in ("asyncio", "trio"):
             raise ValueError('The backend must be "asyncio" or "trio"')
         self._loop = _PortalThread(backend, backend_options)
-        # What calls are made on, and what runs what they return. Neither is asked whether the façade may be used: when it may not,
-        # the target is one that refuses.
+        # Calls are made on the target, and the path runs the coroutine or deferred call that they return. Once the façade is closed, or in
+        # a forked child, the target raises instead: a usable façade pays for no check.
         inline = runs_inline(key_value)
         self._target: Any = key_value if inline else _Deferred(key_value)
         self._path: runtime.Inline | _PortalThread = runtime.Inline(key_value) if inline else self._loop
@@ -103,7 +102,7 @@ class BlockingKeyValue(Explaining, KeyValue):
 
     @property
     def key_value(self) -> AsyncKeyValue:
-        """What the façade is over."""
+        """The store or wrapper beneath."""
         return self._key_value
 
     def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
@@ -138,13 +137,18 @@ class BlockingKeyValue(Explaining, KeyValue):
         return self._path.run(self._target.delete_many(keys, collection=collection))
 
     def setup(self) -> None:
-        """Open what the façade is over, if it can be opened."""
+        """Open the store or wrapper now rather than at its first use.
+
+        Raises:
+            StoreSetupError: It can't be opened. The next call tries again.
+            StoreClosedError: The façade is closed.
+        """
         target = self._target
         if isinstance(target, _Closed) or hasattr(self._key_value, "setup"):
             self._path.run(target.setup())
 
     def close(self) -> None:
-        """Close what the façade is over, and end the background thread if there is one. Doing it again is harmless."""
+        """Close the store or wrapper, and stop the background thread. Closing the façade again does nothing; other calls then raise."""
         if isinstance(self._target, _Closed):
             return
         try:
@@ -162,7 +166,7 @@ class BlockingKeyValue(Explaining, KeyValue):
         try:
             self._enter()
         except BaseException:
-            with contextlib.suppress(Exception):  # why it can't be opened says more
+            with contextlib.suppress(Exception):  # the error of opening says more
                 self.close()
             raise
         return self
@@ -171,7 +175,7 @@ class BlockingKeyValue(Explaining, KeyValue):
         if self._path is not self._loop or isinstance(self._target, _Closed) or not hasattr(self._key_value, "__aenter__"):
             self.setup()
         elif self._entered is None:
-            # In one task, which what opens a task group needs.
+            # Entered and left in one task, as a task group inside requires.
             entered = self._loop.portal().wrap_async_context_manager(cast("Any", self._key_value))
             entered.__enter__()
             self._entered = entered
@@ -181,19 +185,19 @@ class BlockingKeyValue(Explaining, KeyValue):
 
 
 def runs_inline(key_value: AsyncKeyValue) -> bool:
-    """Return whether a stack can run to its end in the calling thread: every class in it must say so itself."""
+    """Return whether a stack can run in the calling thread: every class in it must declare so itself."""
     if not vars(type(key_value)).get("runs_inline", False):
         return False
     if isinstance(key_value, BaseStore):
-        return key_value._clients is None or key_value._clients.sync is not None  # pyright: ignore[reportPrivateUsage] # a matter of the core
-    if not isinstance(key_value, BaseWrapper) or not key_value._knows_all():  # pyright: ignore[reportPrivateUsage] # likewise
+        return key_value._clients is None or key_value._clients.sync is not None  # pyright: ignore[reportPrivateUsage] # of the core
+    if not isinstance(key_value, BaseWrapper) or not key_value._knows_all():  # pyright: ignore[reportPrivateUsage] # as above
         return False
-    wrapped = key_value._wrapped()  # pyright: ignore[reportPrivateUsage] # likewise
+    wrapped = key_value._wrapped()  # pyright: ignore[reportPrivateUsage] # as above
     return bool(wrapped) and all(map(runs_inline, wrapped))
 
 
 class _Deferred:
-    """An object's methods, to be called later: calling one here returns the call yet to be made."""
+    """Stands in for an object: calling a method of it returns the call, to be made later."""
 
     def __init__(self, key_value: AsyncKeyValue) -> None:
         self._key_value = key_value
@@ -203,7 +207,7 @@ class _Deferred:
 
 
 class _Closed:
-    """What stands in for an object that must not be used any more."""
+    """Stands in for an object that must not be used any more: each attribute raises."""
 
     def __init__(self, error: Callable[[], Exception]) -> None:
         self._error = error
@@ -213,7 +217,7 @@ class _Closed:
 
 
 class _PortalThread:
-    """An event loop in a background thread, started at first use."""
+    """An event loop in a background thread, which the first call starts."""
 
     def __init__(self, backend: str, options: dict[str, Any] | None) -> None:
         self._backend = backend
@@ -245,7 +249,7 @@ class _PortalThread:
             return self._portal
 
     def run(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        if sys.is_finalizing():  # the thread does not run any more: waiting for it would never end
+        if sys.is_finalizing():  # the thread has stopped: waiting for it would never end
             raise _ended_error()
         if self._stopped:
             raise _closed_error()
@@ -260,10 +264,10 @@ class _PortalThread:
             raise
 
     def _run_interruptible(self, operation: Callable[[], Coroutine[Any, Any, T]], blocked: tuple[object, ...]) -> T:
-        """Run an operation for the main thread, which alone is interrupted, as by Ctrl-C.
+        """Run an operation for the main thread, the only one that signals such as Ctrl-C interrupt.
 
-        An interrupt that left the lock of a future held would stop the loop at that future. So another thread deals with it, and this one
-        waits with what takes no lock in Python.
+        An interrupt could leave the lock of a future held, which would block the loop. So another thread handles the future, and this one
+        waits on a queue that takes no lock in Python.
         """
         started: list[Future[T]] = []
         answers: SimpleQueue[Future[T]] = SimpleQueue()
@@ -288,7 +292,7 @@ class _PortalThread:
             answer = answers.get()
         except BaseException:
             self._starter.submit(cancel)
-            cancelled.get()  # from then on, later calls come after this one
+            cancelled.get()  # later calls now come after this one
             raise
         return answer.result()
 
@@ -316,13 +320,13 @@ class _PortalThread:
 
 async def _await(operation: Callable[[], Any], blocked: tuple[object, ...]) -> Any:
     with runtime.blocking(blocked):
-        result = operation()  # of another library's object, it may be synchronous
+        result = operation()  # synchronous, perhaps, if the object is another library's
         return await result if inspect.isawaitable(result) else result
 
 
 def _serve(backend: str, options: dict[str, Any] | None, ready: Future[BlockingPortal]) -> None:
-    import anyio  # noqa: PLC0415 # the direct path does without
-    from anyio.from_thread import BlockingPortal  # noqa: PLC0415 # likewise
+    import anyio  # noqa: PLC0415 # the inline path does not need it
+    from anyio.from_thread import BlockingPortal  # noqa: PLC0415 # as above
 
     async def serve() -> None:
         async with BlockingPortal() as portal:
@@ -340,7 +344,7 @@ def _serve(backend: str, options: dict[str, Any] | None, ready: Future[BlockingP
 def _stop(portal: BlockingPortal) -> None:
     try:
         portal.start_task_soon(portal.stop, False)
-    except RuntimeError:  # either it has ended already, or this is its own thread, where it refuses
+    except RuntimeError:  # it has ended already, or this is its own thread, where it refuses
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=_stop_if_running, args=(portal,), daemon=True).start()
 

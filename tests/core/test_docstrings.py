@@ -45,8 +45,10 @@ def test_every_public_class_documents_the_eight_methods(module: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_optional_methods_are_documented_wherever_they_are(name: str) -> None:
-    for owner in (MemoryStore(), BaseWrapper(MemoryStore()), BlockingKeyValue(MemoryStore())):
+    owners = (MemoryStore(), BaseWrapper(MemoryStore()), BlockingKeyValue(MemoryStore()))
+    for owner in owners:
         check_docstring(owner, name)
+    assert len({inspect.getdoc(getattr(owner, name)) for owner in owners}) == 1
 
 
 @pytest.mark.parametrize("owner", [MemoryStore, BaseWrapper, BlockingKeyValue])

@@ -226,6 +226,17 @@ async def test_every_wrapper_makes_one_call_of_one(name: str) -> None:
             assert inner.calls == [call]
 
 
+def test_a_method_that_a_class_sets_to_none_is_not_there() -> None:
+    class Unlisted(BaseWrapper):
+        keys = None
+
+    class UnlistedStore(MemoryStore):
+        keys = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+
+    for store in (Unlisted(MemoryStore()), UnlistedStore(), PlainWrapper(UnlistedStore())):
+        assert capabilities_of(store) == ALL - {"keys"}
+
+
 def test_every_wrapper_says_where_it_belongs() -> None:
     pytest.importorskip("cryptography")
     modules = [module.name for module in pkgutil.iter_modules(wrappers.__path__) if module.name != "base"]

@@ -1,4 +1,4 @@
-"""Checks of what calls of the protocol pass in, done before anything else happens.
+"""Checks of the arguments of the protocol's methods, done before anything else.
 
 They look at every element and name the type, never the value: it may be a secret. Wrong types raise
 `TypeError`; with `KEYVALUE_DISABLE_BEARTYPE=true` (or `PY_KEY_VALUE_DISABLE_BEARTYPE`) in the environment at import, no types are
@@ -60,7 +60,7 @@ def check_name(value: str, what: str) -> str:
 
 
 def check_names(keys: Sequence[str]) -> list[str]:
-    """Check a sequence of keys, every one of them.
+    """Check a sequence of keys and each key in it.
 
     Raises:
         TypeError: It is not a sequence, or a str, or holds something that is not a str.
@@ -84,7 +84,7 @@ def check_mapping(value: Mapping[str, Any], what: str = "value") -> None:
 
     Args:
         value: The value.
-        what: What the message calls it.
+        what: Its name in the message.
 
     Raises:
         TypeError: It is not.
@@ -96,7 +96,7 @@ def check_mapping(value: Mapping[str, Any], what: str = "value") -> None:
 
 
 def check_mappings(values: Sequence[Mapping[str, Any]], count: int) -> None:
-    """Check a sequence of values, every one of them.
+    """Check a sequence of values and each value in it.
 
     Raises:
         TypeError: It is not a sequence of mappings.
@@ -112,10 +112,10 @@ def check_mappings(values: Sequence[Mapping[str, Any]], count: int) -> None:
 
 
 def expiry_from_ttl(ttl: SupportsFloat | None, now: float, info: ExtraInfoType | None = None) -> float | None:
-    """Turn a time to live into the moment at which it ends.
+    """Convert a time to live to an expiry.
 
     Args:
-        ttl: Seconds, or None for ever.
+        ttl: Seconds, or None for no expiry.
         now: Seconds since the epoch.
         info: Facts for the error.
 
@@ -124,7 +124,7 @@ def expiry_from_ttl(ttl: SupportsFloat | None, now: float, info: ExtraInfoType |
 
     Raises:
         InvalidTTLError: It is not a positive, finite number, or ends in the year 10000 or later, or is within 366 days of the current time
-            in seconds since the epoch, and so a moment by mistake. Also a TypeError if it is no number.
+            in seconds since the epoch: a timestamp passed by mistake. Also a TypeError if it is not a number.
     """
     if ttl is None:
         return None

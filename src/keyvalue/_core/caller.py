@@ -33,13 +33,13 @@ class ClientCaller:
     async def _use(self, function: Callable[[Any], T | Awaitable[T]], *, repeatable: bool = False, explained: bool = True) -> T:
         """Call a function of the client, on whatever runtime this is, with the client's errors translated.
 
-        A connection that the client keeps can be dead without anybody having noticed; then the function is called once more, if it may be.
+        A kept connection can be dead without the client's knowledge. The function is then called once more, if that is safe.
 
         Args:
-            function: Makes one client call (or one pipeline) and returns what the client returns, which is awaited if need be.
-            repeatable: Whether the backend may get the request twice, as when it only reads. If not, it is sent again only if it surely
-                was not sent.
-            explained: Whether another look at the server may tell why a call failed.
+            function: Makes one client call (or one pipeline) and returns its result; an awaitable result is awaited.
+            repeatable: Whether the backend may get the request twice, as for a read. If not, it is sent again only if it surely was not
+                sent.
+            explained: Whether to look at the server again to tell why a call failed.
         """
         clients = self._clients
         if clients is None:
@@ -62,7 +62,7 @@ class ClientCaller:
                     raise raised from cause
                 is_repeated = True
             else:
-                clients.peer = None  # the server has answered: what goes wrong later is not that something else is in its place
+                clients.peer = None  # the server has answered, so later errors don't come from a different server in its place
                 return result
 
     async def _explain(self, error: KeyValueStoreError, cause: Exception) -> KeyValueStoreError:
@@ -78,7 +78,7 @@ class ClientCaller:
     def _is_stale_connection(self, error: BaseException | None) -> bool:
         """Return whether a client's error, translated to StoreConnectionError, may come from a dead connection that the client had kept.
 
-        Not if it came after a wait: a second timeout helps nobody.
+        Not if it came after a wait: a second timeout helps no one.
         """
         return not isinstance(error, TimeoutError)
 

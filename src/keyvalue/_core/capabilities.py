@@ -1,8 +1,8 @@
-"""Optional capabilities that an object has or has not, depending on what lies beneath it.
+"""Optional methods that an object has only if the objects beneath it have them.
 
-`isinstance(x, AsyncEnumerateKeysProtocol)` looks a method up on the class (from Python 3.12 on, without running any code of `x`), so an
-object that should have `keys` only sometimes needs a class that has it only sometimes: `add_capability_mixins` gives it one, made from
-its own class and one mixin a capability. Attributes bound on the instance would do too, but make each object part of a reference cycle.
+`isinstance(x, AsyncEnumerateKeysProtocol)` looks a method up on the class (from Python 3.12 on, without running any code of `x`). So an
+object needs a class with just the optional methods that it has: `add_capability_mixins` creates one from its own class and a mixin for
+each capability. Methods bound on the instance would work too, but would make each object part of a reference cycle.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def capabilities_of(key_value: object) -> frozenset[str]:
 
 
 def create_with_mixins(kind: type[K], capabilities: Iterable[str], mixins: Mapping[str, type[Any]]) -> K:
-    """Create an instance, not initialised yet, of a class that has the mixins of its capabilities; see `add_capability_mixins`."""
-    # A class from here was chosen by the caller; only of an instance of it Python calls __init__.
+    """Create an instance, not yet initialised, of a class with the mixins of its capabilities; see `add_capability_mixins`."""
+    # If the caller chose a class created here, keep it: Python calls __init__ only on an instance of the class that was called.
     return object.__new__(kind if "_without_mixins" in vars(kind) else _with_mixins(kind, capabilities, mixins))
 
 
@@ -52,7 +52,7 @@ def add_capability_mixins(instance: object, capabilities: Iterable[str], mixins:
     """Give an instance the mixins of its capabilities, and no others.
 
     Args:
-        instance: Its class must not have the methods already, unless from here: then it loses those.
+        instance: Its class must not define the methods itself; those of mixins are replaced.
         capabilities: Names of optional methods.
         mixins: A class for each name, with that method.
     """
@@ -67,7 +67,7 @@ def _with_mixins(base: type[K], capabilities: Iterable[str], mixins: Mapping[str
 
 
 class _Silent:
-    """The first base of classes that are created here: the `__init_subclass__` of the others is for what their authors write."""
+    """The first base of classes created here: it skips the `__init_subclass__` of the others, which is for classes that authors write."""
 
     def __init_subclass__(cls) -> None:
         pass
@@ -75,9 +75,11 @@ class _Silent:
 
 @lru_cache(256)
 def _create_class(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
-    # What a class says of itself, and what is not inherited, must be said again: whether it runs inline.
+    # `runs_inline` is not inherited, so it must be repeated, as must the class's own description.
     own = {name: vars(base)[name] for name in ("__doc__", "__module__", "__qualname__", "runs_inline") if name in vars(base)}
-    return type(base.__name__, (_Silent, base, *mixins), {**own, "_without_mixins": base})
+    # A mixin has the base of its protocol, so it must not stand behind a method that the class sets to None.
+    lacked = [mixin for mixin in mixins if not hasattr(base, mixin.__name__)]
+    return type(base.__name__, (_Silent, base, *lacked), {**own, "_without_mixins": base})
 
 
 def split_by_capability(kind: type[Any]) -> Mapping[str, type[Any]]:
@@ -94,8 +96,8 @@ def require_async(key_value: K, owner: str, argument: str = "") -> K:
 
     Args:
         key_value: The object.
-        owner: Who wants it, for the message.
-        argument: As what, if there are several.
+        owner: The class that takes it, for the message.
+        argument: The name of its argument, if it takes several such objects.
 
     Raises:
         TypeError: It lacks some of the eight methods, or is synchronous.
@@ -112,9 +114,9 @@ def require_async(key_value: K, owner: str, argument: str = "") -> K:
 
 
 def _is_async(method: Any) -> bool:
-    method = inspect.unwrap(method)  # a decorator's own function says nothing about what it passes on
+    method = inspect.unwrap(method)  # a decorator's own function does not tell
     if inspect.iscoroutinefunction(method) or not (inspect.isfunction(method) or inspect.ismethod(method)):
         return True
-    # A plain function may return an awaitable all the same, if it says so.
+    # A plain function may be annotated to return an awaitable.
     returns = str(inspect.signature(method).return_annotation)
     return any(word in returns for word in ("Awaitable", "Coroutine", "Future"))

@@ -1,6 +1,6 @@
-"""How stores reach their clients: one function of a client, given to whichever client the runtime can use.
+"""How stores reach their clients: a function of a client is called with whichever client fits the runtime.
 
-A store has a synchronous client, and may have an asynchronous one for asyncio. Where the call comes from decides which is used:
+A store has a synchronous client, and may have an asynchronous one for asyncio. The runtime of the caller decides between them:
 
 | runtime     | a store with both clients              | a store with a synchronous client |
 |-------------|----------------------------------------|-----------------------------------|
@@ -45,30 +45,31 @@ class Clients:
     Args:
         name: The store's name, for threads and messages.
         create: Creates the synchronous client; may block.
-        create_async: Creates the asynchronous client, on its loop, without I/O; may return an awaitable, or None if there can be none on
-            this loop, so that the synchronous one is used. None if the backend has no such client.
-        close: Closes a client of either kind that was created here; may return an awaitable. It must not refer to the store.
+        create_async: Creates the asynchronous client, on its loop, without I/O; may return an awaitable, or None if the client does not
+            support this loop, which then uses the synchronous client. None if the backend has no asynchronous client.
+        close: Closes a client of either kind that `create` or `create_async` created; may return an awaitable. It must not refer to the
+            store.
         sync_client: A synchronous client that the user passed in. It is never closed.
         async_client: An asynchronous client that the user passed in. It is never closed.
-        limit_owner: The object that has the capacity or the turn of a client that was passed in. All stores over it share them. Default:
-            the client.
-        serialize_calls: One call of the synchronous client at a time, whatever the thread.
-        capacity: Returns how many calls a client can make at a time, one that was passed in too; None if that has no limit. Further calls
-            wait here, since a client with no connection left may refuse them, or count their wait against the server's timeout.
-        interruptible: Whether the synchronous client bears being interrupted, as by Ctrl-C. If not, calls of the main thread, which alone
-            is interrupted, are made in a worker thread. That costs some 90 microseconds a call.
-        repair: Called with the synchronous client, one that was passed in too, after a call in the caller's own thread was interrupted. It
-            must be usable then. None: with `serialize_calls`, a client that was created here is closed and created anew, and others are
-            usable.
-        shield_reads: Whether the asynchronous client is not to be cancelled in a read either: it then goes on to its end, unheeded.
-        is_current: With `serialize_calls`: returns, before each call, whether a synchronous client that was created here can still be
-            used. If not, it is closed and a new one created.
-        at_fork: What happens to a synchronous client that was created here when the process forks. "recreate": the child creates its own.
-            "share": the child uses it too; the client copes. "close": it is closed before the fork, once the call under way has ended, and
-            must open itself again at its next use, in either process. "refuse": calls in the child raise `StoreSetupError`.
-        explain: Called with the synchronous client and an error of a call: returns what the store is to say of it, or None. It is called
-            where the call was made, so it may block.
-        peer: Where the server is, if a look at it may explain why a call could not reach it.
+        limit_owner: The object that the capacity or the turn of a client that was passed in belongs to. All stores over it share them.
+            Default: the client.
+        serialize_calls: Whether to make one call of the synchronous client at a time, from any thread.
+        capacity: Returns how many calls a client can make at a time (one that was passed in, too), or None for no limit. Further calls
+            wait here, because a client without a free connection may refuse them, or count the wait against the server's timeout.
+        interruptible: Whether the synchronous client survives an interrupt such as Ctrl-C. If not, calls of the main thread, the only one
+            that is interrupted, run in a worker thread. That costs some 90 microseconds a call.
+        repair: Makes the synchronous client (one that was passed in, too) usable again after a call in the caller's own thread was
+            interrupted. Default None: with `serialize_calls`, a client that the store created is replaced; any other counts as usable.
+        shield_reads: Whether a read of the asynchronous client, too, goes on to its end if its caller is cancelled.
+        is_current: With `serialize_calls`: returns, before each call, whether the synchronous client that the store created is still
+            usable. If not, it is closed and replaced.
+        at_fork: What happens to the synchronous client that the store created when the process forks. "recreate": the child creates its
+            own. "share": the child uses it too, and the client copes with that. "close": it is closed before the fork, once its current
+            call has ended, and must reopen itself at its next use, in either process. "refuse": calls in the child raise
+            `StoreSetupError`.
+        explain: Takes the synchronous client and the error of a call, and returns the advice for the message, or None. It runs in the
+            thread of the call, so it may block.
+        peer: The address of the server, to be probed if a call can't reach it.
 
     Attributes:
         sync: The synchronous client; None if the user passed in an asynchronous one.
@@ -133,19 +134,19 @@ class Clients:
         wrap: Callable[[Any], Any] | None = None,
         **options: Any,
     ) -> Clients:
-        """Return the clients of a store that the user has passed a client to, which may be of either kind.
+        """Return the clients of a store over a client that the user passed in, sync or async.
 
         Args:
             name: See the class.
             client: The client.
             sync_types: The classes of synchronous clients.
-            async_types: The classes of asynchronous clients. They are asked for first: some derive from the synchronous ones.
+            async_types: The classes of asynchronous clients. They are checked first: some derive from synchronous classes.
             wanted: What the client should be, for the message.
-            wrap: Returns what the store is to use in place of the client. Default: the client itself.
+            wrap: Returns the object to use in place of the client. Default: the client itself.
             options: More arguments of the class.
 
         Raises:
-            TypeError: The client is of no such class.
+            TypeError: The client has none of these classes.
         """
         is_async = isinstance(client, async_types)
         if not is_async and not isinstance(client, sync_types):
@@ -159,11 +160,11 @@ class Clients:
         return self.sync is None or self.sync.is_borrowed
 
     def may_detach(self) -> bool:
-        """Return whether a call may go on without its caller: not in the caller's own thread."""
+        """Return whether a call may go on without its caller, which a call in the caller's own thread can't."""
         return not runtime.is_inline() or self.sync is None or self.sync.leaves_thread()
 
     async def open(self) -> None:
-        """Create the client that this runtime uses, so that what can go wrong goes wrong now."""
+        """Create the client for this runtime now, so that errors show now."""
         if self.sync is not None and runtime.is_inline():
             self.sync.call(do_nothing)
         else:
@@ -172,7 +173,7 @@ class Clients:
     async def close(self) -> None:
         """Wait for the calls in worker threads, then close the clients that were created here.
 
-        If the wait is cancelled, they are closed nevertheless, in their own time.
+        If the wait is cancelled, they are closed all the same, when their calls have ended.
         """
         started = self.start_closing()
         if self.sync is not None:
@@ -182,17 +183,17 @@ class Clients:
                 await runtime.wait(closing, loop)
 
     def start_closing(self) -> list[tuple[Future[Any], object | None]]:
-        """Set about closing all clients, each after the calls that it is making.
+        """Start closing all clients, each after the calls in progress.
 
         Returns:
-            What can't be done at once, as futures that complete whether awaited or not, each with the loop that it needs, if any.
+            Futures of what can't be done at once, each with the loop that it needs, if any. They complete whether awaited or not.
         """
         started = self.on_loop.start_closing()
         return started if self.sync is None else [*started, *self.sync.start_closing()]
 
 
 class _InWorker:
-    """What a coroutine calls where there is no asynchronous client: the synchronous one in a worker thread."""
+    """For coroutines without an asynchronous client: calls the synchronous client in a worker thread."""
 
     def __init__(self, client: SyncClient) -> None:
         self.call: Callable[[Callable[[Any], Any]], Awaitable[Any]] = client.call_in_worker
@@ -202,5 +203,5 @@ class _InWorker:
         await self.call(do_nothing)
 
     def start_closing(self) -> list[tuple[Future[Any], object | None]]:
-        """Do nothing: there is no client on a loop."""
+        """Do nothing: no client belongs to a loop."""
         return []

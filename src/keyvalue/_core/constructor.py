@@ -72,7 +72,7 @@ def require_one_of(owner: str, given: Mapping[str, object]) -> None:
     """Check that exactly one of some arguments is given.
 
     Args:
-        owner: Whose arguments, for the message.
+        owner: The class that takes the arguments, for the message.
         given: Their values by name; what is None or an empty string is not given.
 
     Raises:
@@ -93,7 +93,7 @@ def check_seconds(value: float, what: str) -> float:
         what: The name of the argument.
 
     Raises:
-        TypeError: It is no number.
+        TypeError: It is not a number.
         ValueError: It is not positive.
     """
     if not hasattr(value, "__float__"):
@@ -107,7 +107,7 @@ def check_header(owner: str, name: str, value: str | None) -> None:
     """Check a credential that HTTP headers hold, without showing it, as the clients' own errors do.
 
     Args:
-        owner: Whose it is, for the message.
+        owner: The class it belongs to, for the message.
         name: The name of the argument.
         value: The credential, or None.
 
@@ -123,7 +123,7 @@ def check_integer(owner: str, name: str, value: int, least: int, most: int | Non
     """Check an integer, such as a port.
 
     Args:
-        owner: Whose it is, for the message.
+        owner: The class it belongs to, for the message.
         name: The name of the argument.
         value: The integer.
         least: The least that it may be.
@@ -180,7 +180,7 @@ def check_types(constructor: F) -> F:
                 wanted = signature.parameters[parameter].annotation
                 if hints[parameter] is bool and isinstance(value, str):  # "false" would count as true
                     raise TypeError(f"{owner}: {parameter} must be a bool, not a str")
-                # Of a wrong dict for dict[str, int] it is what it holds that is wrong.
+                # If a dict does not fit dict[str, int], its contents are wrong, not its type.
                 is_inside = any(isinstance(value, origin) for origin in _origins(hints[parameter]))
                 problem = f"does not fit {wanted}" if is_inside else f"should be {wanted}, not {wording.describe(value)}"
                 problems.append(f"{owner}: {parameter} {problem}")
@@ -203,7 +203,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _origins(hint: Any) -> list[type]:
-    """Return the classes whose parametrized forms a hint names."""
+    """Return the generic classes of the parametrized forms in a hint."""
     return [origin for option in _alternatives(hint) if isinstance(origin := typing.get_origin(option), type)]
 
 

@@ -1,4 +1,4 @@
-"""Stores whose client only blocks: the author writes a plain class, without a coroutine."""
+"""Stores with a client that only blocks: the author writes a plain class without coroutines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Driver(Protocol):
         ...
 
     def compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
-        """Make each change whose name has the version that it expects, each atomically; return which were made."""
+        """Apply each change, atomically, if its name has the expected version; return for each whether it was applied."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One stored entry, and the JSON document that most backends hold it as.
+"""A stored entry, and its JSON document, the form in which most backends hold it.
 
 The document, an object in UTF-8 (the layout of py-key-value-aio, which reads and writes the same):
 
@@ -35,13 +35,13 @@ _LONG = 2**16  # bytes; an integer of so many digits takes some 10 ms to read
 
 
 class Entry:
-    """One entry: what a store is given to keep, and what it gives back.
+    """One entry, as the core passes it to a store and gets it back.
 
     Attributes:
         key: The key, as the caller gave it.
         collection: The collection, as the caller gave it.
-        created_at: Seconds since the epoch, or None if that was not kept.
-        expires_at: Seconds since the epoch, or None if it never expires.
+        created_at: The time of the put in seconds since the epoch; None if unknown.
+        expires_at: The expiry in seconds since the epoch; None if it never expires.
     """
 
     __slots__ = ("_document", "_json", "_value", "collection", "created_at", "expires_at", "key")
@@ -73,14 +73,14 @@ class Entry:
 
     @property
     def is_large(self) -> bool:
-        """Whether `value` takes so long that no event loop should wait for it."""
+        """Whether decoding `value` would block an event loop for too long."""
         if self._value is not None:
             return False
         # The value is left unread where it holds integers that take long.
         return len(self._document or b"") > _LONG if self._json is None else len(self._json) > codec.LARGE
 
     def value(self) -> dict[str, Any]:
-        """Return the value, as an object of the caller's own."""
+        """Return the value as a new object."""
         value, self._value = self._value, None
         if value is not None:
             return value
@@ -91,7 +91,7 @@ class Entry:
 
     @staticmethod
     def values(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-        """Return what `value` returns, for many entries."""
+        """Return the values of many entries, as new objects."""
         if any(entry._json is None or entry._value is not None for entry in entries):
             return [entry.value() for entry in entries]
         return codec.decode_many([entry.json for entry in entries])
@@ -101,7 +101,7 @@ class Entry:
         return self.expires_at is None or self.expires_at > now
 
     def document(self) -> bytes:
-        """Return the JSON document of this entry; if it was read from one, that one."""
+        """Return the JSON document of this entry, unchanged if it was read from one."""
         if self._document is not None:
             return self._document
         return b'%b%b,"value":%b}' % (_head(self.collection, self.created_at, self.expires_at), orjson.dumps(self.key), self.json)
@@ -133,7 +133,7 @@ class Entry:
 
     @classmethod
     def from_document(cls, document: bytes, collection: str, key: str) -> Entry:
-        """Read a document, in time that is linear in its length. `created_at` is not read, because it is not used.
+        """Read a document, in time linear in its length. It does not read `created_at`, which nothing uses.
 
         Args:
             document: The JSON text, in UTF-8.
@@ -175,10 +175,10 @@ class Entry:
 
 
 class Stored:
-    """What lies under a name in a flat store.
+    """The content of a name in a flat store.
 
     Args:
-        document: The JSON document in UTF-8; None if what is there is not a document or must not be read, such as a pickle.
+        document: The JSON document in UTF-8; None if the content is not a document or must not be read, such as a pickle.
         version: At most 80 characters of `[A-Za-z0-9._-]`. Equal versions mean equal values and deadlines. Default: the SHA-256 of the
             document in hexadecimal, or "unreadable".
     """
@@ -198,7 +198,7 @@ class Stored:
 
     @property
     def size(self) -> int:
-        """How many bytes the document has."""
+        """The size of the document in bytes."""
         return len(self.document or b"")
 
     def any_entry(self, collection: str, key: str) -> Entry:
@@ -227,7 +227,7 @@ class Stored:
         return entry if entry.collection == collection and entry.key == key else None
 
     def named_entry(self) -> Entry | None:
-        """Return the entry of a document that names its pair; None for any other, such as another program's or a damaged one."""
+        """Return the entry of a document that names its pair; None for other documents, such as foreign or damaged ones."""
         try:
             entry = self.any_entry("", "")
         except DeserializationError:
@@ -235,7 +235,7 @@ class Stored:
         return entry if entry.collection and entry.key else None
 
     def is_live_entry(self, collection: str, key: str, now: float) -> bool:
-        """Return whether this counts as the pair's entry: also if it can't be read, but not if it had expired at `now`."""
+        """Return whether this counts as the pair's entry at `now`: not if it has expired, but also if it can't be read."""
         try:
             entry = self.entry(collection, key)
         except DeserializationError:
@@ -244,12 +244,12 @@ class Stored:
 
 
 class CompareAndSet(NamedTuple):
-    """A change of one name, to be made only if what lies there has a version.
+    """A change of one name, to be applied only if the name has the expected version.
 
     Attributes:
         name: The name.
-        version: The version that must be there; None if nothing may be there.
-        entry: The entry to store; None to remove what is there.
+        version: The expected version; None if the name must not exist.
+        entry: The entry to store; None to remove the name.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What wrappers need that store a value inside another one: JSON and base64 text, made and read without holding up an event loop."""
+"""For wrappers that store a value inside another: JSON and base64 text, written and read without blocking an event loop."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def from_json(text: bytes) -> dict[str, Any]:
 
 
 async def encode_item(index: int, value: Mapping[str, Any], encoding: Awaitable[T]) -> T:
-    """Return what encodes one value of a bulk call; if it can't be serialized, the error says which one it is."""
+    """Encode one value of a bulk call; if it can't be serialized, the error tells its position."""
     try:
         return await encoding
     except SerializationError as error:
@@ -58,7 +58,7 @@ async def encode_item(index: int, value: Mapping[str, Any], encoding: Awaitable[
 
 
 async def compute(function: Callable[[], T], size: int) -> T:
-    """Return what a function makes of so many bytes, computed in a worker thread if they are many."""
+    """Call a function, in a worker thread if it has many bytes to process."""
     return function() if size <= BIG else await runtime.run_in_worker(function)
 
 
@@ -71,7 +71,7 @@ def from_base64(text: str) -> bytes:
     """Decode what `to_base64` returned.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The text is not base64.
     """
     try:
         return base64.b64decode(text, validate=True)

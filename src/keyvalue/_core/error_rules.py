@@ -57,7 +57,7 @@ ErrorRules = Sequence[ErrorRule[Any]]
 
 
 def find_rule(rules: ErrorRules, error: Exception) -> ErrorRule[Any] | None:
-    """Return the rule for an error, or None if there is none."""
+    """Return the first rule that matches an error, or None."""
     return next((rule for rule in (_SHORTAGE, *rules) if rule.matches(error)), None)
 
 
@@ -68,7 +68,7 @@ def unwrapping_rules(
 
     Args:
         types: The classes of the outer errors.
-        unwrap: Returns the inner error, or None if there is none that counts.
+        unwrap: Returns the inner error to look at instead, or None.
         rules: The rules for inner errors.
     """
 

@@ -1,4 +1,4 @@
-"""Stores whose backend is one flat space of names, each holding one JSON document.
+"""Stores over a flat space of names, each with one JSON document.
 
 A subclass reads and writes documents by name. `KeyLayout` says under which names a pair of collection and key may lie: nearly always one,
 which is all that this module deals with. `keyvalue._core.legacy.slots` deals with pairs that have several.
@@ -57,7 +57,7 @@ class FlatStore(BaseStore):
 
     @abstractmethod
     def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Awaitable[Sequence[bool]]:
-        """Make each change whose name still has the version that it expects; return which were made. Each is atomic by itself."""
+        """Apply each change, atomically, if its name still has the expected version; return for each whether it was applied."""
 
     def _pop(self, names: Sequence[str]) -> Awaitable[Sequence[Stored | KeyValueError | None]]:
         """Remove distinct names and return what was removed, aligned with them. To be overridden where one call does it.
@@ -69,7 +69,7 @@ class FlatStore(BaseStore):
     async def _pop_by_comparing(
         self, names: Sequence[str], read: Callable[[Sequence[str]], Awaitable[Sequence[Stored | None]]]
     ) -> Sequence[Stored | None]:
-        """Read and compare until what was read is removed. What `read` returns None for is left alone."""
+        """Read, then compare and remove, until the version that was read is removed. A name for which `read` returns None stays."""
         removed: dict[str, Stored | None] = {}
         left = list(names)
         while left:

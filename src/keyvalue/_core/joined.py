@@ -1,9 +1,9 @@
-"""Two names as one, so that no two pairs ever make the same one.
+"""Joins two names into one, and no two pairs into the same.
 
 The joined name is `<first><separator><second>`, which is how py-key-value-aio joins names, and is read back by splitting it at the first
 separator. Where that would give another pair back (the first name holds the separator, or runs into it), both names are escaped: with
 `_` for the first character of the separator, `~` is written `~0`, `_` is written `~1`, and `~2` stands between the two. Such a name
-holds no separator, so it is none of the others. (For a separator that starts with `~`, `^` takes its place; for one that
+holds no separator, so it differs from all others. (For a separator that starts with `~`, `^` takes its place; for one that
 starts with a digit, letters take the place of the digits.)
 """
 
@@ -36,7 +36,7 @@ class Joiner:
         self._between = mark + two
 
     def start(self, first: str) -> str:
-        """Return what all joined names of a first name (which may be empty) start with, and no other."""
+        """Return the prefix of all joined names of a first name (which may be empty), and of no other names."""
         plain = first + self.separator
         is_clear = not self._escapes_any or plain.find(self.separator) == len(first)
         return plain if is_clear else self._escaped(first) + self._between

@@ -50,7 +50,7 @@ class CompoundLayout(KeyLayout):
     A name is read back by splitting it at the first `::`, so a collection that holds `::` or ends with `:` would be mistaken for another.
     Such a pair's own slot is `<collection>~:<key>`, where in both parts `~` is written `~0` and `:` is written `~1`: no such name holds
     `::`, and no two pairs share one. py-key-value-aio puts those pairs under the plain name too; so that slot is read, and cleared, but
-    never written. A pair whose plain name may be taken by such a pair has a slot of that form as well, for as long as it is taken.
+    never written. A pair with a plain name that such a pair may have taken has a slot of that form too, while it is taken.
     """
 
     def slots(self, collection: str, key: str) -> Sequence[Slot]:

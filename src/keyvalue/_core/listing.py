@@ -6,7 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from keyvalue._core import arguments, clock
 from keyvalue._core.entry import CompareAndSet, Stored, read_aside
@@ -15,13 +15,6 @@ from keyvalue._core.hook_checks import not_awaitable
 from keyvalue._core.misuse import show_signatures
 from keyvalue._core.store import BaseStore, name_operation
 from keyvalue.errors import KeyValueError, KeyValueStoreError
-from keyvalue.protocols.key_value import (
-    AsyncCullProtocol,
-    AsyncDestroyCollectionProtocol,
-    AsyncDestroyStoreProtocol,
-    AsyncEnumerateCollectionsProtocol,
-    AsyncEnumerateKeysProtocol,
-)
 
 __all__ = ["PAGE", "PAGE_SIZE", "EnumerableFlatStore", "EnumerableStore", "ListedEntry", "take_page"]
 
@@ -30,18 +23,18 @@ T = TypeVar("T")
 S = TypeVar("S", bound="Stored | None")
 
 PAGE = 500
-"""How many documents a page of a listing has at most."""
+"""The most documents in a page of a listing."""
 PAGE_SIZE = 2**21
-"""Bytes of documents with which a page of a listing ends."""
+"""The size, in bytes of documents, at which a page of a listing ends."""
 
 
 class ListedEntry(NamedTuple):
     """One entry of a listing.
 
     Attributes:
-        collection: Its collection.
-        key: Its key.
-        expires_at: When it expires, in seconds since the epoch, or None.
+        collection: The collection.
+        key: The key.
+        expires_at: The expiry in seconds since the epoch; None if it never expires.
     """
 
     collection: str
@@ -49,57 +42,92 @@ class ListedEntry(NamedTuple):
     expires_at: float | None
 
 
-if TYPE_CHECKING:
+class EnumerableStore(BaseStore):
+    """A store that can list its entries, and so also cull and destroy them.
 
-    class _Documented(
-        AsyncCullProtocol,
-        AsyncDestroyCollectionProtocol,
-        AsyncDestroyStoreProtocol,
-        AsyncEnumerateCollectionsProtocol,
-        AsyncEnumerateKeysProtocol,
-    ): ...
-
-else:
-
-    class _Documented:
-        """The same methods, with their docstrings, on no protocol: a subclass may lack some of them, by setting them to None."""
-
-        cull = AsyncCullProtocol.cull
-        destroy_collection = AsyncDestroyCollectionProtocol.destroy_collection
-        destroy = AsyncDestroyStoreProtocol.destroy
-        collections = AsyncEnumerateCollectionsProtocol.collections
-        keys = AsyncEnumerateKeysProtocol.keys
-
-
-class EnumerableStore(BaseStore, _Documented):
-    """A store that can list what it holds, and so also cull and destroy it."""
+    It does not derive from the protocols of these methods: a subclass that sets one to None must not count as having it.
+    """
 
     @abstractmethod
     def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
-        """Yield all entries of a collection (of all, if None), in pages of any size, expired ones too."""
+        """Yield all entries of a collection (None: of all collections), expired ones included, in pages of any size."""
 
     @abstractmethod
     async def _cull(self, now: float) -> None:
-        """Remove the entries that have expired at `now`, unless they have been put again meanwhile."""
+        """Remove the entries that have expired at `now`, except those that were put again in the meantime."""
 
     async def _purge(self, collection: str, keys: Sequence[str]) -> Sequence[bool | KeyValueError]:
-        """Remove distinct keys and every trace of them, for destroying. To be overridden where `_delete` leaves something."""
+        """Remove distinct keys without a trace, for destroying. Override it if `_delete` leaves something behind."""
         return await self._delete(collection, keys)
 
     async def keys(self, collection: str | None = None, *, limit: int | None = None) -> list[str]:
+        """List the keys of a collection, in no particular order.
+
+        Args:
+            collection: The collection to list. None, the default, is the store's default collection.
+            limit: Return at most this many. None, the default, means all of them.
+
+        Returns:
+            The keys as they were put, without expired ones.
+
+        Raises:
+            ValueError: `limit` is negative.
+            InvalidKeyError: The collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         return await self._list("keys", self._collection(collection), limit, lambda entry: entry.key)
 
     async def collections(self, *, limit: int | None = None) -> list[str]:
+        """List the collections that hold an entry, in no particular order.
+
+        Args:
+            limit: Return at most this many. None, the default, means all of them.
+
+        Returns:
+            Their names, without those of collections in which all entries have expired.
+
+        Raises:
+            ValueError: `limit` is negative.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         return await self._list("collections", None, limit, lambda entry: entry.collection)
 
     async def destroy(self) -> bool:
+        """Remove every entry of every collection, and nothing else in the backend. The store can be used again afterwards.
+
+        Returns:
+            True.
+
+        Raises:
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+        """
         await self._destroy("destroy", None)
         return True
 
     async def destroy_collection(self, collection: str) -> bool:
+        """Remove every entry of one collection. The collection can be used again afterwards.
+
+        Args:
+            collection: The collection.
+
+        Returns:
+            True if there was anything to remove, False otherwise.
+
+        Raises:
+            InvalidKeyError: The collection is empty or can't be encoded.
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+            TypeError: An argument has the wrong type.
+        """
         return await self._destroy("destroy_collection", arguments.check_name(collection, "collection"))
 
     async def cull(self) -> None:
+        """Remove all expired entries from the backend. Reads never return them, so this only reclaims space.
+
+        Raises:
+            KeyValueStoreError: The store can't serve the call. Of its subclasses, `StoreConnectionError` is worth retrying.
+        """
         with _named("cull"):
             await self._settle_all()
             await self._run(self._cull(clock.now()), "", "_cull")
@@ -109,7 +137,7 @@ class EnumerableStore(BaseStore, _Documented):
         await self._pending.drain()
 
     async def _run(self, call: Awaitable[T], collection: str, hook: str) -> T:
-        """Await a call of a hook that may write everything of a collection, or of all ("")."""
+        """Await a call of a hook that may write any key of a collection ("": of all collections)."""
         if not inspect.isawaitable(call):
             raise not_awaitable(self, hook, call)
         return await (self._pending.run((collection, None), call) if self._clients and self._clients.may_detach() else call)
@@ -158,7 +186,7 @@ class EnumerableStore(BaseStore, _Documented):
 
 @contextmanager
 def _named(operation: str) -> Generator[None, None, None]:
-    """Have errors of the client say in which call they happened."""
+    """Add the name of the public method to errors of the client."""
     try:
         yield
     except KeyValueStoreError as error:
@@ -174,9 +202,9 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
 
     @abstractmethod
     def _scan_documents(self, prefix: str) -> AsyncGenerator[Sequence[tuple[str, Stored]], None]:
-        """Yield all names that start with a prefix (which may be empty), with what lies there.
+        """Yield all names with a prefix (which may be empty), and the document of each.
 
-        A page may have any number of them, but should end with `PAGE_SIZE` bytes, as that of `take_page` does: all are held in memory.
+        A page is held in memory. It may have any number of names, but should end at `PAGE_SIZE` bytes, as one of `take_page` does.
         """
 
     async def _scan(self, collection: str | None) -> AsyncGenerator[Sequence[ListedEntry], None]:
@@ -197,7 +225,7 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
                     await self._compare_and_set(expired)
 
     async def _entries_in(self, page: Sequence[tuple[str, Stored]]) -> Sequence[tuple[str, Stored, ListedEntry]]:
-        """Read the documents of a page; those in no slot of the pair that they name are left out."""
+        """Read the documents of a page, except those outside the slots of the pair that they name."""
         read = await read_aside((stored for _, stored in page), lambda: [(name, stored, _listed(stored)) for name, stored in page])
         found: list[tuple[str, Stored, ListedEntry]] = []
         for name, stored, entry in read:
@@ -209,7 +237,7 @@ class EnumerableFlatStore(FlatStore, EnumerableStore):
                 continue
             # A file system that ignores case may spell a name in its own way.
             respelled = [other for other in names if other.casefold() == name.casefold()]
-            # By the documents: versions tell nothing about two names.
+            # Compare documents: versions of different names are not comparable.
             if respelled and any(other is not None and other.document == stored.document for other in await self._read(respelled)):
                 found.append((name, stored, entry))
         return found
@@ -222,7 +250,7 @@ def _listed(stored: Stored) -> ListedEntry | None:
 
 
 def take_page(rows: Iterable[tuple[N, S]]) -> list[tuple[N, S]]:
-    """Take the first of some rows, each a name and what lies there, which is read when its turn comes, until a page is full."""
+    """Take rows (each a name and its document) until a page is full. Later rows are not read."""
     page: list[tuple[N, S]] = []
     size = 0
     for row in rows:

@@ -1,6 +1,6 @@
-"""What stores, wrappers and the façade do when they are used in a way that can't work: they say what to do instead.
+"""Advice in the errors of stores, wrappers and the façade that are used in a way that can't work.
 
-All of it is on the way to an error that Python would raise anyway, so right calls pay nothing.
+It only runs where Python would raise an error anyway, so correct calls pay nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IN_ONE_PROCESS = (
     ": its entries live in this process only. Share the one that you have, or use a store that processes can share, such as a DiskStore or "
     "a RedisStore"
 )
-"""What stores in memory say of being pickled or copied."""
+"""Part of the error when a store in memory is pickled or copied."""
 _METHODS = {"get", "get_many", "ttl", "ttl_many", "put", "put_many", "delete", "delete_many", *_CAPABILITIES}
 
 
@@ -40,7 +40,7 @@ def show_signatures(kind: type[Any]) -> None:
 
 
 class Misused:
-    """In place of an attribute that is not there, such as that for the wrong kind of `with`: the error says what is right.
+    """Takes the place of a missing attribute, such as that for the wrong kind of `with`, and raises an error with advice.
 
     Args:
         advice: What to do instead.
@@ -65,11 +65,11 @@ class Explaining:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("keyvalue."):  # what others write is left as it is
+        if cls.__module__.startswith("keyvalue."):  # leaves subclasses of other packages alone
             show_signatures(cls)
 
     def _beneath(self) -> Sequence[object]:
-        """Return what this is over, as far as it is known."""
+        """Return the objects that this one wraps, as far as they are known."""
         return ()
 
     def __reduce__(self) -> Any:
@@ -78,7 +78,7 @@ class Explaining:
 
 
 class Lacking:
-    """The base of what lacks some of the optional methods. For the rest, `__getattr__` would make each access to an attribute slower."""
+    """The base of classes without some of the optional methods. In other classes, `__getattr__` would slow down every attribute access."""
 
     if not TYPE_CHECKING:  # or type checkers would take any attribute for one that is there
 
@@ -89,7 +89,7 @@ class Lacking:
 
 
 def explain_if_lacking(kind: type[Any]) -> None:
-    """Make a class one that explains what it lacks, if it can have instances and lacks anything."""
+    """Have instances of a concrete class explain which optional methods they lack, if any."""
     abstract = {name for base in kind.__mro__ for name in (*getattr(base, "__abstractmethods__", ()), *vars(base))}
     is_abstract = any(getattr(getattr(kind, name, None), "__isabstractmethod__", False) for name in abstract)
     if not is_abstract and not all(hasattr(kind, name) for name in _CAPABILITIES) and not hasattr(kind, "__getattr__"):
@@ -97,7 +97,7 @@ def explain_if_lacking(kind: type[Any]) -> None:
 
 
 def _explain_missing(instance: Any, name: str) -> str:
-    """Return what to say of an attribute that is not there."""
+    """Return the message about a missing optional method."""
     kind = type(instance).__name__
     can, protocol = _CAPABILITIES[name]
     beneath: Sequence[object] = instance._beneath()

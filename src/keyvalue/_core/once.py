@@ -63,7 +63,7 @@ class Once:
                 raise copy(unreachable) from unreachable.__cause__
 
     def _claim(self, mine: Future[StoreConnectionError | None]) -> tuple[Future[StoreConnectionError | None], object | None]:
-        """Return the run that counts, and the loop that it needs: this call's own if there is no other to wait for."""
+        """Return the run that counts, and the loop that it needs: this call's own, unless another is to be waited for."""
         thread = threading.get_ident() if runtime.is_inline() else None
         with self._lock:
             # The handler of a signal can't wait for what it interrupted in its own thread.

@@ -1,4 +1,4 @@
-"""What a wrapper is told of a call that it intercepts."""
+"""The description of a call, for wrappers that intercept it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, SupportsFloat
 __all__ = ["EntryRef", "Operation"]
 
 EntryRef = tuple["str | None", "str | None"]
-"""A collection and a key; without a key the whole collection, without both everything."""
+"""A collection and a key. Without a key it means the whole collection, without both everything."""
 
 
 @dataclass(slots=True)  # created in two thirds of the time that a NamedTuple takes
@@ -19,9 +19,9 @@ class Operation:
     Attributes:
         name: The method, such as "get_many".
         collection: The collection that the caller named, or None.
-        keys: The keys that it is about; empty for listing, culling and destroying.
-        values: What is put, aligned with the keys; empty for all else.
-        ttl: The time to live of what is put.
+        keys: The keys; empty for listing, culling and destroying.
+        values: The values to put, aligned with the keys; empty for other methods.
+        ttl: The time to live of the values to put, in seconds.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Operation:
 
     @property
     def is_write(self) -> bool:
-        """Whether it changes entries that the caller names or means: not so for listing and culling."""
+        """Whether it puts, deletes or destroys entries. Culling does not count."""
         return self.name in {"put", "put_many", "delete", "delete_many", "destroy", "destroy_collection"}
 
     def entry_refs(self, default_collection: str) -> list[EntryRef]:
-        """Return what it reads or writes, each once; the default collection by its name."""
+        """Return the entries that it reads or writes, without duplicates, with the name of the default collection filled in."""
         if self.name == "destroy":
             return [(None, None)]
         collection = default_collection if self.collection is None else self.collection

@@ -79,12 +79,12 @@ def current() -> Runtime:
 
 
 def _trio() -> Any | None:
-    """Return trio's low-level module if somebody has imported it (to the end)."""
+    """Return trio's low-level module if it has been imported (to the end)."""
     return getattr(sys.modules.get("trio"), "lowlevel", None)
 
 
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the loop whose task the calling code is a part of, if that is one of asyncio; None if not."""
+    """Return the running asyncio loop if the calling code is part of one of its tasks, else None."""
     trio = sys.modules.get("trio")
     if trio is not None and (lowlevel := getattr(trio, "lowlevel", None)) is not None and lowlevel.in_trio_task():
         return None
@@ -92,7 +92,7 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def running_loop() -> object | None:
-    """Return an object that stands for the loop of the calling task, or under which the calling code runs inline; None if there is none."""
+    """Return an object that stands for the loop of the calling task, or under which the calling code runs inline, else None."""
     loops = loops_here()
     return loops[0] if loops else None
 
@@ -146,7 +146,7 @@ class Inline:
     """Runs coroutines to their end in the calling thread.
 
     Args:
-        owner: Whose coroutines they are, for the message.
+        owner: The object with these coroutines, for the message.
     """
 
     __slots__ = ("_owner",)
@@ -293,7 +293,7 @@ def shielded(seconds: float = inf) -> Generator[None, None, None]:
     if _inline.get():
         yield
         return
-    import anyio  # noqa: PLC0415 # likewise
+    import anyio  # noqa: PLC0415 # as above
 
     with anyio.move_on_after(seconds, shield=True):
         yield
@@ -303,7 +303,7 @@ def monotonic() -> float:
     """Return the seconds of the clock that `sleep` goes by."""
     if _inline.get():
         return time.monotonic()
-    import anyio  # noqa: PLC0415 # likewise
+    import anyio  # noqa: PLC0415 # as above
 
     return anyio.current_time()
 
@@ -331,7 +331,7 @@ async def map_concurrent(function: Callable[[S], Awaitable[T]], items: Sequence[
     """
     if _inline.get() or len(items) < 2:
         return [await function(item) for item in items]
-    import anyio  # noqa: PLC0415 # likewise
+    import anyio  # noqa: PLC0415 # as above
 
     results: dict[int, T] = {}
     errors: list[Exception] = []

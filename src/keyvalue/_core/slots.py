@@ -93,7 +93,7 @@ class LoopSlots:
         count: How many.
 
     Attributes:
-        free: How many are free. Who takes a free one counts it down; `wait` is for when there is none.
+        free: How many are free. Whoever takes a free one counts it down, and calls `wait` at zero.
     """
 
     def __init__(self, count: int) -> None:

@@ -53,17 +53,17 @@ _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_open
 class BaseStore(ClientCaller, Explaining, AsyncKeyValue, ABC):
     """The base of all stores. "Write your own store" in the documentation says what a subclass writes.
 
-    A store can be used at once, or as an asynchronous context manager that opens it on entering and closes it on leaving. It may be used
-    from many tasks, threads and event loops at the same time.
+    A store is ready for use at once. As an asynchronous context manager it opens on entering and closes on leaving. Any number of tasks,
+    threads and event loops can share it.
 
     Args:
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
 
     Attributes:
         stability: "stable", "beta" or "experimental".
-        default_collection: The collection that is meant where a call names none.
-        runs_inline: Whether no coroutine of this class ever suspends except through the core, so that synchronous code can run it in the
-            calling thread. Each class says so for itself; it is not inherited.
+        default_collection: The collection used when a call does not name one.
+        runs_inline: True if no coroutine of this class suspends, except through the core, so that synchronous code can run it in the
+            calling thread. Each class declares it for itself; it is not inherited.
     """
 
     stability: ClassVar[Stability] = "experimental"
@@ -94,18 +94,18 @@ class BaseStore(ClientCaller, Explaining, AsyncKeyValue, ABC):
         __enter__ = Misused("use `async with`; in synchronous code, `with BlockingKeyValue(…)` around it (keyvalue.blocking)")
 
     def _after_fork(self) -> None:
-        """Make the store fit for use in a forked child, where no other thread is."""
+        """Reset the store for a forked child, which has no other threads."""
         self._pending = PendingWrites()
 
     # What a subclass writes.
 
     @abstractmethod
     async def _get(self, collection: str, keys: Sequence[str]) -> Sequence[Entry | None]:
-        """Return the entries of distinct keys, aligned with them; those that have expired may be left out."""
+        """Return the entry of each key, or None, in the order of the keys, which are distinct. Expired entries may be None."""
 
     @abstractmethod
     async def _put(self, collection: str, entries: Sequence[Entry]) -> Sequence[KeyValueError | None] | None:
-        """Store entries with distinct keys. An entry's `expires_at` must never be cut short by the backend's own expiry.
+        """Store entries with distinct keys. The backend must never expire an entry before its `expires_at`.
 
         Returns:
             For each entry None or the error that kept it from being stored; None alone if all were stored.
@@ -113,15 +113,15 @@ class BaseStore(ClientCaller, Explaining, AsyncKeyValue, ABC):
 
     @abstractmethod
     async def _delete(self, collection: str, keys: Sequence[str]) -> Sequence[bool | KeyValueError]:
-        """Delete distinct keys, and return for each whether it held an entry that had not expired, or the error that kept it there."""
+        """Delete distinct keys, and return for each whether it had a live entry, or the error that prevented the deletion."""
 
     async def _open(self) -> None:
-        """Prepare the backend; called once, before the first other call. The client is opened here if there is one."""
+        """Prepare the backend; called once, before the first other call. The base class creates the client here."""
         if self._clients is not None:
             await self._clients.open()
 
-    async def _close(self) -> None:  # most have nothing to release
-        """Release what the subclass holds besides the client."""
+    async def _close(self) -> None:  # most stores have none
+        """Release resources of the subclass besides the client."""
 
     # Above the seam.
 
@@ -209,8 +209,8 @@ class BaseStore(ClientCaller, Explaining, AsyncKeyValue, ABC):
         """Open the store now rather than at its first use.
 
         Raises:
-            StoreSetupError: It can't be opened. The next call tries again.
-            StoreClosedError: It was closed.
+            StoreSetupError: The store can't be opened. The next call tries again.
+            StoreClosedError: The store is closed.
         """
         if self._unready:
             try:
@@ -220,20 +220,20 @@ class BaseStore(ClientCaller, Explaining, AsyncKeyValue, ABC):
                 raise
 
     async def setup_collection(self, *, collection: str) -> None:
-        """Open the store, as `setup` does. A collection needs no more than that: what it takes is made by its first put.
+        """Open the store, as `setup` does. The first put into a collection creates what the collection needs.
 
         Raises:
             InvalidKeyError: The collection is empty or can't be encoded.
             StoreSetupError: The store can't be opened. The next call tries again.
-            StoreClosedError: It was closed.
+            StoreClosedError: The store is closed.
         """
         arguments.check_name(collection, "collection")
         await self.setup()
 
     async def close(self) -> None:
-        """Close the store, after waiting for cancelled writes still in flight. Doing it again is harmless; using the store is not.
+        """Close the store, after waiting for cancelled writes still in flight. Closing it again does nothing.
 
-        A client that was passed in stays open.
+        A client that you passed in stays open. Any other call then raises `StoreClosedError`.
         """
         self._closed = self._unready = True
         if not self._finished.done:
@@ -286,7 +286,7 @@ class BaseStore(ClientCaller, Explaining, AsyncKeyValue, ABC):
     async def _apply(
         self, operation: str, hook: Callable[[str, Any], Awaitable[T]], collection: str, keys: Sequence[str], items: Any
     ) -> T | None:
-        """Call `_put` or `_delete` with items for keys, unless there are none."""
+        """Call `_put` or `_delete` with the items for some keys, if there are any."""
         call: Any = hook_checks.NO_CALL
         try:
             if self._unready or self._pending.calls:
@@ -341,7 +341,7 @@ class BaseStore(ClientCaller, Explaining, AsyncKeyValue, ABC):
             raise StoreSetupError(f"{type(self).__name__} could not be set up: {error}") from error
         finally:
             _opening.set(before)
-        if self._closed:  # meanwhile: what was opened is to be released again
+        if self._closed:  # meanwhile: release what was opened
             await self._close()
             raise self._closed_error()
         self._unready = False

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Threads:
     """The worker threads of one store, started as needed.
 
-    One pool serves every loop that uses the store. A call whose waiter was cancelled keeps its thread until it ends, so hung calls use up
+    One pool serves every loop that uses the store. A call with a cancelled waiter keeps its thread until it ends, so hung calls use up
     the threads of their own store only. They are daemon threads, unlike those of `concurrent.futures`: a hung call does not keep the
     process from ending, and exit handlers of the program can still make calls.
 

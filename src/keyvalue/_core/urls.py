@@ -22,7 +22,7 @@ def parse_url(owner: str, value: str, parse: Callable[[str], T | None], example:
     """Check a URL, without showing it: it may hold a password.
 
     Args:
-        owner: Whose it is, for the message.
+        owner: The store, for the message.
         value: The URL.
         parse: Returns what it says, or None if it can't be parsed.
         example: A right one, for the message.
@@ -68,7 +68,7 @@ def check_host(owner: str, value: str, instead: str) -> str:
     """Check the name or address of a server, without showing it: it may be a URL with a password.
 
     Args:
-        owner: Whose it is, for the message.
+        owner: The store, for the message.
         value: The host.
         instead: What to do with what is more than a host, for the message.
 

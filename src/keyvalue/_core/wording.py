@@ -1,4 +1,4 @@
-"""What messages say of a value: what it is, and what to do with it."""
+"""Words for messages: the type of a value, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["add_article", "describe", "suggest_conversion"]
 
 
 def describe(value: object) -> str:
-    """Return what a value is, for a message: the name of its type with its article."""
+    """Return the type of a value with its article, for a message."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return "None" if value is None else add_article(type(value).__name__)

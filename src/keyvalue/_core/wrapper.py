@@ -1,16 +1,16 @@
-"""The base of all wrappers: it forwards everything, and a subclass overrides what it changes.
+"""The base of all wrappers: it forwards everything, and a subclass overrides a hook for what it changes.
 
 There are three kinds of hooks:
 
-- names, values and the TTL are *encoded* on their way in, names in listings and values *decoded* on their way out: `_encode_key`,
+- hooks that *encode* names, values and the TTL on their way in, and *decode* values and listed names on their way out: `_encode_key`,
   `_decode_key`, `_encode_collection`, `_decode_collection`, `_encode_value`, `_decode_value`, `_encode_ttl`;
-- every call on the inner store is *intercepted*: `_intercept`;
-- optional methods are *offered*: `_capabilities`.
+- a hook that *intercepts* every call on the inner store: `_intercept`;
+- a hook that chooses the optional methods: `_capabilities`.
 
-Opening and closing pass through `setup` and `close`, which a subclass overrides where what is true of calls is true of them too.
+Opening and closing pass through `setup` and `close`; override these too if they need the same treatment as calls.
 
-A wrapper calls nothing but the protocol on what it wraps, which may be any `AsyncKeyValue`, and calls in bulk what it was called in bulk
-for. Names are checked before they are changed.
+A wrapper calls only the protocol on the inner store, which may be any `AsyncKeyValue`, and passes a bulk call on as a bulk call. Names are
+checked before they are changed.
 """
 
 from __future__ import annotations
@@ -51,30 +51,29 @@ _HOOKS = ("_intercept", "_encode_ttl", *(f"_{way}_{what}" for way in ("encode", 
 class BaseWrapper(Explaining, AsyncKeyValue):
     """An `AsyncKeyValue` around another one.
 
-    It has the optional capabilities of what it wraps, and passes opening and closing on to it. "Write your own
-    wrapper" in the documentation has the hooks.
+    It has the optional methods of the inner store, and opens and closes it. "Write your own wrapper" in the documentation has the hooks.
 
     Args:
-        key_value: What to wrap: any `AsyncKeyValue`. A subclass may set `self.key_value` instead, before or after this, or without it.
+        key_value: The inner store: any `AsyncKeyValue`. A subclass may set `self.key_value` instead, with or without calling this.
 
     Attributes:
-        key_value: What is wrapped. Setting it decides which optional methods there are.
-        runs_inline: Whether no coroutine of this class ever suspends except through what it wraps and the core. Each class says so for
+        key_value: The inner store. Setting it decides which optional methods the wrapper has.
+        runs_inline: True if no coroutine of this class suspends, except through the inner store and the core. Each class declares it for
             itself; it is not inherited.
 
     Raises:
-        TypeError: It is not an `AsyncKeyValue`, or a synchronous one.
+        TypeError: `key_value` is not an `AsyncKeyValue`, or is synchronous.
     """
 
     runs_inline: ClassVar[bool] = False
 
     key_value: AsyncKeyValue
 
-    # Which hooks a class overrides is decided once: a call pays for no others.
+    # Decided once per class: a call does not pay for hooks that the class does not override.
     _has_intercept = _has_encode_value = _has_decode_value = _has_encode_ttl = False
     _has_encode_key = _has_decode_key = _has_encode_collection = _has_decode_collection = False
     _renames = False
-    _lists_only_own = False  # whether some of what is wrapped is not the caller's
+    _lists_only_own = False  # whether the inner store may hold entries outside the caller's namespace
     _entered: Sequence[object] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -123,16 +122,16 @@ class BaseWrapper(Explaining, AsyncKeyValue):
     # The hooks.
 
     def _wrapped(self) -> Sequence[AsyncKeyValue]:
-        """Return all that this wraps; more than one if calls are spread over several."""
+        """Return the inner stores; several if calls are spread over them."""
         inner = getattr(self, "key_value", None)
         return () if inner is None else (inner,)
 
     def _knows_all(self) -> bool:
-        """Return whether it calls nothing but what `_wrapped` returns."""
+        """Return whether it calls no store besides those that `_wrapped` returns."""
         return True
 
     def _capabilities(self) -> frozenset[str]:
-        """Return the names of the optional methods that this offers: those that all it wraps have and that can be kept to its own part."""
+        """Return the names of its optional methods: those of all inner stores, unless they would reach outside the caller's namespace."""
         found = ALL.intersection(*(capabilities_of(inner) for inner in self._wrapped()))
         if self._has_decode_key and "keys" not in found:
             found -= {"collections", "destroy_collection"}
@@ -161,7 +160,7 @@ class BaseWrapper(Explaining, AsyncKeyValue):
         return value
 
     async def _decode_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
-        """Return the caller's value for the stored one, or None to call it missing."""
+        """Return the caller's value for the stored one, or None to treat the entry as missing."""
         return value
 
     def _encode_ttl(self, ttl: SupportsFloat | None) -> SupportsFloat | None:
@@ -169,11 +168,11 @@ class BaseWrapper(Explaining, AsyncKeyValue):
         return ttl
 
     async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[T]]) -> T:
-        """Make a call on what is wrapped.
+        """Make a call on the inner store.
 
         Args:
-            operation: What the caller called.
-            call: Makes the call on the store that it is given, with names, values and TTL already changed.
+            operation: The call as the caller made it.
+            call: Makes the call on the store that you pass, with names, values and TTL already encoded.
         """
         return await call(self.key_value)
 
@@ -242,12 +241,17 @@ class BaseWrapper(Explaining, AsyncKeyValue):
         return await self._call(lambda store: store.delete_many(inner_keys, collection=inner), "delete_many", collection, keys)
 
     async def setup(self) -> None:
-        """Open what is wrapped, as far as it can be opened."""
+        """Open the inner store, if it can be opened.
+
+        Raises:
+            StoreSetupError: It can't be opened. The next call tries again.
+            StoreClosedError: It is closed.
+        """
         for inner in self._wrapped():
             await self._open_one(inner)
 
     async def close(self) -> None:
-        """Close what is wrapped, as far as it can be closed; all of it, even if some of it fails."""
+        """Close the inner store, if it can be closed. Of several, all are closed even if closing one fails."""
         async with AsyncExitStack() as stack:
             for inner in reversed(self._wrapped()):
                 stack.push_async_callback(self._close_one, inner)
@@ -260,7 +264,7 @@ class BaseWrapper(Explaining, AsyncKeyValue):
         try:
             await self.setup()
         except BaseException:
-            with suppress(Exception):  # why it can't be opened says more
+            with suppress(Exception):  # the error of opening says more
                 await self.close()
             raise
         return self
@@ -269,7 +273,7 @@ class BaseWrapper(Explaining, AsyncKeyValue):
         await self.close()
 
     async def _open_one(self, inner: Any) -> None:
-        # The protocol has no lifecycle, so there may be none.
+        # The protocol has no lifecycle: the store may lack these methods.
         if hasattr(inner, "setup"):
             await _await_if_needed(inner.setup())
         elif hasattr(inner, "__aenter__") and not any(entered is inner for entered in self._entered):
@@ -310,12 +314,12 @@ class BaseWrapper(Explaining, AsyncKeyValue):
             value = await self._decode_value(value, key, collection)
         return (None, None) if value is None else (value, left)
 
-    # The optional methods, as far as they are advertised.
+    # The optional methods, for those in `_capabilities`.
 
     async def _keys(self, collection: str | None, limit: int | None) -> list[str]:
         limit = arguments.check_limit(limit)
         inner = self._encode_checked(collection)
-        # Where others' keys are listed too, the limit can count only after they are left out.
+        # If the inner listing has keys of others too, the limit applies after they are removed.
         inner_limit = None if self._has_decode_key else limit
         listed = await self._call(lambda store: store.keys(inner, limit=inner_limit), "keys", collection)
         return [key for inner_key in listed if (key := self._decode_key(inner_key, collection)) is not None][:limit]
@@ -329,7 +333,7 @@ class BaseWrapper(Explaining, AsyncKeyValue):
         for name in names:
             if len(found) == limit:
                 break
-            if not self._has_decode_key or await self._keys(name, 1):  # of a collection that has none of the caller's keys, nothing shows
+            if not self._has_decode_key or await self._keys(name, 1):  # hide collections without a key of the caller's
                 found.append(name)
         return found
 
@@ -354,7 +358,7 @@ def beneath(key_value: object) -> object:
     """Return the first object, from the top of a stack, that may change names, or is not a wrapper of just one."""
     while isinstance(key_value, BaseWrapper):
         wrapped = key_value._wrapped()  # pyright: ignore[reportPrivateUsage] # of its own class
-        renames = key_value._renames  # pyright: ignore[reportPrivateUsage] # likewise
+        renames = key_value._renames  # pyright: ignore[reportPrivateUsage] # as above
         if renames or len(wrapped) != 1 or not _is_of_package(type(key_value)):
             break
         (key_value,) = wrapped

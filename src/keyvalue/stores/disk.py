@@ -41,37 +41,37 @@ _ERRORS = (
 class DiskStore(EnumerableDriverStore):
     """Keeps entries in a directory, shared by any number of processes on one machine.
 
-    Format: diskcache's. The row `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) holds the JSON document
-    of `keyvalue._core.entry` as text; those of 32 KiB and more lie in side files. The row's `expire_time` is the entry's. Nothing is
-    ever unpickled: a row that is not text is reported as unreadable.
+    Format: a diskcache directory. The row `<collection>::<key>` (`keyvalue._core.layout` has the exceptions) holds the JSON document of
+    `keyvalue._core.entry` as text; documents of 32 KiB and more are in files beside the database. The row's `expire_time` is the entry's
+    expiry. The store never unpickles: a row that is not text raises `DeserializationError`.
 
-    Expired rows are removed by later puts, ten at a time, and by `cull`. A write is on disk when `put` returns, as far as SQLite's
-    write-ahead log with `synchronous=NORMAL` goes: it survives the process, and a power failure may lose the last ones.
+    Later puts remove expired rows, ten at a time; so does `cull`. When `put` returns, the write is in SQLite's write-ahead log, with
+    `synchronous=NORMAL`: it survives the end of the process, but a power failure may lose the most recent writes.
 
-    If the directory is removed or moved while it is open, the next call finds the store empty and makes the directory again; with
-    `disk_cache` or `auto_create=False`, calls raise `StoreSetupError` until it is back.
+    If the directory is removed or moved while it is open, the next call creates it again and finds the store empty. With `disk_cache` or
+    `auto_create=False`, calls raise `StoreSetupError` until the directory is back.
 
     Calls run one at a time, in a worker thread on asyncio and trio.
 
     Args:
-        disk_cache: A cache to share the directory of, with its settings. It stays yours: it is not used from other threads, nor closed.
-        directory: The directory, instead of a cache. A leading `~` and variables such as `$HOME` are expanded, unless a directory of just
-            that name is there; the path is absolute from then on.
-        max_size: Bytes at which the entries stored least recently are evicted, SQLite's own pages included; at least 1 MiB. None or 0,
-            the default, means no limit. A given cache keeps its own.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
-        auto_create: Whether to make the directory if it is missing. Default True.
-        file_mode: The mode of the database if the store creates it, and so of all files beside it, such as `0o640`. Directories get it
-            with search permission for those who may read. The umask does not change it. Default None: 0600, and 0700 for directories. Files
-            and directories that exist keep their modes. Windows ignores it. Not with `disk_cache`.
+        disk_cache: A cache with the directory and the settings to use. The store never closes it, nor uses it in other threads.
+        directory: The directory, instead of a cache. A leading `~` and variables such as `$HOME` are expanded, unless a directory with
+            that very name exists. Changing the working directory later has no effect.
+        max_size: Bytes, SQLite's own pages included, above which the entries stored least recently are evicted; at least 1 MiB. None (the
+            default) or 0 means no limit. A cache that you pass keeps its own limit.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
+        auto_create: Whether to create the directory if it is missing. Default True.
+        file_mode: The mode of the database if the store creates it, and of all files beside it, such as `0o640`, whatever the umask.
+            Directories add search permission for those who may read. Default None: 0600, and 0700 for directories. Existing files and
+            directories keep their modes. No effect on Windows. Not with `disk_cache`.
 
     Raises:
         TypeError: `file_mode` or `max_size` is not an int, `directory` not a str or Path, or `disk_cache` not a diskcache.Cache.
-        ValueError: Neither or both of `disk_cache` and `directory`, `max_size` too small, `file_mode` without read and write permission for
-            the owner, with other bits than read and write, or with `disk_cache`, the directory is missing and `auto_create` is False, or
-            its path can't be encoded.
-        StoreSetupError: On use: the directory can't be opened or made, or was removed.
-        StoreRefusedError: On use: the disk is full, or this user lost the rights to the directory.
+        ValueError: Neither or both of `disk_cache` and `directory`; `max_size` is too small; `file_mode` lacks read and write permission
+            for the owner, has bits other than read and write, or is combined with `disk_cache`; the directory is missing and `auto_create`
+            is False; or its path can't be encoded.
+        StoreSetupError: On use: the directory can't be opened or created, or was removed.
+        StoreRefusedError: On use: the disk is full, or this user has lost access to the directory.
     """
 
     stability: ClassVar[Stability] = "stable"
@@ -108,32 +108,30 @@ class DiskStore(EnumerableDriverStore):
 
 
 class MultiDiskStore(EnumerableDriverStore):
-    """Keeps the entries of each collection in a directory of its own, each shared by any number of processes on one machine.
+    """Keeps each collection in a directory of its own, shared by any number of processes on one machine.
 
-    Format: each directory is diskcache's, as in `DiskStore`, except that the row of an entry is the key alone. The directory is named after
-    the collection. A collection that can't name one, or that shares its name with another one's, has a directory that is
-    named by `~` and the SHA-256 of its name in hexadecimal; so have keys of a collection whose rows others hold. Whose a row is, is
-    written in its document.
+    Format: each directory is a diskcache directory as in `DiskStore`, but the name of a row is the key alone. The directory has the name of
+    the collection. If that is not a valid directory name, or another collection uses it, the name is `~` and the SHA-256 of the collection
+    in hexadecimal; the same goes for a key with a row that another entry uses. Each document records the key and collection it belongs to.
 
-    Expiry, durability, threads and what happens when a directory is removed are as in `DiskStore`. At most 32 directories are open at
-    a time.
+    Expiry, durability, threads and removed directories are as in `DiskStore`. At most 32 directories are open at a time.
 
     Args:
-        disk_cache_factory: Returns the diskcache.Cache of a collection, whose directory and settings are used. It is called in a worker
-            thread, more than once for a collection, also when reading. The store can then list keys and destroy a collection, but does
-            not know which collections there are.
-        base_directory: The directory of the directories, instead of a factory; expanded as in `DiskStore`.
+        disk_cache_factory: Returns the diskcache.Cache of a collection; the store uses its directory and settings. The store calls it in a
+            worker thread, more than once for a collection, and when reading too. With a factory, the store can list keys and destroy a
+            collection, but does not know which collections exist.
+        base_directory: The parent of the directories, instead of a factory; expanded as in `DiskStore`.
         max_size: Bytes for each collection; see `DiskStore`.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
-        auto_create: Whether to make the base directory if it is missing. Default True.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
+        auto_create: Whether to create the base directory if it is missing. Default True.
         file_mode: As in `DiskStore`, for the databases of all collections. Default None. Not with a factory.
 
     Raises:
         TypeError: `file_mode` or `max_size` is not an int, `base_directory` not a str or Path, or the factory not a function; on use: it
             returns something other than a diskcache.Cache.
-        ValueError: Neither or both of `disk_cache_factory` and `base_directory`, `max_size` too small or given with a factory, `file_mode`
-            as in `DiskStore`, the base directory is missing and `auto_create` is False, or its path can't be encoded.
-        StoreSetupError: On use: a directory can't be opened or made, or was removed.
+        ValueError: Neither or both of `disk_cache_factory` and `base_directory`; `max_size` is too small or combined with a factory;
+            `file_mode` as in `DiskStore`; the base directory is missing and `auto_create` is False; or its path can't be encoded.
+        StoreSetupError: On use: a directory can't be opened or created, or was removed.
         PathSecurityError: On use: the directory of a collection is a link.
     """
 
@@ -190,7 +188,7 @@ class _FactoryStore(MultiDiskStore):
     """What a MultiDiskStore with a factory is: without what only one that knows all its collections can do."""
 
     runs_inline = True
-    # A method that is None is none, to `isinstance` with a protocol.
+    # To `isinstance` with a protocol, a method that is None does not exist.
     collections = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
     destroy = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
     cull = None  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]

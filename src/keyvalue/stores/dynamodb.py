@@ -40,38 +40,37 @@ _TLS = TlsOptions(
 
 
 class DynamoDBStore(EnumerableFlatStore):
-    """Keeps entries in a table of DynamoDB, shared with whatever else lies there.
+    """Keeps entries in a DynamoDB table, which other programs may use too.
 
     Format: an item has `collection` (string, the partition key), `key` (string, the sort key), `value` (string, the JSON document of
-    `keyvalue._core.entry`), `token` (string, random, new with each write) and, if the entry expires, `ttl` (number, the epoch second at or
-    after that moment), which is the table's time to live. A collection of more than 2048 bytes, or a key of more than 1024, is replaced by
-    `~` and its SHA-256 in hexadecimal, and so is one that looks like that; the document has the names as they were given.
+    `keyvalue._core.entry`), `token` (string, random, new with each write) and, if the entry expires, `ttl` (number, the expiry in epoch
+    seconds, rounded up), the table's TTL attribute. A collection of more than 2048 bytes, a key of more than 1024, or a name of the form
+    `~<SHA-256 in hexadecimal>` is stored in that form. The document has the original names.
 
-    The table is created at the first use if it is missing, with on-demand billing, and its time to live is enabled, as far as the
-    credentials allow. Listing a collection is a query; listing the collections, culling and destroying scan the table. Items that this
-    library did not write are left alone, and the table itself always stays. On asyncio the store awaits an aiobotocore client, one for
-    each event loop; on trio it calls a botocore client in worker threads, and in synchronous code directly.
+    First use creates a missing table, with on-demand billing, and enables TTL on it if the credentials allow that. Listing a collection is
+    a query; listing the collections, culling and destroying scan the table. They skip items that this library did not write, and never
+    delete the table. On asyncio the store awaits an aiobotocore client, one for each event loop. On trio it calls a botocore client in
+    worker threads, in synchronous code directly.
 
     Args:
-        client: A client to use, of botocore (or boto3) or of aiobotocore. It is never closed. A synchronous one works on every runtime; an
-            asynchronous one, which must have been entered, only on the event loop where it is first used.
-        table_name: The table.
-        region_name: The region, if there is no client. Default: as configured for AWS.
-        endpoint_url: Another endpoint than that of the region, such as that of DynamoDB Local.
-        aws_access_key_id: Credentials. Default: as configured for AWS.
-        aws_secret_access_key: Likewise.
-        aws_session_token: Likewise.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        client: A client of botocore, boto3 or aiobotocore. It is never closed. A synchronous client works on every runtime, an asynchronous
+            one (entered by you) only on the event loop that first uses it.
+        table_name: The name of the table.
+        region_name: The region, without a client. Default: as configured for AWS.
+        endpoint_url: An endpoint other than the region's, such as DynamoDB Local.
+        aws_access_key_id: The access key. Default: as configured for AWS.
+        aws_secret_access_key: The secret key. Default: as configured for AWS.
+        aws_session_token: The token of temporary credentials. Default: as configured for AWS.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
         table_config: More parameters for CreateTable, such as `Tags`. The table's keys and billing can't be changed.
         auto_create: Whether to create the table if it is missing. Default True.
-        consistent_reads: Whether reads see every write that was acknowledged before. False halves what reads cost, and a read may then
-            return what was there about a second ago. Default True.
-        timeout: Seconds until the whole answer to a request must be there, for clients that the store makes. Default 5.
+        consistent_reads: Whether reads see every acknowledged write. False halves the price of a read, which may then be about a second
+            out of date. Default True.
+        timeout: Seconds allowed for a complete answer to a request, for clients that the store creates. Default 5.
 
     Raises:
-        ValueError: Both a client and what a client is made of, what can't be the name of a table or the URL of an endpoint, or a timeout
-            that is not positive.
-        TypeError: The client is not one of DynamoDB.
+        ValueError: Both a client and options for a client, an invalid table name or endpoint URL, or a timeout that is not positive.
+        TypeError: The client is not a DynamoDB client.
     """
 
     stability: ClassVar[Stability] = "beta"

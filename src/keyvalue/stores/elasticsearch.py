@@ -34,14 +34,14 @@ _FIRST_PAUSE = 0.01  # seconds until another look at an index that is being crea
 
 
 class ElasticsearchV1KeySanitizationStrategy(sanitization.AlwaysHashStrategy):
-    """The ids of documents: the SHA-256 of the key."""
+    """Document ids: the SHA-256 of the key."""
 
     def __init__(self) -> None:
         super().__init__(hash_length=64)
 
 
 class ElasticsearchV1CollectionSanitizationStrategy(sanitization.HybridSanitizationStrategy):
-    """The ends of index names: letters, digits and `_-.` of ASCII; anything else replaced, with 8 digits of a SHA-256 appended."""
+    """Suffixes of index names: ASCII letters, digits and `_-.`; other characters are replaced, and 8 digits of a SHA-256 appended."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -55,38 +55,38 @@ _TLS = TlsOptions("write https:// in the URL", "write http:// in the URL", "pass
 
 
 class ElasticsearchStore(EnumerableFlatStore):
-    r"""Keeps entries in Elasticsearch (8 or later, serverless too), in one index a collection.
+    r"""Keeps entries in Elasticsearch (8 or later, or serverless), with an index for each collection.
 
-    Format: the index `<index_prefix>-<collection>` has a document under the id `<key>` that holds the fields of `keyvalue._core.entry`,
-    with the value as `value.flattened`; what a field of that type can't hold (leaves over 32 KB, more than 20 levels of objects, `\\0` in
-    a key, numbers of 1000 digits) as JSON text in `value.json`, which is not indexed. A collection that no index can be named after,
-    because of upper case for instance, has the index `<index_prefix>-~<SHA-256 in hexadecimal>`; so has one with characters newer than
-    Unicode 3.2, of which not all servers take the same. A key of more than 512 bytes has the id `~<SHA-256>`. So has, with sanitization
-    strategies, what another pair's entry holds the place of.
+    Format: the index `<index_prefix>-<collection>` has a document with the id `<key>` and the fields of `keyvalue._core.entry`. The value
+    is in `value.flattened`; a value that such a field can't hold (leaves over 32 KB, more than 20 levels of objects, `\\0` in a key,
+    numbers of 1000 digits) is JSON text in `value.json`, which is not indexed. If a collection is not a valid index name (it has upper
+    case, for instance) or has characters newer than Unicode 3.2, which servers treat differently, its index is
+    `<index_prefix>-~<SHA-256 in hexadecimal>`. A key of more than 512 bytes has the id `~<SHA-256>`. With sanitization strategies, so does
+    a key with an id that another entry holds.
 
-    Reads see every write that was acknowledged. Listing and destroying refresh the indices first, and read all their documents but not
-    the values; what this library did not write is left alone, and so are the indices. Expired entries take up space until `cull`. On
-    asyncio the store awaits the asynchronous client, one for each event loop; on trio it calls the synchronous one in worker threads, and
-    in synchronous code directly. A call fails at once if the server is not there: retrying is a wrapper's business.
+    Reads see every acknowledged write. Listing and destroying refresh the indices first, and read all documents without their values. They
+    skip what this library did not write, and never delete an index. Expired entries take up space until `cull`. On asyncio the store
+    awaits the asynchronous client, one for each event loop. On trio it calls the synchronous client in worker threads, in synchronous code
+    directly. A call fails at once if the server can't be reached; to retry, use a `RetryWrapper`.
 
     Args:
-        elasticsearch_client: A client to use, synchronous or asynchronous. It is never changed or closed. A synchronous one works on every
-            runtime; an asynchronous one only on the event loop where it is first used.
-        url: The server, such as `https://user:password@host:9200`, instead of a client.
-        api_key: Its API key.
-        index_prefix: What the names of the indices start with; it is put in lower case.
+        elasticsearch_client: A client of elasticsearch-py, sync or async. It is never changed or closed. A synchronous client works on
+            every runtime, an asynchronous one only on the event loop that first uses it.
+        url: Instead of a client: the server, such as `https://user:password@host:9200`.
+        api_key: The API key for the server.
+        index_prefix: The start of all index names; the store converts it to lower case.
         index: Another name for `index_prefix`.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
-        key_sanitization_strategy: What names documents: an object with `sanitize(key)`. Default: the key itself.
-        collection_sanitization_strategy: What names indices, likewise.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
+        key_sanitization_strategy: Chooses document ids: an object with `sanitize(key)`. Default: the key itself.
+        collection_sanitization_strategy: Chooses index names: an object with `sanitize(collection)`. Default: the collection itself.
         auto_create: Whether to create missing indices on writing. Default True.
-        timeout: How many seconds a call waits for the server at most, if there is no client, and a read for an index that is being made.
+        timeout: Seconds that a call waits for the server, without a client, and that a read waits for an index that is being created.
             Default 5.
 
     Raises:
-        ValueError: Neither or both of client and URL, or of `index_prefix` and `index`; the URL can't be parsed; no index can be named
-            with the prefix; or `timeout` is not positive.
-        TypeError: The client is not one of elasticsearch-py.
+        ValueError: Neither or both of client and URL, or of `index_prefix` and `index`; the URL can't be parsed; an invalid
+            prefix; or `timeout` is not positive.
+        TypeError: The client is not from elasticsearch-py.
     """
 
     stability: ClassVar[Stability] = "beta"

@@ -21,18 +21,19 @@ _EMPTY: Mapping[str, Entry] = {}
 
 
 class MemoryStore(EnumerableStore):
-    """Keeps entries in this process, as JSON text, so what is put and what is got never share an object.
+    """Keeps entries in this process, as JSON text, so a value that you get shares no object with the one that you put.
 
-    Expired entries are freed by the next call on the store, whatever it is about. No call ever waits, so none lets other tasks run.
+    The next call on the store, of any kind, frees expired entries. Calls never wait, so they are not checkpoints: a loop that only makes
+    such calls never yields to other tasks.
 
     Args:
-        max_entries_per_collection: At most so many entries in each collection. A put beyond it evicts the entry that was least recently
-            read or written, unless expired ones make room. None, the default, means no limit.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        max_entries_per_collection: The most entries in a collection. A put beyond it evicts the entry that was least recently read or
+            written, unless expired entries make room. None, the default, means no limit.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
         seed: Entries to start with, as `{collection: {key: value}}`; they never expire.
 
     Attributes:
-        max_entries_per_collection: The limit; `sys.maxsize` if there is none.
+        max_entries_per_collection: The limit; `sys.maxsize` without one.
 
     Raises:
         ValueError: `max_entries_per_collection` is not positive.
@@ -138,7 +139,7 @@ class MemoryStore(EnumerableStore):
         return True
 
     def _prune(self) -> None:
-        """Forget the deadlines that were left behind, when they are most of them."""
+        """Forget stale deadlines once they are the majority."""
         if len(self._deadlines) > 2 * self._size + 64:
             self._deadlines = [
                 (entry.expires_at, entry.collection, entry.key)
@@ -149,7 +150,7 @@ class MemoryStore(EnumerableStore):
             heapq.heapify(self._deadlines)
 
     def _free(self, now: float) -> None:
-        """Remove what has expired."""
+        """Remove expired entries."""
         while self._deadlines and self._deadlines[0][0] <= now:
             expires_at, collection, key = heapq.heappop(self._deadlines)
             entry = self._collections.get(collection, _EMPTY).get(key)

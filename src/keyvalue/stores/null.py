@@ -10,12 +10,12 @@ __all__ = ["NullStore"]
 
 
 class NullStore(BaseStore):
-    """Accepts everything and keeps nothing: every key is missing. For tests, and for switching storage off.
+    """Keeps nothing: every put is accepted, and every key is missing. For tests, and for switching storage off.
 
     Arguments are checked as on every store.
 
     Args:
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
     """
 
     stability: ClassVar[Stability] = "stable"

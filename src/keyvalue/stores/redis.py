@@ -42,41 +42,41 @@ _TLS = TlsOptions(
 
 
 class RedisStore(RespStore):
-    """Keeps entries in a Redis database (6.2 or later), shared with whatever else lies there.
+    """Keeps entries in a Redis database (6.2 or later), which other programs may use too.
 
-    Format: the key `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) is a string that holds the JSON
-    document of `keyvalue._core.entry`, with the time to live in milliseconds as its expiry.
+    Format: the key `<collection>::<key>` (`keyvalue._core.layout` has the exceptions) is a string: the JSON document of
+    `keyvalue._core.entry`. Redis expires it, to the millisecond.
 
-    Listing and destroying scan the whole database and read every value under a matching name; what this library did not write is left
-    alone. On asyncio the store awaits redis-py's asynchronous client, one for each event loop; on trio it calls the synchronous one in
-    worker threads, and in synchronous code directly. A call fails at once if the server is not there: retrying is a wrapper's business.
+    Listing and destroying scan the whole database and read every value with a matching name. They skip what this library did not write.
+    On asyncio the store awaits redis-py's asynchronous client, one for each event loop. On trio it calls the synchronous client in worker
+    threads, in synchronous code directly. A call fails at once if the server can't be reached; to retry, use a `RetryWrapper`.
 
     Args:
-        client: A client to use, of either colour, a cluster's or one that `Sentinel.master_for` made included. It is never closed. A
-            synchronous one works on every runtime; an asynchronous one only on the event loop where it is first used.
-        url: `redis://`, `rediss://` or `unix://`, with all options that redis-py takes, such as `max_connections` (default 100; further
-            calls wait for one); instead of a client.
-        host: The server, if there is neither a client nor a URL. Default "localhost".
+        client: A client of redis-py, sync or async; a cluster client or one from `Sentinel.master_for` too. It is never closed. A
+            synchronous client works on every runtime, an asynchronous one only on the event loop that first uses it.
+        url: Instead of a client: `redis://`, `rediss://` or `unix://`, with any option of redis-py, such as `max_connections` (default 100;
+            further calls wait for a connection).
+        host: The server, without a client or URL. Default "localhost".
         port: Its port. Default 6379.
         db: The number of the database. Default 0.
-        username: For servers with users. Beside a URL without one, too.
-        password: For servers with passwords. Beside a URL without one, too.
-        ssl: Whether to use TLS, beside a URL too; implied by any of the following, and by `rediss://`. Default False.
-        ssl_ca_certs: The file with the authorities to trust.
+        username: The user. May accompany a URL that names no user.
+        password: The password. May accompany a URL that has none.
+        ssl: Whether to use TLS, also with a URL; implied by the following options and by `rediss://`. Default False.
+        ssl_ca_certs: The file with the certificate authorities to trust.
         ssl_certfile: The file with this client's certificate.
         ssl_keyfile: The file with its key.
-        ssl_check_hostname: Whether the server's certificate must be for its host. Default True. False beside a URL does not imply TLS.
+        ssl_check_hostname: Whether the server's certificate must be for its host. Default True. With a URL, False does not imply TLS.
         ssl_cert_reqs: "required", "optional" or "none", or the constant of `ssl`; redis-py's default is "required".
-        cluster: Whether the server is a node of a Redis Cluster; the others are found by asking it. A bulk call is one round trip for each
-            node then. Default False.
-        timeout: Seconds that connecting, or a reply as a whole, may take, unless the URL says otherwise. Default 5.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        cluster: Whether the server is a node of a Redis Cluster. The client asks it for the other nodes, and a bulk call is one round trip
+            per node. Default False.
+        timeout: Seconds allowed for connecting, and for a complete reply, unless the URL sets them. Default 5.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
 
     Raises:
-        ValueError: Both a client and a URL, the URL can't be parsed, has an option that redis-py does not know, or comes with what it says
-            itself, a cluster with a number of a database, a key without a certificate, a host that is more than that, a port or a
-            database that can't be, or a timeout that is not positive.
-        TypeError: The client is not one of redis-py, or a port or a database is not an int.
+        ValueError: Both a client and a URL; a URL that can't be parsed, has an option unknown to redis-py, or repeats another argument; a
+            cluster with a database number; a key without a certificate; an invalid host, port or database; a timeout that is not
+            positive.
+        TypeError: The client is not from redis-py, or a port or database is not an int.
     """
 
     stability: ClassVar[Stability] = "beta"

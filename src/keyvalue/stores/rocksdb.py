@@ -36,33 +36,33 @@ _REFUSED = ErrorRule(Exception, StoreRefusedError, lambda error: f"RocksDB refus
 class RocksDBStore(EnumerableDriverStore):
     """Keeps entries in a RocksDB database, which one process at a time can open.
 
-    Format: rocksdict's, with string keys and bytes values. The key `<collection>::<key>` (see `keyvalue._core.layout` for names that this
-    would mix) holds the JSON document of `keyvalue._core.entry` in UTF-8. Nothing is ever unpickled: a value that is a pickle is reported
-    as unreadable.
+    Format: a rocksdict database with string keys and bytes values. The key `<collection>::<key>` (`keyvalue._core.layout` has the
+    exceptions) holds the JSON document of `keyvalue._core.entry` in UTF-8. The store never unpickles: a pickle raises
+    `DeserializationError`.
 
-    Expired entries take up space until `cull` removes them. A write is in RocksDB's log when `put` returns: it survives the process, and
-    a power failure may lose the last ones.
+    Expired entries take up space until `cull` removes them. When `put` returns, the write is in RocksDB's log: it survives the end of the
+    process, but a power failure may lose the most recent writes.
 
-    If the directory is removed or moved while the database is open, writes raise `StoreSetupError` until it is back; reads may go on.
+    If the directory is removed or moved while the database is open, writes raise `StoreSetupError` until it is back; reads may still work.
 
-    On asyncio and trio, calls run in worker threads. rocksdict holds the interpreter's lock while it copies a value, so for large values
-    (tens of megabytes) a call still stalls the loop for as long.
+    On asyncio and trio, calls run in worker threads. rocksdict holds the interpreter's lock while it copies a value, so a large value (tens
+    of megabytes) still blocks the event loop for that time.
 
     Args:
-        db: A database to use. It is never closed.
-        path: The directory of a database to open, instead. A leading `~` and variables such as `$HOME` are expanded, unless a directory of
-            just that name is there; the path is absolute from then on.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
-        auto_create: Whether to make the directory if it is missing. Default True.
-        file_mode: Who may use the directory if the store makes it: `0o640` makes it 0750, `0o660` 0770, whatever the umask. Default None:
-            0700. RocksDB creates the files with 0644 less the umask, so the directory protects them. A directory that exists keeps its
-            mode. Windows ignores it. Not with `db`.
+        db: An open Rdict. The store never closes it.
+        path: Instead of `db`: the directory of the database. A leading `~` and variables such as `$HOME` are expanded, unless a directory
+            with that very name exists. Changing the working directory later has no effect.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
+        auto_create: Whether to create the directory if it is missing. Default True.
+        file_mode: Who may use the directory if the store creates it: `0o640` gives it the mode 0750, `0o660` 0770, whatever the umask.
+            Default None: 0700. RocksDB creates files with 0644 less the umask, so it is the directory that protects them. An existing
+            directory keeps its mode. No effect on Windows. Not with `db`.
 
     Raises:
-        TypeError: `file_mode` is not an int, `path` not a str or Path, or `db` not a Rdict.
-        ValueError: Neither or both of `db` and `path`, `file_mode` without read and write permission for the owner, with other bits than
-            read and write, or with `db`, the directory is missing and `auto_create` is False, or its path can't be encoded.
-        StoreSetupError: On use: the database can't be opened, or on a write, its directory was removed or moved.
+        TypeError: `file_mode` is not an int, `path` not a str or Path, or `db` not an Rdict.
+        ValueError: Neither or both of `db` and `path`; `file_mode` lacks read and write permission for the owner, has bits other than read
+            and write, or is combined with `db`; the directory is missing and `auto_create` is False; or its path can't be encoded.
+        StoreSetupError: On use: the database can't be opened; on a write: its directory was removed or moved.
     """
 
     stability: ClassVar[Stability] = "stable"

@@ -37,7 +37,7 @@ __all__ = ["VaultStore"]
 
 _URL = "http://localhost:8200"
 _CONNECTIONS = 40  # as many as there are worker threads
-_GIVEN = 10  # connections that a session of requests keeps if nobody says otherwise
+_GIVEN = 10  # connections that a session of requests keeps by default
 _AT_ONCE = 10  # requests of one call
 _UNREACHABLE = "could not reach the server; is it running, and is the URL right?"
 
@@ -82,37 +82,37 @@ _ERRORS: ErrorRules = (
 
 
 class VaultStore(DriverStore, EnumerableFlatStore):
-    """Keeps entries in the KV secrets engine, version 2, of HashiCorp Vault or OpenBao, each as a secret.
+    """Keeps each entry as a secret in the KV secrets engine, version 2, of HashiCorp Vault or OpenBao.
 
-    Format: the secret `<collection>::<key>` (see `keyvalue._core.layout` for names that this would mix) has one field, `value`, a string:
-    the JSON document of `keyvalue._core.entry`. What can't be a path is named `~<SHA-256 of the collection>/~<SHA-256 of the key>`, in
-    hexadecimal: what has more than 150 bytes, `.` or `..` or nothing between two slashes, a slash at an end, or characters that can't be
-    printed or are newer than Unicode 3.2.
+    Format: the secret `<collection>::<key>` (`keyvalue._core.layout` has the exceptions) has one field, `value`: the JSON document of
+    `keyvalue._core.entry` as a string. A name that is not a valid path (more than 150 bytes; `.`, `..` or nothing between two slashes; a
+    slash at an end; characters that are not printable or are newer than Unicode 3.2) is replaced by
+    `~<SHA-256 of the collection>/~<SHA-256 of the key>`, in hexadecimal.
 
-    The engine keeps earlier versions of a secret, 10 by default, so what was overwritten can still be read there. A delete, and `cull`
-    for an expired entry, write an empty expired document by check-and-set, and destroy the values of the last 100 versions, if the token
-    may `update` the path `destroy/`. The secret itself stays, so that its versions never start again; destroying removes it.
+    The engine keeps earlier versions of a secret, 10 by default, so overwritten values can still be read there. `delete`, and `cull` for an
+    expired entry, write an empty expired document by check-and-set, and destroy the values of the last 100 versions if the token may
+    `update` the path `destroy/`. The secret itself stays, so that its version numbers never start again; `destroy` and
+    `destroy_collection` remove it.
 
-    hvac only blocks, so on asyncio and trio its calls run in worker threads, and in synchronous code directly. There is a request for each
-    key; `get_many`, `put_many` and `delete_many` have ten under way at a time, in synchronous code one. Listing reads each entry that it
-    lists; `collections`, `destroy` and `cull` list all folders under the mount point. A call fails at once if the server is not
-    there: retrying is a wrapper's business.
+    On asyncio and trio, calls run in worker threads, in synchronous code directly. Each key takes a request; `get_many`, `put_many` and
+    `delete_many` send ten at a time, in synchronous code one. Listing reads each entry that it lists; `collections`, `destroy` and `cull`
+    list all folders under the mount point. A call fails at once if the server can't be reached; to retry, use a `RetryWrapper`.
 
     Args:
-        client: A client to use. It is never closed, and has its own timeout.
-        url: The server, if there is no client. None stands for the environment variable `VAULT_ADDR`. Default "http://localhost:8200".
-        token: Its token, which is not renewed. Default, as for hvac: the environment variable `VAULT_TOKEN`, or the file `~/.vault-token`.
-        mount_point: The path where the engine is mounted, with nothing behind it. Default "secret".
-        namespace: The namespace, of Vault Enterprise, HCP Vault or OpenBao.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
-        timeout: Seconds that connecting may take at most, and an answer as a whole, if there is no client. Default 5.
+        client: A client of hvac, with its own timeout. It is never closed.
+        url: The server, without a client. None means the environment variable `VAULT_ADDR`. Default "http://localhost:8200".
+        token: The token, which the store does not renew. Default: the environment variable `VAULT_TOKEN`, or the file `~/.vault-token`.
+        mount_point: The path where the engine is mounted, and nothing below it. Default "secret".
+        namespace: The namespace, in Vault Enterprise, HCP Vault or OpenBao.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
+        timeout: Seconds allowed for connecting, and for a complete answer, without a client. Default 5.
 
     Raises:
-        ValueError: Both a client and a URL, token or namespace; the URL can't be parsed; no engine can be mounted there; the token or the
-            namespace can't be sent; or `timeout` is not positive.
-        TypeError: The client is no `hvac.Client`.
-        ValueTooLargeError: On put: the server does not take so large a value. By default Vault since 1.20, and any server with its own
-            storage (raft), take 1 MiB, others 32 MiB.
+        ValueError: Both a client and a URL, token or namespace; a URL that can't be parsed; an invalid mount point; a token or namespace
+            that can't be sent; or `timeout` is not positive.
+        TypeError: The client is not an `hvac.Client`.
+        ValueTooLargeError: On put: the server does not accept values of this size. The default limit is 1 MiB for Vault 1.20 and later
+            and for integrated storage (raft), otherwise 32 MiB.
     """
 
     stability: ClassVar[Stability] = "beta"
@@ -189,7 +189,7 @@ class VaultStore(DriverStore, EnumerableFlatStore):
                 page, names = names[:count], names[count:]
                 found = await self._call("find", page, repeatable=True)
                 yield [(name, stored) for name, stored in zip(page, found, strict=True) if stored is not None]
-                # The server does not tell how large a secret is: they are taken to be about as large as the last ones.
+                # The server does not tell how large a secret is: assume about the size of the last few.
                 size = sum(stored.size for stored in found if stored is not None)
                 count = max(1, min(_AT_ONCE, PAGE_SIZE * count // max(size, 1)))
 

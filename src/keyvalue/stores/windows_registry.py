@@ -31,48 +31,49 @@ __all__ = ["WindowsRegistryStore", "WindowsRegistryV1CollectionSanitizationStrat
 
 _PATH = "Software\\py-key-value"
 _LONGEST_KEY = 255  # UTF-16 code units; Microsoft's "Registry element size limits" has this number and the next two
-_LONGEST_VALUE_NAME = 16_383  # likewise
+_LONGEST_VALUE_NAME = 16_383  # UTF-16 code units too
 _DIGEST = re.compile(r"~[0-9a-f]{64}", re.IGNORECASE)
 _OWN = "this user has no rights to that key of the registry; change its permissions, or choose another registry_path"
 
 
 class WindowsRegistryV1CollectionSanitizationStrategy(sanitization.HybridSanitizationStrategy):
-    """The names of registry keys: letters and digits of ASCII, at most 96; what is changed gets 8 digits of a SHA-256."""
+    """Names of registry keys: at most 96 ASCII letters and digits; a name that had to change ends in 8 digits of a SHA-256."""
 
     def __init__(self) -> None:
         super().__init__(max_length=96, allowed_characters=sanitization.ALPHANUMERIC)
 
 
 class WindowsRegistryStore(EnumerableDriverStore):
-    r"""Keeps each entry in a value of the registry of Windows, for small things: Microsoft advises against more than 2048 bytes in a value.
+    r"""Keeps each entry in a value of the Windows registry. For small entries: Microsoft advises against values of more than 2048 bytes.
 
-    Format: under the registry key `<hive>\<registry_path>\<collection>`, a value of type REG_SZ that is named by the key holds the JSON
-    document of `keyvalue._core.entry`. A `\` in a collection separates registry keys. With sanitization strategies, their names stand for
-    collection and key. What can't be a name in the registry (a collection of which a part between two `\` is empty or has more than 255
-    UTF-16 code units, or that is more than 32 levels deep with the path; a key of more than 16383; what holds NUL) is replaced by `~` and
-    the SHA-256 in hexadecimal, of the collection or of `<characters in the collection>:<collection>:<key>`. So is a key whose value holds
-    another entry's document: the registry ignores case. Whose a value is, is written in it.
+    Format: the registry key `<hive>\<registry_path>\<collection>` has a value of type REG_SZ with the name `<key>`, which holds the JSON
+    document of `keyvalue._core.entry`. A `\` in a collection separates registry keys. With sanitization strategies, their results take the
+    place of collection and key. An invalid name (a collection with a part between two `\` that is empty or has more than 255 UTF-16 code
+    units, or that is more than 32 levels deep, path included; a key of more than 16383; any name with NUL) is replaced by `~` and the
+    SHA-256 in hexadecimal, of the collection or of `<characters in the collection>:<collection>:<key>`. The registry ignores case, so a key
+    is also replaced if its value holds another entry. Each document records the key and collection it belongs to.
 
-    A put is one value, set as a whole, and so is what a read sees. But the registry can't compare and set: where two processes write the
-    same key, or keys that differ in case only, at the same moment, the later one may replace what it has not seen. For the same reason
-    deleting reads first, and two processes that delete at the same moment may both be told that the entry was there. Within one
-    process neither happens.
+    A put sets one value as a whole, and a read sees it as a whole. But the registry has no compare-and-set: if two processes write the
+    same key, or keys that differ only in case, at the same moment, the later write may replace an entry that it has not seen. For the same
+    reason deleting reads first, and two processes that delete an entry at the same moment may both get True. Within one process, neither
+    happens.
 
-    Expired entries take up space until `cull`. Calls run in worker threads on asyncio and trio, in synchronous code directly.
+    Expired entries take up space until `cull`. On asyncio and trio, calls run in worker threads, in synchronous code directly.
 
     Args:
         hive: "HKEY_CURRENT_USER", which is the default, or "HKEY_LOCAL_MACHINE", where only administrators may write.
-        registry_path: The registry key under the hive in which the collections lie. Default `Software\py-key-value`.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
-        key_sanitization_strategy: What names values: an object with `sanitize(key)`. Default: the key itself.
-        collection_sanitization_strategy: What names registry keys, likewise.
+        registry_path: The registry key under the hive that contains the collections. Default `Software\py-key-value`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
+        key_sanitization_strategy: Chooses names of values: an object with `sanitize(key)`. Default: the key itself.
+        collection_sanitization_strategy: Chooses names of registry keys: an object with `sanitize(collection)`. Default: the collection
+            itself.
 
     Raises:
         ImportError: On importing the module: this is not Windows.
-        ValueError: The hive is another one, or the path can't be one.
-        StoreRefusedError: On use: the user may not do that, or the registry refuses for another reason.
-        StoreConnectionError: On use: memory, the disk or a deletion at the same moment is in the way.
-        ValueTooLargeError: On put: the document takes more than 2 GiB of UTF-16, as much as a whole file of the registry.
+        ValueError: An unknown hive, or an invalid path.
+        StoreRefusedError: On use: the user lacks the rights, or the registry refuses for another reason.
+        StoreConnectionError: On use: lack of memory or disk space, or a deletion at the same moment, prevents it for now.
+        ValueTooLargeError: On put: the document takes more than 2 GiB in UTF-16, the size of a whole registry file.
     """
 
     stability: ClassVar[Stability] = "beta"
@@ -120,11 +121,11 @@ class WindowsRegistryStore(EnumerableDriverStore):
 
 
 class _RegistryLayout(KeyLayout):
-    """The names of values: the path of a registry key below that of the store, which may be empty, then NUL and the value's own name.
+    """Names of values: the path of a registry key below the store's, which may be empty, then NUL and the name of the value.
 
     Args:
-        keys: What names values.
-        collections: What names registry keys.
+        keys: Chooses names of values.
+        collections: Chooses names of registry keys.
         depth: How many levels of registry keys a collection may have.
     """
 
@@ -150,7 +151,7 @@ class _RegistryLayout(KeyLayout):
         return [f"{path}\0"] if mixed is None else [f"{path}\0", f"{mixed}\0"]
 
     def _paths(self, collection: str) -> tuple[str, str | None]:
-        r"""Return the path of a collection; and, if the registry would take its name for another's, also that one's: `a\\b` for `a\b`."""
+        r"""Return the path of a collection, and any other spelling that the registry takes for the same: `a\\b` for `a\b`."""
         path = self._collections(collection) if self._collections else collection
         parts = path.split("\\")
         there = [part for part in parts if part]
@@ -160,7 +161,7 @@ class _RegistryLayout(KeyLayout):
 
 
 def _is_key(name: str) -> bool:
-    """Return whether a registry key can have a name."""
+    """Return whether a name is valid for a registry key."""
     return 0 < _units(name) <= _LONGEST_KEY and "\0" not in name
 
 

@@ -112,7 +112,7 @@ class ArgumentContract(ABC):
 
     @on_the_runtime
     async def test_bad_names_are_refused_before_anything_is_written(self, kv: Any) -> None:
-        """A name that is empty or does not encode raises InvalidKeyError, one that is no str TypeError, and nothing is written then."""
+        """A name that is empty or does not encode raises InvalidKeyError, one that is not a str TypeError; nothing is written then."""
         for bad, error in [("", InvalidKeyError), ("\ud800", InvalidKeyError), (1, TypeError), (b"k", TypeError), (None, TypeError)]:
             calls: list[Callable[[], Awaitable[object]]] = [
                 lambda bad=bad: kv.get(bad),
@@ -214,7 +214,7 @@ class ArgumentContract(ABC):
 
     @on_the_runtime
     async def test_values_of_a_wrong_type(self, kv: Any) -> None:
-        """A value that is no mapping raises TypeError."""
+        """A value that is not a mapping raises TypeError."""
         wrong: list[Any] = [None, [], "text", 1, b"{}", {1}]
         for bad in wrong:
             with pytest.raises(TypeError, match="mapping"):
@@ -250,7 +250,7 @@ class ArgumentContract(ABC):
     @on_the_runtime
     @pytest.mark.parametrize("ttl", ["10", b"1", [1], object()])
     async def test_a_ttl_of_a_wrong_type_is_both_errors(self, kv: Any, ttl: Any) -> None:
-        """A TTL that is no number raises InvalidTTLError, which is then also a TypeError."""
+        """A TTL that is not a number raises InvalidTTLError, which is then also a TypeError."""
         for error in (InvalidTTLError, TypeError):
             with pytest.raises(error):
                 await kv.put("k", {}, ttl=ttl)

@@ -426,7 +426,7 @@ class StoreContract(ArgumentContract):
 
     @on_the_runtime
     async def test_limits_of_listing(self, kv: Any) -> None:
-        """A `limit` caps a listing, which is complete without one. A negative one raises ValueError, one that is no int TypeError."""
+        """A `limit` caps a listing, which is complete without one. A negative one raises ValueError, one that is not an int TypeError."""
         await kv.put_many([f"k{index}" for index in range(5)], [{}] * 5)
         await kv.put("k", {}, collection="other")
         if has_capability(kv, "keys"):

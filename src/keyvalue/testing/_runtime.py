@@ -90,7 +90,7 @@ class Runtime:
         name: The runtime's name.
 
     Raises:
-        ValueError: There is no runtime of that name.
+        ValueError: No runtime has that name.
     """
 
     def __init__(self, name: RuntimeName) -> None:
@@ -106,7 +106,7 @@ class Runtime:
             store: The store, not yet opened. `run` closes it.
 
         Returns:
-            The store itself, or a `BlockingKeyValue` over it whose methods can be awaited.
+            The store itself, or a `BlockingKeyValue` over it with methods that can be awaited.
 
         Raises:
             AssertionError: The runtime is "direct", and the store does not say that it runs inline.

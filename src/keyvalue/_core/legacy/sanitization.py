@@ -33,7 +33,7 @@ ALPHANUMERIC = ascii_letters + digits
 
 @runtime_checkable
 class SanitizationStrategy(Protocol):
-    """What a store takes as a strategy: any object with this method, such as one of the predecessor's own."""
+    """A sanitization strategy: any object with this method, such as one of py-key-value-aio."""
 
     def sanitize(self, value: str) -> str:
         """Return the name for a key or a collection."""
@@ -44,7 +44,7 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 
 
 def namer(strategy: SanitizationStrategy | None, parameter: str) -> Callable[[str], str] | None:
-    """Return the function that makes a strategy's names, or None if there is no strategy.
+    """Return the function that sanitizes names, or None without a strategy.
 
     Args:
         strategy: The strategy. Its method may take the name by position or, as py-key-value-aio passes it, as `value` only.
@@ -105,7 +105,7 @@ class _PrefixingStrategy(_PlainStrategy):
             raise InvalidKeyError("A name may not start with 'H_' or 'S_', as names do that a strategy made")
 
     def try_unsanitize(self, value: str) -> str | None:
-        """Return None: what was named so is lost."""
+        """Return None: the original name is lost."""
         return None
 
 

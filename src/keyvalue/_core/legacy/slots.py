@@ -100,7 +100,7 @@ def _first_entries(collection: str, keys: Sequence[str], found: Sequence[Found])
 
 
 def _entry_in(slot: Slot, stored: Stored | None, collection: str, key: str) -> Entry | None:
-    """Return the entry of a pair in one of its slots, unless what lies there is another pair's."""
+    """Return the entry of a pair in one of its slots, or None if the slot holds another pair's."""
     if stored is None:
         return None
     if slot.kind != "strict":

@@ -229,7 +229,7 @@ class DirectoryLayout(KeyLayout):
 
 @lru_cache(1024)  # pathvalidate takes its time
 def _directories(collection: str) -> Sequence[Slot]:
-    """Return what the names of a collection's slots start with."""
+    """Return the prefixes of the names of a collection's slots."""
     own = Slot(join(digest(collection), ""))
     directory = sanitize_filename(collection, fs_encoding="utf-8")
     if directory in ("", ".", ".."):

@@ -32,7 +32,7 @@ class Peer:
         options: How the store is told about TLS.
         verifies: Whether to look at its certificate as the system does.
         answers: The client's errors that are answers, after which there is nothing to look for.
-        timeouts: Those that say that no answer came in time. After them only TLS is looked at: a slow server is no other.
+        timeouts: Those that say that no answer came in time. After them only TLS is examined: a slow server is still the right server.
     """
 
     host: str

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class BoundedSocket:
-    """A socket whose timeout is for all that comes after something was sent, or after this was made.
+    """A socket with a timeout for everything that it receives after a send, or after it was created.
 
     Python's own starts anew with each `recv`, so a reply that drips byte by byte would never end. The first `recv` after a `sendall` is
     left as it is, and is all that a short reply needs.
