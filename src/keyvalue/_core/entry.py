@@ -110,7 +110,7 @@ class Entry:
     def from_json(
         cls, json: bytes, collection: str, key: str, *, created_at: float | None = None, expires_at: float | None = None
     ) -> Entry:
-        """Read an entry whose parts a backend keeps apart, such as in columns.
+        """Create an entry from parts that a backend keeps apart, such as in columns, and check its value.
 
         Args:
             json: The value as JSON text in UTF-8, as from `json`.
