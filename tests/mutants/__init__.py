@@ -583,7 +583,7 @@ _OF_SERVERS = (
 _OF_WRAPPERS = (
     Fault(
         "encryption-binds-no-key",
-        f"{_WRAPPERS}/encryption.py",
+        f"{_WRAPPERS}/_ciphers.py",
         'for part in ("keyvalue/2", key_id, collection, key)]',
         'for part in ("keyvalue/2", key_id, collection)]',
         (ENCRYPTION,),
