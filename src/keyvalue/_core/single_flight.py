@@ -78,7 +78,9 @@ class SingleFlight(Generic[V]):
         Raises:
             Exception: What `call` raised, here or, with a single entry, for the caller that this one joined.
         """
-        flight, joined, mine = _Flight(self.stamp()), dict[EntryRef, _Flight](), list[EntryRef]()
+        flight = _Flight(self.stamp())
+        joined: dict[EntryRef, _Flight] = {}
+        mine: list[EntryRef] = []
         try:
             with self._lock:
                 for ref in refs:

@@ -165,14 +165,14 @@ class PassthroughCacheWrapper(BaseWrapper):
 
     async def _fill(self, found: Mapping[EntryRef, Pair], at: float, asked: float, is_bulk: bool) -> None:
         """Cache what was read at a moment and not written since."""
-        cache, rows = self.cache_key_value, dict[EntryRef, dict[str, Any]]()
+        rows: dict[EntryRef, dict[str, Any]] = {}
         for ref, (value, left) in found.items():
             allowed = self.negative_ttl or 0.0 if value is None else self.missing_ttl if left is None else left
             until, expires = asked + min(allowed, self.maximum_ttl), None if left is None else asked + left  # as old as the question
             if until > asked and self._reads.is_current(ref, at):
                 rows[ref] = {_VALUE: value, _AT: at, _UNTIL: until, _EXPIRES: expires}
         if rows:
-            keys, values = cast("list[str]", [key for _, key in rows]), list(rows.values())
+            cache, keys, values = self.cache_key_value, cast("list[str]", [key for _, key in rows]), list(rows.values())
             options: Any = {"collection": next(iter(rows))[0], "ttl": max([row[_UNTIL] for row in values]) - asked}
             try:
                 await (cache.put_many(keys, values, **options) if is_bulk else cache.put(keys[0], values[0], **options))
