@@ -583,7 +583,7 @@ _OF_SERVERS = (
 _OF_WRAPPERS = (
     Fault(
         "encryption-binds-no-key",
-        f"{_WRAPPERS}/encryption.py",
+        f"{_WRAPPERS}/_ciphers.py",
         'for part in ("keyvalue/2", key_id, collection, key)]',
         'for part in ("keyvalue/2", key_id, collection)]',
         (ENCRYPTION,),
@@ -633,29 +633,29 @@ _OF_WRAPPERS = (
     Fault(
         "passthrough-cache-believes-rows-from-before-a-write",
         f"{_WRAPPERS}/passthrough_cache.py",
-        "or end <= now or not self._is_current(collection, key, at):",
+        "or end <= now or not (at > self._reads.last_write or self._reads.is_current((collection, key), at)):",
         "or end <= now:",
         (CACHE,),
     ),
     Fault(
         "passthrough-cache-shares-a-read-from-before-a-write",
-        f"{_WRAPPERS}/passthrough_cache.py",
-        "if other and self._is_current(collection, key, other.at) and other.join():",
+        f"{_CORE}/single_flight.py",
+        "if other and self.is_current(ref, other.began) and other.join():",
         "if other and other.join():",
         (CACHE_SCHEDULES,),
     ),
     Fault(
         "passthrough-cache-notes-no-write-that-failed",
         f"{_WRAPPERS}/passthrough_cache.py",
-        "            self._stamp(places)  # it may",
+        "            self._reads.stamp(places)  # it may",
         "            pass  # it may",
         (CACHE,),
     ),
     Fault(
         "passthrough-cache-leaves-a-late-row-to-other-processes",
         f"{_WRAPPERS}/passthrough_cache.py",
-        "for key in keys if not self._is_current(collection, key, at)]:",
-        "for key in keys if False]:",
+        "for ref in rows if not self._reads.is_current(ref, at)]:",
+        "for ref in rows if False]:",
         (CACHE,),
     ),
     Fault(

@@ -17,6 +17,7 @@ import anyio
 import pytest
 
 from keyvalue._core import runtime as runtime_module
+from keyvalue._core import single_flight
 from keyvalue.blocking import BlockingKeyValue
 from keyvalue.errors import DeserializationError, StoreConnectionError
 from keyvalue.stores.memory import MemoryStore
@@ -177,7 +178,7 @@ async def test_what_could_not_be_removed_from_the_cache_is_not_read_from_it(whol
 async def test_however_many_keys_are_written_memory_is_bounded_and_no_stale_value_is_read(
     slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "_SLOTS", slots)
+    monkeypatch.setattr(single_flight, "_SLOTS", slots)
     cached = Cached()
     await cached.kv.get("k")
     cached.cache.plan(*[DOWN] * 9999)
@@ -187,7 +188,7 @@ async def test_however_many_keys_are_written_memory_is_bounded_and_no_stale_valu
         await cached.kv.put("k", NEW, collection=f"c{number}")
     for number in range(2000):
         await cached.kv.destroy_collection(f"c{number}")
-    assert len(cached.kv._last_writes) <= 2 * slots
+    assert len(cached.kv._reads._writes) <= 2 * slots
     cached.cache.plan()
     assert await cached.kv.get("k") == NEW
     cached.calls()
@@ -308,7 +309,7 @@ async def test_concurrent_misses_read_the_primary_once(ending: str) -> None:
     else:
         assert answers == [{"a": []}] * (20 if ending == "cancelled" else 21)
         assert len(cached.primary.calls) == (1 if ending == "cancelled" else 0)
-    assert cached.kv._flights == {}
+    assert cached.kv._reads._flights == {}
 
 
 @on_loops
@@ -510,7 +511,7 @@ def test_a_write_that_is_interrupted_anywhere_leaves_no_stale_value() -> None:
             sys.settrace(trace)
 
         def trace(frame: FrameType, event: str, _: object, left: Iterator[int] = left) -> Any:
-            if frame.f_code.co_filename != cache_module.__file__:
+            if frame.f_code.co_filename not in (cache_module.__file__, single_flight.__file__):
                 return None
             if event == "line" and next(left) == 0:
                 interrupted_at.add(frame.f_lineno)

@@ -13,10 +13,9 @@ import pytest
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from keyvalue._core import runtime
+from keyvalue._core import runtime, single_flight
 from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.memory import MemoryStore
-from keyvalue.wrappers import passthrough_cache as cache_module
 from keyvalue.wrappers.base import BaseWrapper, Operation
 from keyvalue.wrappers.passthrough_cache import PassthroughCacheWrapper
 from tests.budget import scale
@@ -108,7 +107,7 @@ class History:
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize("slots", [1, 2**16])
 def test_no_read_gives_an_older_value_than_a_write_that_has_ended(loop: str, slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "_SLOTS", slots)
+    monkeypatch.setattr(single_flight, "_SLOTS", slots)
     for seed in range(scale(100, 5000)):
         try:
             anyio.run(run, random.Random(seed), backend=loop)

@@ -20,7 +20,7 @@ from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.stores.null import NullStore
 from keyvalue.testing import Clock
-from keyvalue.wrappers import encryption
+from keyvalue.wrappers import _ciphers
 from keyvalue.wrappers.encryption import AESGCMEncryptionWrapper, BaseEncryptionWrapper, FernetEncryptionWrapper
 from keyvalue.wrappers.prefix_keys import PrefixKeysWrapper
 from tests.runtimes import Runtime
@@ -215,7 +215,7 @@ async def test_encrypting_can_fail() -> None:
 @on_loops
 async def test_keys_are_derived_off_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
     derived: list[threading.Thread] = []
-    derive: Callable[..., bytes] = encryption._derive_key  # pyright: ignore[reportPrivateUsage] # where it runs is what counts
+    derive: Callable[..., bytes] = _ciphers._derive_key  # pyright: ignore[reportPrivateUsage] # where it runs is what counts
     go_on = threading.Event()
 
     def note(*args: str) -> bytes:
@@ -223,8 +223,8 @@ async def test_keys_are_derived_off_the_loop_once(monkeypatch: pytest.MonkeyPatc
         assert go_on.wait(10), "the loop stood still"
         return derive(*args)
 
-    monkeypatch.setattr(encryption, "_derive_key", note)
-    monkeypatch.setattr(encryption, "_PBKDF2_ITERATIONS", 1)
+    monkeypatch.setattr(_ciphers, "_derive_key", note)
+    monkeypatch.setattr(_ciphers, "_PBKDF2_ITERATIONS", 1)
     kv = FernetEncryptionWrapper(MemoryStore(), source_material="secret", salt="salt")
     assert derived == []
     async with anyio.create_task_group() as group:

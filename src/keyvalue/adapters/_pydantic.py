@@ -73,7 +73,8 @@ class PydanticConverter(Generic[T]):
             with suppress(PydanticOmit):
                 schema = self._adapter.json_schema(schema_generator=_LenientSchema)
         self._wraps = schema.get("type") != "object" if wraps is None else wraps
-        # Comparing tells what comes back. Only the schema tells how to read rows of other programs, and which words of errors are no data.
+        # A put compares values, to tell what comes back. A read has nothing to compare with, so these three come from the schema: which
+        # words of errors are not data, which fields of a row were computed, and whether an alias is also the name of another field.
         schema_parts = list(_walk(self._adapter.core_schema))
         self._known = {text for text in schema_parts if isinstance(text, str)}
         self._computed = {part["property_name"] for part in schema_parts if _is_map(part) and part.get("type") == "computed-field"}

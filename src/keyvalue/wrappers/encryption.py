@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
-from keyvalue._core import arguments, clock, constructor, runtime, wording
+from keyvalue._core import arguments, clock, constructor
 from keyvalue._core.capabilities import capabilities_of
 from keyvalue._core.envelope import compute, from_base64, from_json, to_base64, to_json
-from keyvalue._core.extras import needs
-from keyvalue._core.once import Once
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper
-from keyvalue.errors import (
-    CorruptedDataError,
-    DecryptionError,
-    EncryptionError,
-    EncryptionVersionError,
-    ExtraInfoType,
-    KeyValueOperationError,
-)
+from keyvalue.errors import CorruptedDataError, DecryptionError, EncryptionError, EncryptionVersionError, KeyValueOperationError
 from keyvalue.protocols.key_value import AsyncKeyValue
+from keyvalue.wrappers._ciphers import AESGCMCipher, Cipher, Fernet, FernetCipher, MultiFernet, Sealed, explain_failure
 
-with needs("wrappers-encryption"):
-    from cryptography.exceptions import InvalidTag
-    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-__all__ = ["AESGCMEncryptionWrapper", "BaseEncryptionWrapper", "FernetEncryptionWrapper", "Sealed"]
+__all__ = ["AESGCMEncryptionWrapper", "BaseEncryptionWrapper", "FernetEncryptionWrapper"]
 
 _LOGGER = logging.getLogger("keyvalue.encryption")
 
 _DATA, _VERSION, _KEY_ID = "__encrypted_data__", "__encryption_version__", "__encryption_key_id__"
-_FERNET_VERSION, _AESGCM_VERSION = 1, 2
-_PBKDF2_ITERATIONS = 1_200_000  # what py-key-value-aio derives its keys with, twice OWASP's minimum of 2023 for PBKDF2-HMAC-SHA256
 _PAGE = 100  # entries that `rotate` reads at a time
-
-
-class Sealed(NamedTuple):
-    """An encrypted value.
-
-    Attributes:
-        data: The ciphertext, with all that decrypting it needs but the key.
-        version: What tells how it was encrypted.
-        key_id: Which key it was encrypted with, or None if there is only one or `data` tells.
-    """
-
-    data: bytes
-    version: int
-    key_id: str | None = None
 
 
 class BaseEncryptionWrapper(BaseWrapper):
@@ -95,36 +63,15 @@ class BaseEncryptionWrapper(BaseWrapper):
         *,
         allow_plaintext: bool = False,
     ) -> None:
-        if encryption_version < 1:
-            raise ValueError("encryption_version must be 1 or more")
-        self._encryption_fn = encryption_fn
-        self._decryption_fn = decryption_fn
-        self.encryption_version = encryption_version
+        self._set_up(key_value, Cipher(encryption_fn, decryption_fn, encryption_version), raise_on_decryption_error, allow_plaintext)
+
+    def _set_up(self, key_value: AsyncKeyValue, cipher: Cipher, raise_on_decryption_error: bool, allow_plaintext: bool) -> None:
+        self._cipher = cipher
+        self.encryption_version: int = cipher.version
         self.raise_on_decryption_error = raise_on_decryption_error
         self.allow_plaintext = allow_plaintext
+        self._default_collection = DEFAULT_COLLECTION
         super().__init__(key_value)
-
-    # The hooks of subclasses.
-
-    async def _prepare(self) -> None:
-        """Make ready what takes long, once; called before each use of the others."""
-
-    def _seal(self, plain: bytes, collection: str, key: str) -> Sealed:
-        """Encrypt the value of a key."""
-        return Sealed(self._encryption_fn(plain), self.encryption_version)
-
-    def _unseal(self, sealed: Sealed, collection: str, key: str) -> bytes:
-        """Decrypt the value of a key; anything may be raised."""
-        return self._decryption_fn(sealed.data, sealed.version)
-
-    def _is_current(self, sealed: Sealed) -> bool:
-        """Return whether a value is known to be encrypted as it would be now, so that `rotate` leaves it alone."""
-        return False
-
-    def _bound_collection(self, collection: str | None) -> str:
-        return collection or DEFAULT_COLLECTION
-
-    # What they are for.
 
     async def rotate(self, collection: str | None = None) -> int:
         """Encrypt the entries of a collection again, with the key that new values are encrypted with.
@@ -173,17 +120,18 @@ class BaseEncryptionWrapper(BaseWrapper):
         return rotated
 
     async def _encode_value(self, value: Mapping[str, Any], key: str, collection: str | None) -> Mapping[str, Any]:
-        await self._prepare()
+        await self._cipher.prepare()
         plain = await to_json(value)
+
+        def seal() -> tuple[Sealed, str]:
+            sealed = self._cipher.seal(plain, collection or self._default_collection, key)
+            return sealed, to_base64(sealed.data)
+
         try:
-            sealed, data = await compute(lambda: self._seal_value(plain, self._bound_collection(collection), key), len(plain))
+            sealed, data = await compute(seal, len(plain))
         except Exception as error:
             raise EncryptionError("The value could not be encrypted", _facts(collection, key)) from error
         return {_DATA: data, _VERSION: sealed.version, **({} if sealed.key_id is None else {_KEY_ID: sealed.key_id})}
-
-    def _seal_value(self, plain: bytes, collection: str, key: str) -> tuple[Sealed, str]:
-        sealed = self._seal(plain, collection, key)
-        return sealed, to_base64(sealed.data)
 
     async def _decode_value(self, value: dict[str, Any], key: str, collection: str | None) -> dict[str, Any] | None:
         try:
@@ -208,24 +156,20 @@ class BaseEncryptionWrapper(BaseWrapper):
             sealed = Sealed(await compute(lambda: from_base64(text), len(text)), version, key_id)
         except ValueError:
             raise CorruptedDataError("The entry's encryption envelope is damaged", facts) from None
-        if skip_current and self._is_current(sealed):
+        if skip_current and self._cipher.is_current(sealed):
             return None
-        await self._prepare()
+        await self._cipher.prepare()
+        reason: str | None = "what was encrypted is no JSON object"
         try:
-            plain = await compute(lambda: self._unseal(sealed, self._bound_collection(collection), key), len(text))
+            plain = await compute(lambda: self._cipher.unseal(sealed, collection or self._default_collection, key), len(text))
             with suppress(ValueError):  # whose error carries the whole text
                 return await from_json(plain)
-            reason = "what was encrypted is no JSON object"
         except EncryptionVersionError as error:
             raise EncryptionVersionError(error.message, facts) from None
-        except InvalidTag:
-            reason = "the key is another one, or the entry was changed or moved here from elsewhere"
-        except InvalidToken:
-            reason = "the key is another one, or the entry was changed"
-        except EncryptionError as error:
-            reason = error.message
         except Exception as error:
-            raise DecryptionError("The entry could not be decrypted", facts) from error
+            reason = explain_failure(error)
+            if reason is None:
+                raise DecryptionError("The entry could not be decrypted", facts) from error
         raise DecryptionError(f"The entry could not be decrypted: {reason}", facts)
 
 
@@ -265,41 +209,7 @@ class FernetEncryptionWrapper(BaseEncryptionWrapper):
         raise_on_decryption_error: bool = True,
         allow_plaintext: bool = False,
     ) -> None:
-        for name, text in (("source_material", source_material), ("salt", salt)):
-            if text is not None and not isinstance(text, str):
-                advice = "; give its hex(), and always the same" if isinstance(text, bytes) else ""
-                raise TypeError(f"{name} of FernetEncryptionWrapper must be a str, not {wording.describe(text)}{advice}")
-        if fernet is None:
-            if not (source_material or "").strip() or not (salt or "").strip():
-                raise ValueError("Give FernetEncryptionWrapper either fernet, or both source_material and salt, neither of them empty")
-        elif source_material is not None or salt is not None:
-            raise ValueError("Give FernetEncryptionWrapper either fernet, or source_material and salt, not both")
-        elif not isinstance(fernet, Fernet | MultiFernet):
-            advice = "; give Fernet(key)" if isinstance(fernet, bytes | str) else ""
-            raise TypeError(f"fernet must be a Fernet or MultiFernet, not {type(fernet).__name__}{advice}")
-        self._fernet = fernet
-        self._source_material, self._salt = source_material or "", salt or ""
-        self._deriving = Once()
-        super().__init__(
-            key_value, self._encrypt, self._decrypt, _FERNET_VERSION, raise_on_decryption_error, allow_plaintext=allow_plaintext
-        )
-
-    async def _prepare(self) -> None:
-        if self._fernet is None:
-            await self._deriving.run(self._derive)
-
-    async def _derive(self) -> None:
-        self._fernet = Fernet(await runtime.run_in_worker(lambda: _derive_key(self._source_material, self._salt)))
-
-    def _encrypt(self, data: bytes) -> bytes:
-        assert self._fernet is not None
-        return self._fernet.encrypt(data)
-
-    def _decrypt(self, data: bytes, version: int) -> bytes:
-        if version != _FERNET_VERSION:
-            raise EncryptionVersionError(f"The entry is encrypted in version {version}; Fernet's is {_FERNET_VERSION}")
-        assert self._fernet is not None
-        return self._fernet.decrypt(data)
+        self._set_up(key_value, FernetCipher(fernet, source_material, salt), raise_on_decryption_error, allow_plaintext)
 
 
 class AESGCMEncryptionWrapper(BaseEncryptionWrapper):
@@ -341,63 +251,10 @@ class AESGCMEncryptionWrapper(BaseEncryptionWrapper):
         raise_on_decryption_error: bool = True,
         allow_plaintext: bool = False,
     ) -> None:
-        if not isinstance(keys, Mapping):
-            raise TypeError(
-                f"keys must be a mapping of ids to keys, such as {{'2026': AESGCM.generate_key(256)}}, not {wording.describe(keys)}"
-            )
-        if not keys:
-            raise ValueError("Give AESGCMEncryptionWrapper at least one key")
-        for key_id, secret in keys.items():
-            if not key_id:
-                raise ValueError("The id of a key must not be empty")
-            if not isinstance(key_id, str):
-                raise TypeError(f"The id of a key must be a str, not {wording.describe(key_id)}")
-            if not isinstance(secret, bytes | bytearray | memoryview):
-                problem = f"must be bytes, not {wording.describe(secret)}; AESGCM.generate_key(256) makes such a key"
-                raise TypeError(f"The key {key_id!r} {problem}")
-            if len(secret) not in (16, 24, 32):
-                raise ValueError(f"The key {key_id!r} has {len(secret)} bytes; AES takes 16, 24 or 32")
-        self._ciphers = {key_id: AESGCM(secret) for key_id, secret in keys.items()}
-        self._key_id = next(iter(keys))
+        self._set_up(key_value, AESGCMCipher(keys), raise_on_decryption_error, allow_plaintext)
         self._default_collection = arguments.check_name(default_collection or DEFAULT_COLLECTION, "collection")
-        super().__init__(key_value, _refuse_call, _refuse_call, _AESGCM_VERSION, raise_on_decryption_error, allow_plaintext=allow_plaintext)
-
-    def _bound_collection(self, collection: str | None) -> str:
-        return collection or self._default_collection
-
-    def _seal(self, plain: bytes, collection: str, key: str) -> Sealed:
-        nonce = os.urandom(12)
-        sealed = self._ciphers[self._key_id].encrypt(nonce, plain, _bind(self._key_id, collection, key))
-        return Sealed(nonce + sealed, _AESGCM_VERSION, self._key_id)
-
-    def _unseal(self, sealed: Sealed, collection: str, key: str) -> bytes:
-        if sealed.version != _AESGCM_VERSION:
-            raise EncryptionVersionError(f"The entry is encrypted in version {sealed.version}; AES-GCM's is {_AESGCM_VERSION}")
-        cipher = self._ciphers.get(sealed.key_id or "")
-        if cipher is None:
-            raise DecryptionError("there is no key of its id here")
-        if len(sealed.data) < 28:
-            raise InvalidTag
-        return cipher.decrypt(sealed.data[:12], sealed.data[12:], _bind(sealed.key_id or "", collection, key))
-
-    def _is_current(self, sealed: Sealed) -> bool:
-        return sealed.version == _AESGCM_VERSION and sealed.key_id == self._key_id
 
 
-def _facts(collection: str | None, key: str, key_id: str | None = None) -> ExtraInfoType:
-    facts: ExtraInfoType = {"collection": collection, "key": key}
+def _facts(collection: str | None, key: str, key_id: str | None = None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"collection": collection, "key": key}
     return facts if key_id is None else {"key_id": key_id[:100], **facts}
-
-
-def _refuse_call(*_: object) -> bytes:
-    raise NotImplementedError  # the methods that would call it are overridden
-
-
-def _bind(key_id: str, collection: str, key: str) -> bytes:
-    parts = [part.encode() for part in ("keyvalue/2", key_id, collection, key)]
-    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-
-
-def _derive_key(source_material: str, salt: str) -> bytes:
-    # hashlib leaves the interpreter to other threads meanwhile.
-    return base64.urlsafe_b64encode(hashlib.pbkdf2_hmac("sha256", source_material.encode(), salt.encode(), _PBKDF2_ITERATIONS, 32))

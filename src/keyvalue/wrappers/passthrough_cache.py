@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import math
-import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from functools import partial
 from typing import Any, SupportsFloat, cast
 
-from keyvalue._core import arguments, clock, codec, constructor, fork, runtime
+from keyvalue._core import arguments, clock, codec, constructor, runtime
 from keyvalue._core.capabilities import capabilities_of, require_async
 from keyvalue._core.operation import EntryRef, Operation
+from keyvalue._core.single_flight import SingleFlight
 from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper, Pair, beneath
 from keyvalue.protocols.key_value import AsyncKeyValue
@@ -22,34 +20,9 @@ __all__ = ["PassthroughCacheWrapper"]
 _LOGGER = logging.getLogger("keyvalue.passthrough_cache")
 
 _VALUE, _AT, _UNTIL, _EXPIRES = "__cached_value__", "__cached_at__", "__cached_until__", "__expires_at__"
-_ROW = {_VALUE, _AT, _UNTIL, _EXPIRES}
-_NUMBERS, _VALUES = (float, int), (dict, type(None))
+_ROW, _NUMBERS, _VALUES = {_VALUE, _AT, _UNTIL, _EXPIRES}, (float, int), (dict, type(None))
 _SECONDS = 1800.0
-_SLOTS = 2**16  # see _slot
 _PATIENCE = 5.0  # seconds for which a cancelled read still tries to remove a row from the cache
-
-
-class _Flight(Future["dict[str, Pair]"]):
-    """A read of the primary, shared by all callers that miss one of its keys.
-
-    Its result is for the other callers. If it is cancelled, they read for themselves.
-
-    Attributes:
-        at: Its moment, from before the primary is asked; see `PassthroughCacheWrapper._stamp`.
-        is_shared: Whether other callers wait for it.
-    """
-
-    def __init__(self, at: float) -> None:
-        super().__init__()
-        self.at, self.is_shared = at, False
-        self.thread, self.loop = threading.get_ident(), None if runtime.is_inline() else runtime.running_loop()
-
-    def join(self) -> bool:
-        """Share it with the caller; return False if it has ended, or can't go on while the caller waits."""
-        # One without a loop can't go on if the caller is a signal handler that interrupted it.
-        stuck = self.thread == threading.get_ident() if self.loop is None else self.loop in runtime.blocked() or runtime.is_over(self.loop)
-        self.is_shared |= (can_join := not (stuck or self.done()))
-        return can_join
 
 
 class PassthroughCacheWrapper(BaseWrapper):
@@ -109,24 +82,13 @@ class PassthroughCacheWrapper(BaseWrapper):
                 f"The cache of a {type(self).__name__} must not be the primary store: what is removed from the cache would be lost. Give "
                 "another store, or put a PrefixCollectionsWrapper around it for the cache"
             )
-        self.maximum_ttl: float = _SECONDS if maximum_ttl is None else constructor.check_ttl(maximum_ttl, "maximum_ttl")
-        self.missing_ttl: float = min(
-            _SECONDS if missing_ttl is None else constructor.check_ttl(missing_ttl, "missing_ttl"), self.maximum_ttl
-        )
-        self.negative_ttl: float | None = (
-            None if negative_ttl is None else min(constructor.check_ttl(negative_ttl, "negative_ttl"), self.maximum_ttl)
-        )
+        self.maximum_ttl: float = constructor.check_ttl(_SECONDS if maximum_ttl is None else maximum_ttl, "maximum_ttl")
+        self.missing_ttl: float = constructor.check_ttl(_SECONDS if missing_ttl is None else missing_ttl, "missing_ttl")
+        self.negative_ttl: float | None = None if negative_ttl is None else constructor.check_ttl(negative_ttl, "negative_ttl")
         self.default_collection: str = arguments.check_name(default_collection or DEFAULT_COLLECTION, "collection")
         self.cache_errors: int = 0
-        self._last_writes: dict[int | None, float] = {}  # their moments, by slot
-        self._last_write = self._last_moment = 0.0
-        self._after_fork()
-        fork.register_after_fork(self)
+        self._reads = SingleFlight(_copy)
         super().__init__(primary_key_value)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.RLock()
-        self._flights: dict[EntryRef, _Flight] = {}
 
     def _wrapped(self) -> Sequence[AsyncKeyValue]:
         return self.primary_key_value, self.cache_key_value
@@ -171,11 +133,12 @@ class PassthroughCacheWrapper(BaseWrapper):
             except Exception as error:  # noqa: BLE001 # a cache must not fail a read
                 self._failed(error)
             if left := [key for key in left if key not in found]:
-                found |= await self._fetch(collection, left, operation.collection, is_bulk)
+                fetched = await self._reads.read([(collection, key) for key in left], partial(self._fetch, operation))
+                found |= {key: fetched[collection, key] for key in left if (collection, key) in fetched}
                 left = [key for key in left if key not in found]
         pairs = [found[key] for key in operation.keys]
         if len(found) < len(pairs):  # each place in the answer gets a value of its own
-            pairs = list(map(_copied, pairs))
+            pairs = list(map(_copy, pairs))
         result = pairs if operation.name.startswith("ttl") else [value for value, _ in pairs]
         return result if is_bulk else result[0]
 
@@ -187,70 +150,36 @@ class PassthroughCacheWrapper(BaseWrapper):
         end = until if expires is None else expires
         if type(at) not in _NUMBERS or type(until) not in _NUMBERS or type(end) not in _NUMBERS or type(value) not in _VALUES:
             return None
-        if until <= now or end <= now or not self._is_current(collection, key, at):
+        if until <= now or end <= now or not (at > self._reads.last_write or self._reads.is_current((collection, key), at)):
             return None
         return value, None if expires is None else expires - now
 
-    async def _fetch(self, collection: str, keys: Sequence[str], named: str | None, is_bulk: bool) -> dict[str, Pair]:
-        """Read keys from the primary and cache them, or share the reads of other callers. What those give up is left out."""
-        primary, flight = self.primary_key_value, _Flight(self._stamp())
-        found: dict[str, Pair] = {}
-        try:
-            others = self._join(collection, keys, flight)
-            if mine := [key for key in keys if key not in others]:
-                asked = clock.now()
-                pairs = await primary.ttl_many(mine, collection=named) if is_bulk else [await primary.ttl(mine[0], collection=named)]
-                found.update(zip(mine, pairs, strict=True))
-                await self._tried(self._fill, collection, found, flight.at, asked, is_bulk)
-            with self._lock:  # the caller may change its values, so the others get copies
-                flight.set_result({key: _copied(pair) for key, pair in found.items()} if flight.is_shared else {})
-        except BaseException as error:
-            # A cancellation concerns only this caller. An error of several keys may be that of another key.
-            if isinstance(error, Exception) and len(keys) == 1 and not flight.done():
-                flight.set_exception(error)
-            flight.cancel()
-            raise
-        finally:
-            with self._lock:
-                for key in keys:
-                    if self._flights.get((collection, key)) is flight:
-                        del self._flights[collection, key]
-            del flight  # or an error would hold on to the frame that holds on to it
-        for key, other in others.items():
-            with suppress(CancelledError, runtime.LoopOverError):
-                found[key] = _copied((await runtime.wait(other, other.loop))[key])
+    async def _fetch(self, operation: Operation, refs: Sequence[EntryRef], at: float) -> dict[EntryRef, Pair]:
+        """Read the primary, and cache what it answers."""
+        primary, collection, is_bulk, asked = self.primary_key_value, operation.collection, operation.name.endswith("_many"), clock.now()
+        keys: Any = [key for _, key in refs]
+        pairs = await primary.ttl_many(keys, collection=collection) if is_bulk else [await primary.ttl(keys[0], collection=collection)]
+        found = dict(zip(refs, pairs, strict=True))
+        await self._tried(self._fill, found, at, asked, is_bulk)
         return found
 
-    def _join(self, collection: str, keys: Sequence[str], flight: _Flight) -> dict[str, _Flight]:
-        """Join the flights of other callers, and offer a new one for the other keys. Returns those of others, by key."""
-        others: dict[str, _Flight] = {}
-        with self._lock:
-            for key in keys:
-                other = self._flights.get((collection, key))
-                if other and self._is_current(collection, key, other.at) and other.join():
-                    others[key] = other
-                else:
-                    self._flights[collection, key] = flight
-        return others
-
-    async def _fill(self, collection: str, found: Mapping[str, Pair], at: float, asked: float, is_bulk: bool) -> None:
+    async def _fill(self, found: Mapping[EntryRef, Pair], at: float, asked: float, is_bulk: bool) -> None:
         """Cache what was read at a moment and not written since."""
-        cache, rows = self.cache_key_value, dict[str, dict[str, Any]]()
-        for key, (value, left) in found.items():
-            allowed = self.negative_ttl or 0.0 if value is None else self.missing_ttl if left is None else min(left, self.maximum_ttl)
-            until, expires = asked + allowed, None if left is None else asked + left  # `left` may be as old as the question
-            if until > asked and self._is_current(collection, key, at):
-                rows[key] = {_VALUE: value, _AT: at, _UNTIL: until, _EXPIRES: expires}
-        if not rows:
-            return
-        keys, values, seconds = list(rows), list(rows.values()), max([row[_UNTIL] for row in rows.values()]) - asked
-        options: Any = {"collection": collection, "ttl": seconds}
-        try:
-            await (cache.put_many(keys, values, **options) if is_bulk else cache.put(keys[0], values[0], **options))
-        finally:
-            if written := [(collection, key) for key in keys if not self._is_current(collection, key, at)]:
-                with runtime.shielded(_PATIENCE):
-                    await self._remove(written)
+        rows: dict[EntryRef, dict[str, Any]] = {}
+        for ref, (value, left) in found.items():
+            allowed = self.negative_ttl or 0.0 if value is None else self.missing_ttl if left is None else left
+            until, expires = asked + min(allowed, self.maximum_ttl), None if left is None else asked + left  # as old as the question
+            if until > asked and self._reads.is_current(ref, at):
+                rows[ref] = {_VALUE: value, _AT: at, _UNTIL: until, _EXPIRES: expires}
+        if rows:
+            cache, keys, values = self.cache_key_value, cast("list[str]", [key for _, key in rows]), list(rows.values())
+            options: Any = {"collection": next(iter(rows))[0], "ttl": max([row[_UNTIL] for row in values]) - asked}
+            try:
+                await (cache.put_many(keys, values, **options) if is_bulk else cache.put(keys[0], values[0], **options))
+            finally:
+                if written := [ref for ref in rows if not self._reads.is_current(ref, at)]:
+                    with runtime.shielded(_PATIENCE):
+                        await self._remove(written)
 
     # Writing.
 
@@ -258,9 +187,9 @@ class PassthroughCacheWrapper(BaseWrapper):
         try:
             await self._tried(self._remove, places)
             result = await call(self.primary_key_value)
-            self._stamp(places)
+            self._reads.stamp(places)
         except BaseException:
-            self._stamp(places)  # it may have been written; and if the other one was interrupted, it was
+            self._reads.stamp(places)  # it may have been written; and if the other one was interrupted, it was
             raise
         finally:
             await self._tried(self._remove, places)
@@ -269,32 +198,11 @@ class PassthroughCacheWrapper(BaseWrapper):
     async def _remove(self, places: Sequence[EntryRef]) -> None:
         """Remove from the cache one place, or several keys of a collection."""
         cache: Any = self.cache_key_value
-        collection, key = places[0]
-        if key is None:
-            await (cache.destroy() if collection is None else cache.destroy_collection(collection))
+        collection, keys = places[0][0], [key for _, key in places if key is not None]
+        if keys:
+            await (cache.delete_many(keys, collection=collection) if keys[1:] else cache.delete(keys[0], collection=collection))
         else:
-            keys = [key for _, key in places]
-            await (cache.delete_many(keys, collection=collection) if keys[1:] else cache.delete(key, collection=collection))
-
-    def _stamp(self, written: Sequence[EntryRef] = ()) -> float:
-        """Return a new moment: the time in seconds since the epoch, but later than all before, even if the clock went back.
-
-        Args:
-            written: The places whose last write has this moment.
-        """
-        with self._lock:
-            self._last_moment = moment = max(clock.now(), math.nextafter(self._last_moment, math.inf))
-            if written:
-                self._last_write = max(self._last_write, moment)  # a signal handler may have written since
-                self._last_writes.update({_slot(*place): moment for place in written})
-            return moment
-
-    def _is_current(self, collection: str, key: str, at: float) -> bool:
-        """Return whether a key has not been written since a moment."""
-        if at > self._last_write:  # with the slots written out below, saves 8 % of a hit
-            return True
-        last = self._last_writes.get
-        return at > last(hash((collection, key)) % _SLOTS, 0.0) and at > last(~(hash(collection) % _SLOTS), 0.0) and at > last(None, 0.0)
+            await (cache.destroy() if collection is None else cache.destroy_collection(collection))
 
     async def _tried(self, call: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Make a call on the cache, which must not fail what the primary can do."""
@@ -308,15 +216,5 @@ class PassthroughCacheWrapper(BaseWrapper):
         _LOGGER.warning("The cache failed: %s", type(error).__name__)
 
 
-def _slot(collection: str | None, key: str | None) -> int | None:
-    """Return where the moment of a write is remembered: keys share `_SLOTS` slots, and so do collections. None is for everything.
-
-    A write counts as one of all that share its slot, which costs them a miss. So memory is bounded, and no number of writes makes
-    everything a miss at once.
-    """
-    return hash((collection, key)) % _SLOTS if key is not None else None if collection is None else ~(hash(collection) % _SLOTS)
-
-
-def _copied(pair: Pair) -> Pair:
-    value, left = pair
-    return None if value is None else codec.copy_value(value), left
+def _copy(pair: Pair) -> Pair:
+    return None if pair[0] is None else codec.copy_value(pair[0]), pair[1]
