@@ -36,7 +36,7 @@ _ITEMS, _BYTES = "items", "__keyvalue_bytes__"
 _MARK = _BYTES.encode()
 _SHOWN = 3  # errors of validation that a message names
 _NOTHING: Any = object()
-_OF_TYPES = frozenset({"typing", "typing_extensions", "types", "annotationlib"})  # modules whose objects stand for types
+_OF_TYPES = frozenset({"typing", "typing_extensions", "types", "annotationlib"})  # modules with objects that stand for types
 _CANT_DUMP = (PydanticSerializationError, ValueError, TypeError, AttributeError, RecursionError)
 _ADVICE = "declare its type, of several a discriminated union, or pass exact=False to the adapter to store it all the same"
 
@@ -116,7 +116,7 @@ class PydanticConverter(Generic[T]):
                 errors = _list_errors(error)
             except RecursionError:
                 break
-            # Rows of the predecessor hold computed fields, which a model may forbid as extra ones.
+            # Rows of py-key-value-aio hold computed fields, which a model may forbid as extra ones.
             places = [problem["loc"] for problem in errors if problem["type"] == "extra_forbidden" and problem["loc"]]
             computed = [place for place in places if place[-1] in self._computed]
             if not computed:
@@ -162,7 +162,9 @@ class PydanticConverter(Generic[T]):
         strict, source = None, encoded
         if encoded is None:  # there are bytes in it, or whatever another library's store gave
             parse, strict, source = self._adapter.validate_python, False, data
-        if self._has_crossed_aliases:  # rows go by the names of fields; only where that fails may it be one that somebody wrote by aliases
+        if (
+            self._has_crossed_aliases
+        ):  # rows go by the names of fields; only where that fails may it be one that another program wrote by aliases
             with suppress(ValidationError):
                 return parse(source, strict=strict, by_alias=False, by_name=True)
         return parse(source, strict=strict, by_alias=True, by_name=True)

@@ -117,7 +117,7 @@ class RespStore(EnumerableFlatStore):
         return await self._send_one(command)
 
     async def _find_primary(self) -> None:
-        if not self._is_cluster:  # whose client asks which node is the primary
+        if not self._is_cluster:  # the cluster's client asks which node is the primary
             with suppress(StoreConnectionError):
                 await self._leave()
 

@@ -61,7 +61,7 @@ class FileTreeStore(EnumerableDriverStore):
     `<metadata_directory>/<collection>-info.json` an object with `version` (1), `collection`, `directory` (an absolute path, which is not
     relied on) and `created_at`. With sanitization strategies, their names stand for collection and key. What can't be a name of a
     file is named by `~` and the SHA-256 in hexadecimal of the name (a collection) or of `<length of the collection>:<collection>:<key>` (a
-    key); so is a key whose file another entry holds. Whose a file is, is written in it. Files of py-key-value-aio do not say so: they
+    key); so is a key with a file that another entry holds. A file says which entry it holds. Files of py-key-value-aio do not say so: they
     belong to the collection of the info file and to the key that they are named after.
 
     A file is written beside the tree's others, flushed, and then put in its place, so that there is always either the old entry or the
@@ -76,9 +76,9 @@ class FileTreeStore(EnumerableDriverStore):
         data_directory: The directory of the collections. A leading `~` and variables such as `$HOME` are expanded, unless a directory of
             just that name is there; the path is absolute from then on.
         metadata_directory: The directory of the info files. Default: the same.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
         key_sanitization_strategy: What names files: an object with `sanitize(key)`. Default: the key itself.
-        collection_sanitization_strategy: What names directories, likewise.
+        collection_sanitization_strategy: What names directories; see `key_sanitization_strategy`.
         auto_create: Whether to make the two directories if they are missing. Default True.
         file_mode: The mode of new files, such as `0o640`: each put creates one. Directories get it with search permission for those who may
             read. The umask does not change it. Default None: 0600, and 0700 for directories. Directories that exist keep their modes.

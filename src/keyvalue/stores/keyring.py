@@ -70,14 +70,14 @@ class KeyringStore(DriverStore):
 
     Args:
         service_name: The service that the passwords are of. Default "py-key-value".
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
         key_sanitization_strategy: What names keys: an object with `sanitize(key)`. Default: the key itself.
-        collection_sanitization_strategy: What names collections, likewise.
+        collection_sanitization_strategy: What names collections; see `key_sanitization_strategy`.
         backend: The backend of keyring to use, an instance. Default: the one that `keyring.get_keyring()` returns.
 
     Raises:
         InvalidKeyError: The name of the service is empty, or holds NUL or a lone surrogate.
-        TypeError: The backend is none.
+        TypeError: The backend is not a keyring backend.
         StoreConnectionError: On use: the keyring is locked or missing, or keeps nothing.
         ValueTooLargeError: On put: the document has more than 2560 bytes in UTF-16 (Windows), or than 64 MiB (Secret Service). Nothing is
             written then.

@@ -91,7 +91,7 @@ class MemcachedStore(FlatStore):
             aiomcache, only the address and the options of its connections are used, as its calls can't be cancelled.
         host: The server, if there is no client. Default "127.0.0.1".
         port: Its port. Default 11211.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
         key_sanitization_strategy: What names pairs: an object with `sanitize(name)`. Default: they are named as the format says.
         timeout: Seconds that connecting, or a reply as a whole, may take. A given client of pymemcache has its own timeouts. Default 5.
         max_value_size: The largest document in bytes that the server takes, less than its `-I` by 1 KiB. Memcached drops the old value
@@ -99,7 +99,7 @@ class MemcachedStore(FlatStore):
 
     Raises:
         ValueError: Both a client and a host or port, a port that can't be, or a limit that is not positive.
-        TypeError: The client is none of these, or the port is not an int.
+        TypeError: The client is of another class, or the port is not an int.
         ValueTooLargeError: On put: the document is larger than `max_value_size`.
     """
 

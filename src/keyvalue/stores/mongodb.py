@@ -47,7 +47,7 @@ class MongoDBStore(EnumerableStore):
 
     - `_id`: `~` and the SHA-256 in hexadecimal of `<characters in the collection>:<collection>:<key>`, so that there is one document for a
       pair, however many put it first. py-key-value-aio leaves it to MongoDB; its documents are found by `collection` and `key` where
-      there is none with that `_id`, and a put keeps them. If both libraries make one at the same moment there are two: puts and gets
+      no document has that `_id`, and a put keeps them. If both libraries make one at the same moment there are two: puts and gets
       then mean the one with that `_id`, and a delete leaves none;
     - `collection` and `key`: the names as the caller gave them;
     - `version`: 1;
@@ -63,12 +63,12 @@ class MongoDBStore(EnumerableStore):
     worker threads, and in synchronous code directly.
 
     Args:
-        client: A client to use, of either colour. It is never closed. A synchronous one works on every runtime; an asynchronous one only
-            on the event loop where it is first used.
+        client: A client to use, which is never closed. A synchronous one works on every runtime; an asynchronous one only on the event loop
+            where it is first used.
         url: `mongodb://` or `mongodb+srv://`, with all options that pymongo takes; instead of a client. Default: this machine's server.
         db_name: The database. Default "kv-store-adapter".
         coll_name: Not used; py-key-value-aio has it.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
         collection_sanitization_strategy: What names the collections in MongoDB: an object with `sanitize(collection)`. Default: the
             collection itself.
         auto_create: Whether to make collections and indexes. If not, a put to a collection that is not there is an error. Default True.

@@ -24,10 +24,10 @@ class SimpleStore(EnumerableStore):
     Args:
         max_entries: At most so many entries in all. A put beyond it evicts the entry that was first put, unless expired ones make room.
             None, the default, means no limit.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
 
     Attributes:
-        max_entries: The limit; `sys.maxsize` if there is none.
+        max_entries: The limit; `sys.maxsize` for no limit.
 
     Raises:
         TypeError: `max_entries` is not an int.

@@ -42,8 +42,8 @@ class ValkeyStore(RespStore):
     again by themselves after a connection was lost.
 
     Args:
-        client: A client to use, of either colour, alone or a cluster's. It is never closed. A synchronous one works on every runtime; an
-            asynchronous one only on the event loop where it is first used.
+        client: A client to use, for one server or a cluster, which is never closed. A synchronous one works on every runtime; an asynchronous
+            one only on the event loop where it is first used.
         config: glide's configuration of a client, alone or a cluster's, instead of a client.
         host: The server, if there is neither a client nor a configuration. Default "localhost".
         port: Its port. Default 6379.
@@ -54,7 +54,7 @@ class ValkeyStore(RespStore):
         cluster: Whether the server is a node of a cluster; the others are found by asking it. Default False.
         timeout: Seconds that connecting, or a reply, may take. A configuration has its own. Default 5; glide's, 0.25, is short for a busy
             event loop.
-        default_collection: The collection that is meant where a call names none. Default `"default_collection"`.
+        default_collection: The collection used when a call does not name one. Default `"default_collection"`.
 
     Raises:
         ValueError: Both a client and a configuration, a cluster with a number of a database or a client or a configuration, a port or a

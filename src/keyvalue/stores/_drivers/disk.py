@@ -58,7 +58,7 @@ class DiskDriver:
             self._cache.set_many([_row(name, entry) for name, entry in rows])
 
     def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
-        """Make the changes whose names have the expected versions, in one transaction, and return which were made."""
+        """Make each change if its name has the expected version, in one transaction, and return which were made."""
         return self._cache.compare_and_set([(name, version, entry and _row(name, entry)) for name, version, entry in changes])
 
 
@@ -94,7 +94,7 @@ class MultiDiskDriver:
             self._cache_to_write(directory).write([(key_of(name), entry) for name, entry in some])
 
     def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
-        """Make the changes whose names have the expected versions, and return which were made."""
+        """Make each change if its name has the expected version, and return which were made."""
         made: dict[str, bool] = {}
         for directory, some in _by_directory(changes, itemgetter(0)):
             changed = self._cache_to_write(directory).compare_and_set([change._replace(name=key_of(change.name)) for change in some])
@@ -136,7 +136,7 @@ class MultiDiskDriver:
         return [name for name in map(files.decode_name, found) if name is not None]
 
     def _cache(self, name: str, *, create: bool) -> DiskDriver | None:
-        """Return a cache, or None if there is none and it is not to be made.
+        """Return a cache, or None if it is missing and not to be created.
 
         Raises:
             PathSecurityError: Its directory is a link.

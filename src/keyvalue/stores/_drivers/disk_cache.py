@@ -311,7 +311,7 @@ class SharedCache(diskcache.Cache):
         query = f"SELECT typeof(key), key, mode, filename, value FROM Cache WHERE {where} ORDER BY key LIMIT {PAGE}"  # noqa: S608 # no values
         with closing(self._sql(query, parameters)) as found:
             rows = take_page((row, Stored(cast("bytes", row[-1])) if isinstance(row[-1], str | bytes) else None) for row in found)
-        # Documents are read only now: in the middle of a query, SQLite would not tell that a row whose file is gone has got another one.
+        # Documents are read only now: in the middle of a query, SQLite would not tell that a row has got another file.
         page = take_page(((kind, key), self._stored(key, *row)) for (kind, key, *row), _ in rows)
         named = [(self._name(key), stored) for (_, key), stored in page]
         wanted = [(name, stored) for name, stored in named if stored is not None and name is not None and name.startswith(prefix)]

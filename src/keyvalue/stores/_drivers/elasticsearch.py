@@ -27,7 +27,7 @@ _FORBIDDEN = re.compile(r'[\\/*?"<>| ,#:]')
 _DIGEST = re.compile(r"~[0-9a-f]{64}")
 
 # A write says that the field `key`, and `value.json` if it is there, are to be mapped by a template that no index has. That
-# concerns only a field that has no mapping yet: such a document is refused, rather than mapped by guess in an index that somebody dropped
+# concerns only a field that has no mapping yet: such a document is refused, rather than mapped by guess in an index that was dropped
 # and the server made again by itself.
 GUARD = "keyvalue"
 _NAME = {"type": "keyword", "ignore_above": 8191}  # characters; it takes 32,766 bytes

@@ -206,7 +206,7 @@ class Indices:
         self._known: set[str] = set()
 
     async def exchange(self, send: Send, changes: Sequence[CompareAndSet]) -> list[str | None]:
-        """Make the changes whose expected versions are there, and return the new versions; None for the others."""
+        """Make each change if its name has the expected version; return the new version, or None if it was not made."""
         outcomes = await self.write(send, changes, compare=True)
         for outcome in outcomes:
             if isinstance(outcome, KeyValueError):
@@ -280,7 +280,7 @@ class Indices:
         except StoreRefusedError as error:
             if not errors.may_exist(error.__cause__):
                 raise
-            was_there = True  # or else the write says that there is none
+            was_there = True  # or else the write says that the index is missing
         if was_there:
             await self._clear(send, self, index)
         self._known.add(index)

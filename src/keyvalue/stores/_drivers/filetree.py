@@ -70,7 +70,7 @@ class FileTreeDriver:
         self._sync(name for name, _ in rows)
 
     def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
-        """Make the changes whose names have the expected versions, and return which were made. They are on the disk then."""
+        """Make each change if its name has the expected version, and return which were made. They are on the disk then."""
         with self._drafts.write(self._contents((change.name, change.entry) for change in changes)) as drafts, self._lock:
             made = [self._change(change, draft) for change, draft in zip(changes, drafts, strict=True)]
         self._sync(change.name for change, was_made in zip(changes, made, strict=True) if was_made)

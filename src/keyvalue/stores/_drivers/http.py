@@ -30,7 +30,7 @@ def peer_of(
         url: Where it is; None if that is not known.
         tls: See `Peer`, as for the others.
         answers: The client's errors.
-        timeouts: Likewise.
+        timeouts: See `answers`.
     """
     if url is None:
         return None

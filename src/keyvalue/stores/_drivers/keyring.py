@@ -126,7 +126,7 @@ class KeyringDriver:
         """Find the backends, and return what they do with names.
 
         Raises:
-            KeyringError: There is none that keeps anything, or it can't be loaded.
+            KeyringError: No keyring that keeps anything can be found or loaded.
         """
         try:
             chosen = keyring.get_keyring() if self._given is None else self._given
@@ -171,7 +171,7 @@ class KeyringDriver:
             self._set(name, entry)
 
     def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
-        """Make the changes whose users have the expected versions, and return which were made."""
+        """Make each change if its user has the expected version, and return which were made."""
         return [self._change(*change) for change in changes]
 
     def pop(self, names: Sequence[str]) -> list[Stored | None]:

@@ -91,7 +91,7 @@ class Memcached:
         return [bool(self._call(lambda client, swap=swap: _swapped(client, swap), is_write=True)) for swap in swaps]
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close idle connections."""
         while self._idle:
             self._idle.pop().close()
 

@@ -114,7 +114,7 @@ class AsyncMemcached:
 
 def address_of(client: aiomcache.FlagClient[Any]) -> tuple[str, int, Mapping[str, Any]]:
     """Return host and port of a client, and the options of its connections."""
-    pool: Any = client._pool  # pyright: ignore[reportPrivateUsage] # it tells nobody else
+    pool: Any = client._pool  # pyright: ignore[reportPrivateUsage] # it has no public way
     return pool._host, pool._port, {name: value for name, value in pool.conn_args.items() if name != "limit"}
 
 

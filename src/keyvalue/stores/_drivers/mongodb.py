@@ -104,9 +104,9 @@ def _is_storable(value: Fields | list[Any], levels: int = _MAX_DEPTH) -> bool:
 def decode_document(document: RawBSONDocument) -> Fields:
     """Return the fields of a document that was found."""
     try:
-        return bson.decode(document.raw, _CODEC)  # pyright: ignore[reportUnknownMemberType] # likewise
+        return bson.decode(document.raw, _CODEC)  # pyright: ignore[reportUnknownMemberType] # bson is untyped
     except BSONError:  # not UTF-8: its names may be readable nevertheless
-        return {**bson.decode(document.raw, _LENIENT), "value": None}  # pyright: ignore[reportUnknownMemberType] # likewise
+        return {**bson.decode(document.raw, _LENIENT), "value": None}  # pyright: ignore[reportUnknownMemberType] # bson is untyped
 
 
 def group_by_key(documents: Iterable[RawBSONDocument], collection: str, keys: Collection[str]) -> dict[str, list[Fields]]:
@@ -126,7 +126,7 @@ def read_entries(documents: Iterable[RawBSONDocument], collection: str, keys: Co
 
 
 def read_entry(fields: Fields) -> Entry:
-    """Read a document whose names are those of its entry.
+    """Read a document that has the names of its entry.
 
     Raises:
         DeserializationError: It holds no entry that can be read.

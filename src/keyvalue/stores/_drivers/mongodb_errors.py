@@ -69,7 +69,7 @@ def is_duplicate(error: BaseException | None) -> bool:
 
 
 def is_index_conflict(error: BaseException | None) -> bool:
-    """Return whether somebody's own index, with other options, is in the place of a new one; it serves as well."""
+    """Return whether another index, with other options, already has the keys of a new one; it serves as well."""
     return getattr(error, "code", None) in _CONFLICTS
 
 
@@ -125,7 +125,7 @@ def is_unresolved(error: errors.ConfigurationError) -> bool:
 
 
 def _find_codes(error: errors.OperationFailure) -> set[int | None]:
-    """Return the server's codes for an error: of a bulk write, whose own code says nothing, those of its parts."""
+    """Return the server's codes for an error: of a bulk write, those of its parts, since its own says nothing."""
     details: Any = error.details or {}
     return {item.get("code") for item in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()))} or {error.code}
 

@@ -34,7 +34,7 @@ def create_client(options: Mapping[str, Any], cluster: bool, timeout: float) -> 
     """Create a synchronous client.
 
     Args:
-        options: redis-py's; with a `url`, whose options count more.
+        options: redis-py's; with a `url`, the options in it take precedence.
         cluster: Whether of a cluster.
         timeout: Seconds that connecting, or a reply as a whole, may take.
     """
@@ -142,7 +142,7 @@ def _without_notices(kind: Any) -> Mapping[str, Any]:
     """Return what has an asynchronous client notice a kept connection that has ended: with notices of maintenance on, it does not."""
     if "maint_notifications_config" not in inspect.signature(kind.__init__).parameters:  # those of redis-py before 8
         return {}
-    from redis.maint_notifications import MaintNotificationsConfig  # noqa: PLC0415 # likewise
+    from redis.maint_notifications import MaintNotificationsConfig  # noqa: PLC0415 # only clusters need it
 
     return {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
 
@@ -178,7 +178,7 @@ def disconnect_idle(pool: Any) -> Any:
     """Close the connections of a pool that no call uses; may return an awaitable."""
     if not isinstance(pool, redis.BlockingConnectionPool):
         return pool.disconnect(inuse_connections=False)
-    # Its `disconnect` closes all before redis-py 6. What is taken out here, nobody else takes meanwhile.
+    # Its `disconnect` closes all before redis-py 6. A connection taken out here is not taken by another thread.
     taken: list[Any] = []
     try:
         with suppress(Empty):

@@ -114,7 +114,7 @@ def refuse_beside(owner: str, what: str, **given: object) -> None:
     """Refuse arguments beside what makes them needless, rather than ignore them.
 
     Args:
-        owner: Whose they are, for the message.
+        owner: The class of the store, for the message.
         what: What makes them needless, with an article.
         given: The arguments. One that has its default is taken for one that is not given.
 

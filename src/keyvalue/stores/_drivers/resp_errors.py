@@ -23,7 +23,7 @@ ANSWERS: Mapping[str, tuple[type[KeyValueStoreError], str]] = {
         "it is a node of a cluster, where one command can't be about keys of several slots; pass cluster=True",
     ),
     "WRONGTYPE": (StoreRefusedError, "the key holds something other than a string, which another program put there"),
-    # Waiting does not help: it stays full until somebody makes room.
+    # Waiting does not help: it stays full until room is made.
     "OOM": (StoreRefusedError, "its memory is full; raise its maxmemory, or choose a maxmemory-policy that evicts"),
     "DENIED": (StoreRefusedError, "it is in protected mode and takes connections of its own machine only; give it a password or `bind`"),
     "LOADING": (StoreConnectionError, "it is still loading its data; try again later"),
@@ -66,7 +66,7 @@ _TEXTS: Sequence[tuple[str, type[KeyValueStoreError], str]] = (
         "it has no password, so check username and password: leave them out, or set one there",
     ),
 )
-"""Likewise, for what is told by the text after a word that says little."""
+"""The same for answers that only the text after the first word tells apart."""
 _KIND = "Redis or Valkey"
 _VAGUE = frozenset({"ERR", "NOAUTH", "WRONGPASS", "SELECT"})
 
@@ -103,7 +103,7 @@ def answer_rules(types: tuple[type[Exception], ...], parse: Callable[[Exception]
 
     Args:
         types: The classes of the client's errors that may stand for an answer.
-        parse: Returns the answer: its first word, "ERR" if the client drops it, and the others; two empty strings if there is none.
+        parse: Returns the answer: its first word, "ERR" if the client drops it, and the rest; two empty strings for no answer.
     """
 
     def find(error: Exception) -> tuple[str, type[KeyValueStoreError] | None, str]:

@@ -127,7 +127,7 @@ class RocksDBDriver:
         return self._change(pop)
 
     def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
-        """Make the changes whose names have the expected versions, and return which were made."""
+        """Make each change if its name has the expected version, and return which were made."""
 
         def compare_and_set(db: Rdict) -> list[bool]:
             found = _read(db, [change.name for change in changes])

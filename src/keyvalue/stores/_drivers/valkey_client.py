@@ -44,7 +44,7 @@ def create_config(
 
 
 def make_lazy(config: Any) -> Any:
-    """Return a configuration whose client connects at the first call, so that what goes wrong does so there, the same on every runtime."""
+    """Return a configuration for a client that connects at the first call, so that errors come there, on every runtime."""
     lazy = copy(config)
     lazy.lazy_connect = True
     return lazy

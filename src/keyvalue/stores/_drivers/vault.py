@@ -85,7 +85,7 @@ class VaultDriver:
                     pass
 
     def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
-        """Make the changes whose names have the expected versions, and return which were made."""
+        """Make each change if its name has the expected version, and return which were made."""
         return [self._change(*change) for change in changes]
 
     def pop(self, names: Sequence[str]) -> list[Stored | None]:

@@ -88,7 +88,7 @@ class Secret(NamedTuple):
     Attributes:
         stored: The document; None if there is no secret, or its latest version is deleted. Its version is that of the secret, a dot and the
             SHA-256 of the document: numbers alone start again once a secret was removed.
-        version: The version, deleted or not; 0 if there is none.
+        version: The latest version, deleted or not; 0 for no version.
     """
 
     stored: Stored | None
@@ -260,7 +260,7 @@ def create_client(url: str, token: str | None, namespace: str | None, timeout: f
         client = hvac.Client(url=url, token=token, namespace=namespace, timeout=cast("int", timeout))
     if client is None:
         raise StoreSetupError("The file ~/.vault-token holds something that is no text; log in again, or pass token=")
-    # Threads may share a session that nobody changes, whose pool has a connection for each. One session a thread would mean one more
+    # Threads may share a session that does not change; its pool has a connection for each. One session a thread would mean one more
     # handshake of TLS for each.
     for scheme in ("https://", "http://"):
         client.session.mount(scheme, _Adapter(pool_maxsize=connections))

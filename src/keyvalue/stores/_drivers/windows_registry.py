@@ -64,7 +64,7 @@ class RegistryDriver:
         return list(self._read(names))
 
     def compare_and_set(self, changes: Sequence[CompareAndSet]) -> list[bool]:
-        """Make the changes whose names have the expected versions, and return which were made."""
+        """Make each change if its name has the expected version, and return which were made."""
         return [self._change(*change) for change in changes]
 
     def page(self, prefix: str, after: tuple[list[str], list[str]] | None) -> tuple[list[tuple[str, Stored]], Any]:

@@ -1,4 +1,4 @@
-"""Documents of MongoDB whose `_id` is not that of their pair.
+"""Documents of MongoDB with another `_id` than that of their pair.
 
 py-key-value-aio leaves the `_id` to MongoDB, and may make several documents of one pair. They are one entry: the document that has the
 pair's own `_id` counts, or else the first, so that all processes agree; in either case before those that have expired.
