@@ -32,14 +32,7 @@ PLAIN = [
 ]
 """Pages that say sync and async, py-key-value-aio, "its" or a noun, and who does what."""
 PACKAGE = ROOT / "src" / "keyvalue"
-PLAIN_STORES = ("base", "disk", "dynamodb", "elasticsearch", "memory", "null", "redis", "rocksdb", "vault", "windows_registry")
-PLAIN_MODULES = [
-    PACKAGE / "blocking.py",
-    PACKAGE / "errors.py",
-    *(path for folder in ("_core", "protocols", "testing") for path in sorted((PACKAGE / folder).rglob("*.py"))),
-    *(PACKAGE / "stores" / f"{name}.py" for name in PLAIN_STORES),
-]
-"""Modules with docstrings and comments that do the same."""
+MODULES = sorted(PACKAGE.rglob("*.py"))
 WORDS_TO_LOSE = re.compile(r"(?i:\b(?:colours?|likewise|nobody|somebody|whose|the predecessor)\b)|\bis none\b")
 
 RUNNER = """
@@ -125,7 +118,7 @@ def test_pages_use_the_words_of_the_field(page: Path) -> None:
     assert [(number, line) for number, line in lines if WORDS_TO_LOSE.search(line)] == []
 
 
-@pytest.mark.parametrize("module", PLAIN_MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
 def test_docstrings_and_comments_use_the_words_of_the_field(module: Path) -> None:
     with module.open(encoding="utf-8") as lines:
         tokens = list(tokenize.generate_tokens(lines.readline))

@@ -42,8 +42,8 @@ class ValkeyStore(RespStore):
     again by themselves after a connection was lost.
 
     Args:
-        client: A client to use, for one server or a cluster, which is never closed. A synchronous one works on every runtime; an asynchronous
-            one only on the event loop where it is first used.
+        client: A client to use, for one server or a cluster, which is never closed. A synchronous one works on every runtime; an
+            asynchronous one only on the event loop where it is first used.
         config: glide's configuration of a client, alone or a cluster's, instead of a client.
         host: The server, if there is neither a client nor a configuration. Default "localhost".
         port: Its port. Default 6379.

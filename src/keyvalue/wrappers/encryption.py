@@ -36,7 +36,7 @@ class BaseEncryptionWrapper(BaseWrapper):
     Args:
         key_value: What to wrap.
         encryption_fn: Encrypts bytes. It should authenticate them too. For large values it is called in a worker thread.
-        decryption_fn: Decrypts bytes that were stored with a version, and raises if it can't. Likewise.
+        decryption_fn: Decrypts bytes that were stored with a version, and raises if it can't. Called in a worker thread for large values.
         encryption_version: The version to store, 1 or more.
         raise_on_decryption_error: Whether a row that can't be decrypted raises, instead of being called missing. Default True.
         allow_plaintext: Whether rows that are not encrypted are returned, instead of being taken for such that can't be decrypted. Then
@@ -162,7 +162,7 @@ class BaseEncryptionWrapper(BaseWrapper):
         reason: str | None = "what was encrypted is no JSON object"
         try:
             plain = await compute(lambda: self._cipher.unseal(sealed, collection or self._default_collection, key), len(text))
-            with suppress(ValueError):  # whose error carries the whole text
+            with suppress(ValueError):  # its error carries the whole text
                 return await from_json(plain)
         except EncryptionVersionError as error:
             raise EncryptionVersionError(error.message, facts) from None

@@ -100,7 +100,7 @@ class LoggingWrapper(BaseWrapper):
 def _show(value: object) -> str:
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001 # likewise
+    except Exception:  # noqa: BLE001 # a caller's `__repr__` may raise anything
         return f"<{type(value).__name__} that can't be shown>"
 
 

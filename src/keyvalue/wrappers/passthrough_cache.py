@@ -44,7 +44,7 @@ class PassthroughCacheWrapper(BaseWrapper):
     "__expires_at__": <the same, the primary's, or null>}`. Anything else there is a miss.
 
     Args:
-        primary_key_value: The store whose entries these are. Listing, culling and destroying are its own; destroying is offered only as
+        primary_key_value: The store that holds the entries. Listing, culling and destroying are its own; destroying is offered only as
             far as the cache can do it too.
         cache_key_value: The cache.
         maximum_ttl: Seconds for which something is cached at most. None, the default: 1800.
@@ -59,7 +59,7 @@ class PassthroughCacheWrapper(BaseWrapper):
     Raises:
         TypeError: One of the stores is no `AsyncKeyValue`.
         ValueError: The two are the same store.
-        InvalidTTLError: A time to live is none.
+        InvalidTTLError: A time to live is not a positive number of seconds.
     """
 
     runs_inline = True
@@ -99,7 +99,7 @@ class PassthroughCacheWrapper(BaseWrapper):
     async def setup(self) -> None:
         """Open the primary store and the cache. A cache that can't be opened is no failure."""
         await self._open_one(self.primary_key_value)
-        await self._tried(self._open_one, self.cache_key_value)
+        await self._try(self._open_one, self.cache_key_value)
 
     async def _intercept(self, operation: Operation, call: Callable[[Any], Awaitable[Any]]) -> Any:
         if operation.is_read and operation.keys:
@@ -111,7 +111,7 @@ class PassthroughCacheWrapper(BaseWrapper):
     async def _cull(self) -> None:
         await super()._cull()
         if "cull" in capabilities_of(self.cache_key_value):
-            await self._tried(cast("Any", self.cache_key_value).cull)
+            await self._try(cast("Any", self.cache_key_value).cull)
 
     # No read that begins after a write has ended returns an older value:
     # - A read takes its moment before it asks the primary. A write notes its moment after the primary has answered, or failed.
@@ -129,9 +129,9 @@ class PassthroughCacheWrapper(BaseWrapper):
             try:
                 rows = await cache.get_many(left, collection=collection) if is_bulk else [await cache.get(left[0], collection=collection)]
                 now = clock.now()
-                found |= {key: pair for key, row in zip(left, rows, strict=True) if (pair := self._pair(collection, key, row, now))}
+                found |= {key: pair for key, row in zip(left, rows, strict=True) if (pair := self._open_row(collection, key, row, now))}
             except Exception as error:  # noqa: BLE001 # a cache must not fail a read
-                self._failed(error)
+                self._note_failure(error)
             if left := [key for key in left if key not in found]:
                 fetched = await self._reads.read([(collection, key) for key in left], partial(self._fetch, operation))
                 found |= {key: fetched[collection, key] for key in left if (collection, key) in fetched}
@@ -142,7 +142,7 @@ class PassthroughCacheWrapper(BaseWrapper):
         result = pairs if operation.name.startswith("ttl") else [value for value, _ in pairs]
         return result if is_bulk else result[0]
 
-    def _pair(self, collection: str, key: str, row: dict[str, Any] | None, now: float) -> Pair | None:
+    def _open_row(self, collection: str, key: str, row: dict[str, Any] | None, now: float) -> Pair | None:
         """Return what a row of the cache says, or None if that is nothing, or not to be believed."""
         if row is None or row.keys() != _ROW:
             return None
@@ -160,7 +160,7 @@ class PassthroughCacheWrapper(BaseWrapper):
         keys: Any = [key for _, key in refs]
         pairs = await primary.ttl_many(keys, collection=collection) if is_bulk else [await primary.ttl(keys[0], collection=collection)]
         found = dict(zip(refs, pairs, strict=True))
-        await self._tried(self._fill, found, at, asked, is_bulk)
+        await self._try(self._fill, found, at, asked, is_bulk)
         return found
 
     async def _fill(self, found: Mapping[EntryRef, Pair], at: float, asked: float, is_bulk: bool) -> None:
@@ -168,7 +168,8 @@ class PassthroughCacheWrapper(BaseWrapper):
         rows: dict[EntryRef, dict[str, Any]] = {}
         for ref, (value, left) in found.items():
             allowed = self.negative_ttl or 0.0 if value is None else self.missing_ttl if left is None else left
-            until, expires = asked + min(allowed, self.maximum_ttl), None if left is None else asked + left  # as old as the question
+            # `left` may be as old as the question.
+            until, expires = asked + min(allowed, self.maximum_ttl), None if left is None else asked + left
             if until > asked and self._reads.is_current(ref, at):
                 rows[ref] = {_VALUE: value, _AT: at, _UNTIL: until, _EXPIRES: expires}
         if rows:
@@ -185,14 +186,14 @@ class PassthroughCacheWrapper(BaseWrapper):
 
     async def _write(self, places: Sequence[EntryRef], call: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
-            await self._tried(self._remove, places)
+            await self._try(self._remove, places)
             result = await call(self.primary_key_value)
             self._reads.stamp(places)
         except BaseException:
             self._reads.stamp(places)  # it may have been written; and if the other one was interrupted, it was
             raise
         finally:
-            await self._tried(self._remove, places)
+            await self._try(self._remove, places)
         return result
 
     async def _remove(self, places: Sequence[EntryRef]) -> None:
@@ -204,14 +205,14 @@ class PassthroughCacheWrapper(BaseWrapper):
         else:
             await (cache.destroy() if collection is None else cache.destroy_collection(collection))
 
-    async def _tried(self, call: Callable[..., Awaitable[object]], *args: Any) -> None:
+    async def _try(self, call: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Make a call on the cache, which must not fail what the primary can do."""
         try:
             await call(*args)
-        except Exception as error:  # noqa: BLE001 # likewise
-            self._failed(error)
+        except Exception as error:  # noqa: BLE001 # the cache may raise anything
+            self._note_failure(error)
 
-    def _failed(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         self.cache_errors += 1
         _LOGGER.warning("The cache failed: %s", type(error).__name__)
 

@@ -23,12 +23,12 @@ class RetryWrapper(BaseWrapper):
     The waits are random between 0 and `initial_delay * exponential_base ** n` seconds after n retries, at most `max_delay`: exponential
     backoff with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). The last error is raised.
 
-    Opening is tried again likewise. All calls are safe to repeat in this sense: repeating one leaves what a single one would have left,
+    Opening is retried in the same way. All calls are safe to repeat in this sense: repeating one leaves what a single one would have left,
     unless someone else wrote in between, in which case a repeated put or delete undoes that. But a delete that was applied before the
     connection broke finds nothing when it is repeated: `delete` then returns False, `delete_many` a lower count, `destroy_collection`
     False. A put's time to live starts anew.
 
-    Place: above `TimeoutWrapper`, whose timeouts it then retries, and below `FallbackWrapper`. In synchronous code, the thread sleeps.
+    Place: above `TimeoutWrapper`, to retry its timeouts, and below `FallbackWrapper`. In synchronous code, the thread sleeps.
 
     Args:
         key_value: What to wrap.

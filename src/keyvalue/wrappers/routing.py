@@ -38,7 +38,8 @@ class RoutingWrapper(BaseWrapper):
         stores: All stores that the function may return. Default None: not known.
 
     Raises:
-        TypeError: The function is none, or async; one of the stores is no `AsyncKeyValue`; on a call, what the function returned is none.
+        TypeError: The function is not callable, or async; one of the stores is not an `AsyncKeyValue`; or the function
+            returned something else.
     """
 
     runs_inline = True

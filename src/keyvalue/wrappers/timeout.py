@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class TimeoutWrapper(BaseWrapper):
-    """Cancels a call that takes too long, and opening likewise. A write that was cancelled may have taken effect.
+    """Cancels calls, and opening, that take too long. A cancelled write may have taken effect.
 
     Place: next to the store, below `RetryWrapper`, so that each try has its own time.
 

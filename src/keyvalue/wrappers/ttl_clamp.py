@@ -24,7 +24,7 @@ class TTLClampWrapper(BaseWrapper):
         missing_ttl: Seconds for what is put without a time to live, clamped too. None, the default, lets it stay for ever.
 
     Raises:
-        InvalidTTLError: One of them is no time to live; or, on a put, the caller's is none.
+        InvalidTTLError: One of them, or on a put the caller's, is not a time to live.
         ValueError: `min_ttl` is more than `max_ttl`.
     """
 

@@ -26,8 +26,8 @@ _DONE = {b"STORED": True, b"DELETED": True, b"NOT_STORED": False, b"EXISTS": Fal
 class AsyncMemcached:
     """The commands over one connection of its own to a server, on which any number of calls are under way.
 
-    aiomcache would do, but for three things: a call that is cancelled leaves its reply to the next caller, one whose server ends the
-    connection in the middle turns in a circle for ever, and there are no timeouts. Here each reply goes to the call that it answers,
+    aiomcache has three faults: a cancelled call leaves its reply to the next caller, a call loops for ever if the server ends the
+    connection in the middle, and there are no timeouts. Here each reply goes to the call that it answers,
     whether a caller still waits for it or not.
 
     Args:
