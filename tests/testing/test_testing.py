@@ -125,11 +125,10 @@ def example(name: str) -> str:
 
 
 def test_the_examples_of_the_documentation_pass(tmp_path: Path) -> None:
-    """`TableStore` and `ChecksumWrapper` have their tests beside them, in the documentation; `tests/test_docs.py` runs these."""
+    """Other stores and wrappers have their tests beside them, in the documentation; `tests/test_docs.py` runs these."""
     files: dict[str, str] = {}
     for name, arguments in (
         ("DictStore", "default_collection=self.default_collection"),
-        ("ListedStore", ""),
         ("TimingWrapper", "MemoryStore()"),
         ("TenantWrapper", "MemoryStore(), 'blue'"),
     ):
