@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import file_errors, fork, runtime
 from keyvalue._core.capabilities import add_capability_mixins, capabilities_of, require_async, split_by_capability
+from keyvalue._core.documented import Methods
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.store import BaseStore
 from keyvalue._core.threads import Threads
+from keyvalue._core.wording import closed_error
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.adapters._blocking import BaseModelAdapter, DataclassAdapter, PydanticAdapter, RaiseOnMissingAdapter
-from keyvalue.errors import StoreClosedError, StoreConnectionError
+from keyvalue.errors import StoreConnectionError
 from keyvalue.protocols.key_value import (
     AsyncKeyValue,
     CullProtocol,
@@ -29,7 +31,6 @@ from keyvalue.protocols.key_value import (
     DestroyStoreProtocol,
     EnumerateCollectionsProtocol,
     EnumerateKeysProtocol,
-    KeyValue,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ __all__ = ["BaseModelAdapter", "BlockingKeyValue", "DataclassAdapter", "Pydantic
 T = TypeVar("T")
 
 
-class BlockingKeyValue(Explaining, KeyValue):
+class BlockingKeyValue(Explaining, Methods):
     """A `KeyValue` over any `AsyncKeyValue`, for code that does not await.
 
     Each method does what the asynchronous method of the same name does. The façade has the optional methods, such as `keys`, that the store
@@ -355,7 +356,7 @@ def _stop_if_running(portal: BlockingPortal) -> None:
 
 
 def _closed_error() -> Exception:
-    return StoreClosedError("This BlockingKeyValue is closed; make a new one")
+    return closed_error("BlockingKeyValue")
 
 
 def _forked_error() -> Exception:

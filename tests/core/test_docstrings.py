@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
+import types
+from abc import ABCMeta
+from typing import Any, Generic, TypeVar
 
 import pytest
 
 from keyvalue._core.capabilities import ALL
+from keyvalue.adapters.raise_on_missing import RaiseOnMissingAdapter
 from keyvalue.blocking import BlockingKeyValue
+from keyvalue.protocols import AsyncKeyValue
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.base import BaseWrapper
 from tests.fake_winreg import installed
@@ -55,3 +59,25 @@ def test_optional_methods_are_documented_wherever_they_are(name: str) -> None:
 @pytest.mark.parametrize("name", ["setup", "close"])
 def test_opening_and_closing_are_documented(owner: Any, name: str) -> None:
     assert inspect.getdoc(getattr(owner, name))
+
+
+T = TypeVar("T")
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, BaseWrapper, BlockingKeyValue, RaiseOnMissingAdapter])
+def test_docstrings_cost_no_freedom_to_combine_classes(kind: type[Any]) -> None:
+    """Classes that derived from a protocol would have its metaclass, and could follow neither it nor `Generic` among the bases."""
+
+    class Meta(ABCMeta):
+        pass
+
+    class Other(metaclass=Meta):
+        pass
+
+    generic: Any = Generic
+    for bases in ((Other, kind), (generic[T], kind), (AsyncKeyValue, kind)):
+        with_bases: Any = types.new_class("Combined", bases)
+        assert issubclass(with_bases, kind)
+    combined: Any = types.new_class("Combined", (Other, kind))
+    if kind is not MemoryStore:
+        assert combined(MemoryStore()).get

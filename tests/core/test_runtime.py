@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -208,6 +209,49 @@ def test_threads_work_after_a_fork() -> None:
 
 
 # Calls that go on although the caller is cancelled (tests/core/test_cancellation.py has those in tasks and threads)
+
+
+async def test_a_detached_call_that_has_ended_is_not_kept() -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    writes = pending.PendingWrites()
+    call = pending.DetachedTask(asyncio.sleep(0, "result"))
+    assert await writes.run(("c", ("k",)), call) == "result"
+    assert call.ended().done()
+    assert not writes.calls
+    call = pending.DetachedTask(fail())
+    with pytest.raises(LookupError):
+        await call
+    assert call.ended().done()
+
+
+async def test_the_error_of_a_detached_call_that_ends_as_its_caller_is_cancelled_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    gate = asyncio.Event()
+
+    async def fail() -> None:
+        await gate.wait()
+        raise OSError("secret value")
+
+    async def call() -> None:
+        detached = pending.DetachedTask(fail())
+        try:
+            await detached
+        except asyncio.CancelledError:
+            detached.ended()
+            raise
+
+    task = asyncio.create_task(call())
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.sleep(0)  # the call has failed, its caller not awoken yet
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    del task
+    gc.collect()
+    assert "secret" not in caplog.text
 
 
 async def test_a_detached_call_goes_on_without_a_task() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from keyvalue.errors import SerializationError
-from keyvalue.stores.base import Entry, EnumerableStore
+from keyvalue.errors import KeyValueStoreError, SerializationError, StoreClosedError, StoreConnectionError
+from keyvalue.stores.base import Clients, Entry, EnumerableStore, ErrorRule
 from keyvalue.stores.memory import MemoryStore
 from keyvalue.wrappers.compression import CompressionWrapper
 
@@ -89,3 +89,26 @@ async def test_a_large_value_that_is_changed_all_the_time_is_refused() -> None:
     with pytest.raises(SerializationError, match="changes all the time; give a copy"):
         await call
     assert await kv.get("k") == {"v": "old"}
+
+
+async def test_closed_is_what_counts_of_a_call_that_fails_as_the_store_is_closed() -> None:
+    class Explaining(MemoryStore):
+        errors = (ErrorRule(OSError, StoreConnectionError, "lost"),)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._clients = Clients("Explaining", create=object, close=lambda client: None)
+
+        async def _get(self, collection: str, keys: Sequence[str]) -> Any:
+            return await self._use(lose)
+
+        async def _explain(self, error: KeyValueStoreError, cause: Exception) -> KeyValueStoreError:
+            return StoreConnectionError("its certificate is missing")
+
+    def lose(client: object) -> None:
+        store._closed = True  # pyright: ignore[reportPrivateUsage] # as `close()` in another task does first
+        raise OSError
+
+    store = Explaining()
+    with pytest.raises(StoreClosedError):
+        await store.get("k")

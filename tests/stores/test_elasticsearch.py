@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -145,6 +146,19 @@ async def test_reads_wait_for_an_index_that_is_being_made(runtime: Runtime) -> N
             with pytest.raises(StoreConnectionError, match="not available"):
                 await runtime.adapt(ElasticsearchStore(url=url, index="tests", timeout=0.2)).get("k")
             assert 1 < len(told) < 8
+
+
+async def test_slow_answers_count_for_the_wait_for_an_index(runtime: Runtime) -> None:
+    told: list[Request] = []
+
+    def answer(request: Request) -> Reply:
+        told.append(request)
+        time.sleep(0.15)
+        return NO_SHARD
+
+    with answering(answer) as url, pytest.raises(StoreConnectionError):
+        await runtime.adapt(ElasticsearchStore(url=url, index="tests", timeout=0.4)).get("k")
+    assert len(told) <= 4  # one more than there is time for; by the pauses alone there would be seven
 
 
 # Where and how

@@ -9,6 +9,7 @@ from keyvalue._core import runtime
 from keyvalue._core.clients import Clients
 from keyvalue._core.error_rules import ErrorRules, find_rule
 from keyvalue._core.sync_client import explanation
+from keyvalue._core.wording import closed_error
 from keyvalue.errors import ExtraInfoType, KeyValueError, KeyValueStoreError, StoreClosedError, StoreConnectionError
 
 __all__ = ["ClientCaller"]
@@ -55,7 +56,7 @@ class ClientCaller:
                 raised = error if isinstance(error, KeyValueError) else self._translate_error(error)
                 cause = error.__cause__ if raised is error else error
                 if is_repeated or not (isinstance(raised, StoreConnectionError) and self._may_repeat(cause, repeatable)):
-                    if explained and isinstance(raised, KeyValueStoreError) and isinstance(cause, Exception):
+                    if explained and isinstance(raised, KeyValueStoreError) and isinstance(cause, Exception) and not self._closed:
                         raised = await self._explain(raised, cause)
                     if raised is None or raised is error:
                         raise
@@ -112,4 +113,4 @@ class ClientCaller:
         return error_class(f"{type(self).__name__}: {advice} [{type(error).__name__}]", info)
 
     def _closed_error(self) -> StoreClosedError:
-        return StoreClosedError(f"This {type(self).__name__} is closed; make a new one")
+        return closed_error(type(self).__name__)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from keyvalue._core.documented import as_plain_class
 from keyvalue._core.misuse import Lacking
 from keyvalue._core.wording import describe
 from keyvalue.protocols.key_value import (
@@ -83,12 +84,17 @@ def _create_class(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
 
 
 def split_by_capability(kind: type[Any]) -> Mapping[str, type[Any]]:
-    """Return a mixin for each optional method of a class: its method, on the protocol that documents it.
+    """Return a mixin for each optional method of a class: its method, with the docstring of the protocol.
 
     Args:
         kind: Its bases are the protocols of its methods.
     """
-    return {name: type(name, (base,), {name: vars(kind)[name]}) for base in kind.__bases__ for name in PROTOCOLS if name in vars(base)}
+    return {
+        name: type(name, (as_plain_class(base),), {name: vars(kind)[name]})
+        for base in kind.__bases__
+        for name in PROTOCOLS
+        if name in vars(base)
+    }
 
 
 def require_async(key_value: K, owner: str, argument: str = "") -> K:

@@ -26,8 +26,8 @@ from keyvalue.errors import StoreConnectionError
 __all__ = ["Clients"]
 
 
-class Peer(Protocol):
-    """The server of a store's clients, for a look at it."""
+class SupportsDiagnose(Protocol):
+    """What can look at the server of a store's clients."""
 
     async def diagnose(self, error: StoreConnectionError, cause: Exception) -> StoreConnectionError:
         """Return an error that says why the server could not be reached, if that can be seen, or the one that is given.
@@ -95,9 +95,9 @@ class Clients:
         is_current: Callable[[Any], bool] | None = None,
         at_fork: AtFork = "recreate",
         explain: Callable[[Any, Exception], str | None] | None = None,
-        peer: Peer | None = None,
+        peer: SupportsDiagnose | None = None,
     ) -> None:
-        self.peer: Peer | None = peer
+        self.peer: SupportsDiagnose | None = peer
         self.sync: SyncClient | None = None
         self.on_loop: _InWorker | LoopClients | BorrowedAsyncClient
         if async_client is not None:

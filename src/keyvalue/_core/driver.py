@@ -75,7 +75,7 @@ class DriverStore(FlatStore):
 
         Args:
             method: The name of the method.
-            items: What it takes: a name, or a row or a change of one, for each of some distinct names.
+            items: Names, rows or `CompareAndSet`s, one for each name.
             repeatable: Whether it may be called again if a connection turns out to be dead; see `_use`.
         """
         return self._use(partial(_pop, items) if method == "pop" else methodcaller(method, items), repeatable=repeatable)

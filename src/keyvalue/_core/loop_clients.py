@@ -13,7 +13,8 @@ from typing import Any
 from keyvalue._core import fork, pending, runtime
 from keyvalue._core.slots import LoopSlots, shared
 from keyvalue._core.sync_client import SyncClient, do_nothing
-from keyvalue.errors import StoreClosedError, StoreSetupError
+from keyvalue._core.wording import closed_error
+from keyvalue.errors import StoreSetupError
 
 __all__ = ["BorrowedAsyncClient", "LoopClients"]
 
@@ -41,15 +42,17 @@ class LoopClient:
         A slot is held until the call has ended, even if the caller has left it.
         """
         slots = self._slots
+        has_waited = False
         if slots is not None:
             if slots.free:
                 slots.free -= 1
             else:
                 await slots.wait()
+                has_waited = True
         ended: Future[None] | None = None
         try:
-            if self.is_closed:  # meanwhile
-                raise StoreClosedError(f"This {self._name} is closed; make a new one")
+            if has_waited and self.is_closed:
+                raise closed_error(self._name)
             awaitable = function(self.client)
             if not isinstance(awaitable, pending.Detached):
                 if not (self._shield_reads or pending.is_writing()):
@@ -127,7 +130,7 @@ class LoopClients:
         if (found := self._by_loop.get(loop)) is not None:
             return found
         if self._is_closed:
-            raise self._closed_error()
+            raise closed_error(self._name)
         self._forget_closed_loops()
         if (creating := self._creating.get(loop)) is None:
             client = self._create()
@@ -146,7 +149,7 @@ class LoopClients:
             if self._is_closed:
                 with suppress(Exception):
                     await self._close(client)
-                raise self._closed_error()
+                raise closed_error(self._name)
             return await self._register(client, loop)
         finally:
             self._creating.pop(loop, None)
@@ -198,9 +201,6 @@ class LoopClients:
                 if loop not in blocked:  # such a one gets to it when this call has returned
                     started.append((closing, loop))
         return started
-
-    def _closed_error(self) -> StoreClosedError:
-        return StoreClosedError(f"This {self._name} is closed; make a new one")
 
     def _after_fork(self) -> None:
         fork.keep_inherited(self._by_loop, self._closers, self._creating)

@@ -14,7 +14,7 @@ EntryRef = tuple["str | None", "str | None"]
 
 @dataclass(slots=True)  # created in two thirds of the time that a NamedTuple takes
 class Operation:
-    """A call on its way to the inner store, as the caller made it.
+    """A call on its way to the inner store, as the caller made it. Treat it as read-only: other wrappers may hold it.
 
     Attributes:
         name: The method, such as "get_many".

@@ -137,6 +137,8 @@ class DetachedTask(Detached):
         """Return a future that is done when the call has ended."""
         ended: Future[None] = Future()
         if self._task.done():
+            if not self._task.cancelled():
+                self._task.exception()  # or asyncio would log that no one asked for it
             ended.set_result(None)
         else:
             self._task.add_done_callback(lambda task: (task.cancelled() or task.exception(), ended.set_result(None)))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar
 
 from keyvalue._core import arguments, clock, codec, hook_checks, runtime
 from keyvalue._core.caller import ClientCaller
+from keyvalue._core.documented import AsyncMethods
 from keyvalue._core.entry import Entry
 from keyvalue._core.fork import register_after_fork
 from keyvalue._core.misuse import Explaining, Misused, explain_if_lacking, show_signatures
@@ -33,7 +34,6 @@ from keyvalue.errors import (
     KeyValueStoreError,
     StoreSetupError,
 )
-from keyvalue.protocols.key_value import AsyncKeyValue
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,7 +50,7 @@ DEFAULT_COLLECTION = "default_collection"
 _opening: contextvars.ContextVar[object] = contextvars.ContextVar("keyvalue_opening", default=None)
 
 
-class BaseStore(ClientCaller, Explaining, AsyncKeyValue, ABC):
+class BaseStore(ClientCaller, Explaining, AsyncMethods, ABC):
     """The base of all stores. "Write your own store" in the documentation says what a subclass writes.
 
     A store is ready for use at once. As an asynchronous context manager it opens on entering and closes on leaving. Any number of tasks,

@@ -20,7 +20,8 @@ from typing import Any, Literal
 from keyvalue._core import file_errors, fork, pending, runtime
 from keyvalue._core.slots import ThreadSlots, Turn, shared
 from keyvalue._core.threads import Threads
-from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreClosedError, StoreSetupError
+from keyvalue._core.wording import closed_error
+from keyvalue.errors import KeyValueError, KeyValueOperationError, StoreSetupError
 
 __all__ = ["AtFork", "SyncClient", "do_nothing", "explanation"]
 
@@ -179,7 +180,7 @@ class SyncClient:
         """Return the client, created if need be."""
         with self._lock:
             if self._is_closed:
-                raise StoreClosedError(f"This {self._name} is closed; make a new one")
+                raise closed_error(self._name)
             if self._is_of_parent:
                 raise StoreSetupError(
                     f"This {self._name} was opened before the process forked, and can't be used in the child; "

@@ -7,7 +7,14 @@ import datetime
 import inspect
 from collections.abc import Collection
 
-__all__ = ["add_article", "describe", "suggest_conversion"]
+from keyvalue.errors import StoreClosedError
+
+__all__ = ["add_article", "closed_error", "describe", "suggest_conversion"]
+
+
+def closed_error(name: str) -> StoreClosedError:
+    """Return the error to raise for a call on a store that was closed."""
+    return StoreClosedError(f"This {name} is closed; make a new one")
 
 
 def describe(value: object) -> str:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat, TypeVar
 
 from keyvalue._core import arguments
 from keyvalue._core.capabilities import ALL, add_capability_mixins, capabilities_of, create_with_mixins, require_async, split_by_capability
+from keyvalue._core.documented import AsyncMethods
 from keyvalue._core.envelope import encode_item
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.operation import Operation
@@ -48,7 +49,7 @@ _UNSET: Any = object()
 _HOOKS = ("_intercept", "_encode_ttl", *(f"_{way}_{what}" for way in ("encode", "decode") for what in ("key", "collection", "value")))
 
 
-class BaseWrapper(Explaining, AsyncKeyValue):
+class BaseWrapper(Explaining, AsyncMethods):
     """An `AsyncKeyValue` around another one.
 
     It has the optional methods of the inner store, and opens and closes it. "Write your own wrapper" in the documentation has the hooks.

@@ -162,9 +162,8 @@ class PydanticConverter(Generic[T]):
         strict, source = None, encoded
         if encoded is None:  # there are bytes in it, or whatever another library's store gave
             parse, strict, source = self._adapter.validate_python, False, data
-        if (
-            self._has_crossed_aliases
-        ):  # rows go by the names of fields; only where that fails may it be one that another program wrote by aliases
+        if self._has_crossed_aliases:
+            # Rows go by the names of fields; only where that fails may it be one that another program wrote by aliases.
             with suppress(ValidationError):
                 return parse(source, strict=strict, by_alias=False, by_name=True)
         return parse(source, strict=strict, by_alias=True, by_name=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, SupportsFloat, overload
 
 from keyvalue._core.capabilities import require_async
+from keyvalue._core.documented import AsyncMethods
 from keyvalue.errors import MissingKeyError
 from keyvalue.protocols.key_value import AsyncKeyValue
 
@@ -15,7 +16,7 @@ Pair = tuple["dict[str, Any] | None", "float | None"]
 FoundPair = tuple["dict[str, Any]", "float | None"]
 
 
-class RaiseOnMissingAdapter(AsyncKeyValue):
+class RaiseOnMissingAdapter(AsyncMethods):
     """Raises for missing keys, on request of each call. All else is passed on as it is.
 
     Args:

@@ -26,7 +26,7 @@ from keyvalue.stores._drivers.resp import (
     match_prefix,
     name_documents,
     set_arguments,
-    store_string,
+    to_stored,
 )
 
 __all__ = ["RespStore"]
@@ -145,7 +145,7 @@ class RespStore(EnumerableFlatStore):
             document = await self._use(partial(self._execute, ("GET", names[0].encode())), repeatable=True)
             return (None if document is None else StoredString(document),)
         # MGET, unlike GET, takes a key of another type for missing.
-        return list(map(store_string, await self._read_keys([name.encode() for name in names])))
+        return list(map(to_stored, await self._read_keys([name.encode() for name in names])))
 
     async def _read_keys(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         groups = self._group_for_bulk(keys)
@@ -181,7 +181,7 @@ class RespStore(EnumerableFlatStore):
 
     async def _pop(self, names: Sequence[str]) -> Sequence[Stored | KeyValueError | None]:
         replies = await self._change([("GETDEL", name.encode()) for name in names], "once")
-        return [reply if isinstance(reply, KeyValueError) else store_string(reply) for reply in replies]
+        return [reply if isinstance(reply, KeyValueError) else to_stored(reply) for reply in replies]
 
     async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
         now = clock.now()

@@ -17,6 +17,7 @@ from keyvalue._core.legacy.sanitization import (
 )
 from keyvalue._core.listing import EnumerableFlatStore, EnumerableStore, ListedEntry, take_page
 from keyvalue._core.store import BaseStore, Stability
+from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 
 __all__ = [
     "AlwaysHashStrategy",
@@ -44,6 +45,8 @@ __all__ = [
     "Slot",
     "Stability",
     "Stored",
+    "TlsOptions",
+    "advise_on_tls",
     "clock",
     "digest",
     "take_page",

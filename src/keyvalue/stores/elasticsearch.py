@@ -170,13 +170,13 @@ class ElasticsearchStore(EnumerableFlatStore):
 
     async def _send(self, request: requests.Request) -> Any:
         """Send a request, and return what its answer means; send it again while an index that it reads is being created."""
-        pause = _FIRST_PAUSE
+        pause, end = _FIRST_PAUSE, runtime.monotonic() + self._patience if request.needs_shards else 0.0
         while True:
             try:
                 answer = (await self._use(request.send, repeatable=request.repeatable)).body
                 return await self._read_answer(request, answer)
             except StoreConnectionError as error:
-                if not request.needs_shards or 2 * pause > self._patience or not driver_errors.is_starting(error.__cause__):
+                if runtime.monotonic() + pause > end or not driver_errors.is_starting(error.__cause__):
                     raise
             await runtime.sleep(pause)
             pause *= 2

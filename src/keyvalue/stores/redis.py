@@ -110,9 +110,7 @@ class RedisStore(RespStore):
         if client is not None and url is not None:
             raise ValueError("Give RedisStore either a client or a url")
         if cluster and (client is not None or db != 0):
-            raise ValueError(
-                "Give `cluster` without `db`, as a cluster has database 0 only, and without a client, whose type says what it is"
-            )
+            raise ValueError("Give `cluster` without `db`, as a cluster has database 0 only, and without a client, as its type says it")
         self._files = TlsFiles()
         if client is not None:
             refuse_beside("RedisStore", "a client", host=host, port=port, db=db, username=username, password=password, ssl=ssl)

@@ -168,7 +168,7 @@ class Runtime:
         except Exception as error:
             raise CloseError(
                 f"The test is over, and its store can't be closed: {type(error).__name__}: {error}. If that is the client's error: "
-                "`Client(close=...)` says how to close a client that has no close()"
+                "`Clients(close=...)` says how to close a client that has no close()"
             ) from error
 
     def _facade(self, store: AsyncKeyValue) -> BlockingKeyValue:

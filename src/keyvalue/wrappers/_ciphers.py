@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ with needs("wrappers-encryption"):
     from cryptography.fernet import Fernet, InvalidToken, MultiFernet
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["AESGCMCipher", "Cipher", "Fernet", "FernetCipher", "MultiFernet", "Sealed", "explain_failure"]
+__all__ = ["AESGCMCipher", "Cipher", "Fernet", "FernetCipher", "FunctionCipher", "MultiFernet", "Sealed", "explain_failure"]
 
 _FERNET_VERSION, _AESGCM_VERSION = 1, 2
 _PBKDF2_ITERATIONS = 1_200_000  # what py-key-value-aio derives its keys with, twice OWASP's minimum of 2023 for PBKDF2-HMAC-SHA256
@@ -38,8 +39,33 @@ class Sealed(NamedTuple):
     key_id: str | None = None
 
 
-class Cipher:
-    """Encrypts and decrypts by two functions.
+class Cipher(ABC):
+    """Encrypts and decrypts values.
+
+    Attributes:
+        version: The version to store.
+    """
+
+    version: int
+
+    async def prepare(self) -> None:  # noqa: B027 # most have nothing to prepare
+        """Make ready what takes long, once; called before each use of the others."""
+
+    @abstractmethod
+    def seal(self, plain: bytes, collection: str, key: str) -> Sealed:
+        """Encrypt the value of a key."""
+
+    @abstractmethod
+    def unseal(self, sealed: Sealed, collection: str, key: str) -> bytes:
+        """Decrypt the value of a key; anything may be raised."""
+
+    def is_current(self, sealed: Sealed) -> bool:
+        """Return whether a value is known to be encrypted as it would be now, so that rotating leaves it alone."""
+        return False
+
+
+class FunctionCipher(Cipher):
+    """Two functions.
 
     Args:
         encrypt: Encrypts bytes.
@@ -53,20 +79,13 @@ class Cipher:
         self._encrypt, self._decrypt = encrypt, decrypt
         self.version = version
 
-    async def prepare(self) -> None:
-        """Make ready what takes long, once; called before each use of the others."""
-
     def seal(self, plain: bytes, collection: str, key: str) -> Sealed:
         """Encrypt the value of a key."""
         return Sealed(self._encrypt(plain), self.version)
 
     def unseal(self, sealed: Sealed, collection: str, key: str) -> bytes:
-        """Decrypt the value of a key; anything may be raised."""
+        """Decrypt the value of a key."""
         return self._decrypt(sealed.data, sealed.version)
-
-    def is_current(self, sealed: Sealed) -> bool:
-        """Return whether a value is known to be encrypted as it would be now, so that rotating leaves it alone."""
-        return False
 
 
 class FernetCipher(Cipher):

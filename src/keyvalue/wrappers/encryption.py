@@ -15,7 +15,7 @@ from keyvalue._core.store import DEFAULT_COLLECTION
 from keyvalue._core.wrapper import BaseWrapper
 from keyvalue.errors import CorruptedDataError, DecryptionError, EncryptionError, EncryptionVersionError, KeyValueOperationError
 from keyvalue.protocols.key_value import AsyncKeyValue
-from keyvalue.wrappers._ciphers import AESGCMCipher, Cipher, Fernet, FernetCipher, MultiFernet, Sealed, explain_failure
+from keyvalue.wrappers._ciphers import AESGCMCipher, Cipher, Fernet, FernetCipher, FunctionCipher, MultiFernet, Sealed, explain_failure
 
 __all__ = ["AESGCMEncryptionWrapper", "BaseEncryptionWrapper", "FernetEncryptionWrapper"]
 
@@ -63,7 +63,9 @@ class BaseEncryptionWrapper(BaseWrapper):
         *,
         allow_plaintext: bool = False,
     ) -> None:
-        self._set_up(key_value, Cipher(encryption_fn, decryption_fn, encryption_version), raise_on_decryption_error, allow_plaintext)
+        self._set_up(
+            key_value, FunctionCipher(encryption_fn, decryption_fn, encryption_version), raise_on_decryption_error, allow_plaintext
+        )
 
     def _set_up(self, key_value: AsyncKeyValue, cipher: Cipher, raise_on_decryption_error: bool, allow_plaintext: bool) -> None:
         self._cipher = cipher

@@ -83,8 +83,12 @@ class PassthroughCacheWrapper(BaseWrapper):
                 "another store, or put a PrefixCollectionsWrapper around it for the cache"
             )
         self.maximum_ttl: float = constructor.check_ttl(_SECONDS if maximum_ttl is None else maximum_ttl, "maximum_ttl")
-        self.missing_ttl: float = constructor.check_ttl(_SECONDS if missing_ttl is None else missing_ttl, "missing_ttl")
-        self.negative_ttl: float | None = None if negative_ttl is None else constructor.check_ttl(negative_ttl, "negative_ttl")
+        self.missing_ttl: float = min(
+            constructor.check_ttl(_SECONDS if missing_ttl is None else missing_ttl, "missing_ttl"), self.maximum_ttl
+        )
+        self.negative_ttl: float | None = (
+            None if negative_ttl is None else min(constructor.check_ttl(negative_ttl, "negative_ttl"), self.maximum_ttl)
+        )
         self.default_collection: str = arguments.check_name(default_collection or DEFAULT_COLLECTION, "collection")
         self.cache_errors: int = 0
         self._reads = SingleFlight(_copy)

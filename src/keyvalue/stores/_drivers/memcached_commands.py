@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
 from keyvalue._core.extras import needs
+from keyvalue.stores._drivers.batches import split_batches
 from keyvalue.stores._drivers.peer import stranger
 
 with needs("memcached"):
@@ -68,16 +69,9 @@ def split(items: Sequence[T]) -> Generator[Sequence[T], None, None]:
 
 def split_documents(rows: Sequence[tuple[str, Entry]]) -> Generator[dict[bytes, bytes], None, None]:
     """Yield the documents of each round trip, by name."""
-    batch: dict[bytes, bytes] = {}
-    size = 0
-    for name, entry in rows:
-        document = entry.document()
-        if batch and (len(batch) == _BATCH or size + len(document) > _BATCH_BYTES):
-            yield batch
-            batch, size = {}, 0
-        batch[name.encode()] = document
-        size += len(document)
-    yield batch
+    documents = ((name.encode(), entry.document()) for name, entry in rows)
+    for batch in split_batches(documents, lambda pair: len(pair[1]), size=_BATCH_BYTES, count=_BATCH):
+        yield dict(batch)
 
 
 class Swap(NamedTuple):

@@ -76,7 +76,7 @@ def _bound(is_greeted: bool, connection: Any) -> None:
 
 
 class RoundTrip(Detached):
-    """A command on its way and its reply. Cancelled, it goes on in a task of its own, without which it does as long as it is not.
+    """A command and its reply. If its caller is cancelled, a task reads the rest of the reply; until then it needs none.
 
     `execute_command` would drop the connection if it were cancelled, and not tell when the command has had its effect.
 
@@ -142,7 +142,7 @@ def _without_notices(kind: Any) -> Mapping[str, Any]:
     """Return what has an asynchronous client notice a kept connection that has ended: with notices of maintenance on, it does not."""
     if "maint_notifications_config" not in inspect.signature(kind.__init__).parameters:  # those of redis-py before 8
         return {}
-    from redis.maint_notifications import MaintNotificationsConfig  # noqa: PLC0415 # only clusters need it
+    from redis.maint_notifications import MaintNotificationsConfig  # noqa: PLC0415 # redis-py before 8 lacks it
 
     return {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
 

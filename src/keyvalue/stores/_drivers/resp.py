@@ -23,7 +23,7 @@ __all__ = [
     "name_documents",
     "refuse_beside",
     "set_arguments",
-    "store_string",
+    "to_stored",
 ]
 
 Command = tuple["str | bytes", ...]
@@ -78,7 +78,7 @@ class StoredString(Stored):
         return f"{hashlib.sha1(document, usedforsecurity=False).hexdigest()}.{len(document)}"
 
 
-def store_string(document: bytes | None) -> StoredString | None:
+def to_stored(document: bytes | None) -> StoredString | None:
     """Return a string that was read, or None if there was none."""
     return None if document is None else StoredString(document)
 

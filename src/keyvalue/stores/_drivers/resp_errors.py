@@ -53,7 +53,7 @@ _TEXTS: Sequence[tuple[str, type[KeyValueStoreError], str]] = (
     (
         "(?i)SELECT is not allowed in cluster",
         StoreRefusedError,
-        "it is a node of a cluster, whose only database is 0; leave out db, and pass cluster=True",
+        "it is a node of a cluster, which only has database 0; leave out db, and pass cluster=True",
     ),
     (
         "(?i)cluster mode is not enabled|cluster support disabled",

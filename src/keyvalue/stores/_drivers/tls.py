@@ -42,7 +42,7 @@ _PROBLEMS = [
     ("self.signed certificate|issuer certificate|UnknownIssuer", "TLS: the authority behind the server's certificate is unknown; {trust}"),
     ("certificate has expired|not yet valid|: Expired", "TLS: the server's certificate has expired, or is not valid yet"),
     ("CERTIFICATE_VERIFY_FAILED|invalid peer certificate", "TLS: the server's certificate can't be verified"),
-    ("(?i)alert[_ ]certificate[_ ]required", "TLS: the server wants a certificate of the client, and there is none"),
+    ("(?i)alert[_ ]certificate[_ ]required", "TLS: the server wants a certificate of the client, and got none"),
     ("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|corrupt message", NO_TLS),
     ("to (an )?HTTPS", "the server speaks TLS on this port; {use}"),
     ("_EOF_|EOF occurred|handshake operation timed out", UNANSWERED),

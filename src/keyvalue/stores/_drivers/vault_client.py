@@ -259,7 +259,7 @@ def create_client(url: str, token: str | None, namespace: str | None, timeout: f
     with suppress(UnicodeError):  # it quotes the token
         client = hvac.Client(url=url, token=token, namespace=namespace, timeout=cast("int", timeout))
     if client is None:
-        raise StoreSetupError("The file ~/.vault-token holds something that is no text; log in again, or pass token=")
+        raise StoreSetupError("The file ~/.vault-token is not text; log in again, or pass token=")
     # Threads may share a session that does not change; its pool has a connection for each. One session a thread would mean one more
     # handshake of TLS for each.
     for scheme in ("https://", "http://"):
