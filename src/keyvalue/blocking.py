@@ -26,11 +26,6 @@ from keyvalue.adapters._blocking import BaseModelAdapter, DataclassAdapter, Pyda
 from keyvalue.errors import StoreConnectionError
 from keyvalue.protocols.key_value import (
     AsyncKeyValue,
-    CullProtocol,
-    DestroyCollectionProtocol,
-    DestroyStoreProtocol,
-    EnumerateCollectionsProtocol,
-    EnumerateKeysProtocol,
 )
 
 if TYPE_CHECKING:
@@ -370,13 +365,7 @@ def _ended_error() -> Exception:
     )
 
 
-class _Optional(
-    CullProtocol,
-    DestroyCollectionProtocol,
-    DestroyStoreProtocol,
-    EnumerateCollectionsProtocol,
-    EnumerateKeysProtocol,
-):
+class _Optional:
     def keys(self: Any, collection: str | None = None, *, limit: int | None = None) -> list[str]:
         return self._path.run(self._target.keys(collection, limit=limit))
 
@@ -394,4 +383,4 @@ class _Optional(
 
 
 show_signatures(_Optional)
-_MIXINS = split_by_capability(_Optional)
+_MIXINS = split_by_capability(_Optional, "")

@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from keyvalue._core.documented import as_plain_class
-from keyvalue._core.misuse import Lacking
+from keyvalue._core.misuse import CAPABILITIES, Lacking
 from keyvalue._core.wording import describe
+from keyvalue.protocols import key_value as key_value_protocols
 from keyvalue.protocols.key_value import (
     AsyncCullProtocol,
     AsyncDestroyCollectionProtocol,
@@ -83,18 +84,15 @@ def _create_class(base: type[Any], mixins: tuple[type[Any], ...]) -> type[Any]:
     return type(base.__name__, (_Silent, base, *lacked), {**own, "_without_mixins": base})
 
 
-def split_by_capability(kind: type[Any]) -> Mapping[str, type[Any]]:
+def split_by_capability(kind: type[Any], prefix: str) -> Mapping[str, type[Any]]:
     """Return a mixin for each optional method of a class: its method, with the docstring of the protocol.
 
     Args:
-        kind: Its bases are the protocols of its methods.
+        kind: A class with all the optional methods.
+        prefix: What the names of the protocols start with: "Async" or "".
     """
-    return {
-        name: type(name, (as_plain_class(base),), {name: vars(kind)[name]})
-        for base in kind.__bases__
-        for name in PROTOCOLS
-        if name in vars(base)
-    }
+    protocols = {name: getattr(key_value_protocols, prefix + protocol) for name, (_, protocol) in CAPABILITIES.items()}
+    return {name: type(name, (as_plain_class(protocol),), {name: vars(kind)[name]}) for name, protocol in protocols.items()}
 
 
 def require_async(key_value: K, owner: str, argument: str = "") -> K:

@@ -17,15 +17,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar, cast
 
 import orjson
 
-from keyvalue._core import codec, runtime
+from keyvalue._core import clock, codec, runtime
 from keyvalue.errors import DeserializationError, ValueTooLargeError
 
-__all__ = ["CompareAndSet", "Entry", "Stored", "find_too_large", "read_aside", "unreadable"]
+__all__ = [
+    "CompareAndSet",
+    "Entry",
+    "Stored",
+    "find_too_large",
+    "live_entries",
+    "read_aside",
+    "read_values",
+    "unreadable",
+    "values_with_ttls",
+]
 
 T = TypeVar("T")
 
@@ -255,6 +265,28 @@ class CompareAndSet(NamedTuple):
     name: str
     version: str | None
     entry: Entry | None
+
+
+def live_entries(entries: Sequence[Entry | None]) -> list[Entry | None]:
+    """Return entries, with None for those that have expired."""
+    now = clock.now()
+    return [entry if entry is not None and entry.is_live(now) else None for entry in entries]
+
+
+async def read_values(entries: Sequence[Entry | None]) -> list[dict[str, Any] | None]:
+    """Return the values of entries, decoded off the event loop if one of them is large."""
+    there = [entry for entry in entries if entry is not None]
+    decode = partial(Entry.values, there)
+    values = iter(await runtime.run_in_worker(decode) if any(entry.is_large for entry in there) else decode())
+    return [None if entry is None else next(values) for entry in entries]
+
+
+async def values_with_ttls(entries: Sequence[Entry | None]) -> list[tuple[dict[str, Any] | None, float | None]]:
+    """Return the values of entries that have not expired, each with the seconds that it has left."""
+    now = clock.now()
+    live = [entry if entry is not None and entry.is_live(now) else None for entry in entries]
+    left = [None if entry is None or entry.expires_at is None else entry.expires_at - now for entry in live]
+    return list(zip(await read_values(live), left, strict=True))
 
 
 async def read_aside(stored: Iterable[Stored | None], read: Callable[[], T]) -> T:

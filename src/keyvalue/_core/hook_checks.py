@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import wraps
 from typing import Any, cast
 
 from keyvalue._core import wording
 from keyvalue._core.entry import Entry
 
-__all__ = ["NO_CALL", "check_entries", "check_outcomes", "explain_get", "hook_error", "not_awaitable"]
+__all__ = ["NO_CALL", "check_entries", "check_init", "check_outcomes", "explain_get", "hook_error", "not_awaitable"]
 
 NO_CALL: Any = object()
 """In place of what a hook returned, before it is called."""
@@ -71,3 +72,19 @@ def check_outcomes(store: object, hook: str, outcomes: object, count: int) -> Se
         returned = wording.describe(outcomes)  # pyright: ignore[reportUnknownArgumentType] # it may be anything
         raise hook_error(store, hook, f"returned {returned} for {count} keys; it must return {_RETURNS[hook]}")
     return found
+
+
+def check_init(kind: type[Any]) -> None:
+    """Have a class's own constructor, unless it calls another, make sure that the one of `BaseStore` was called too."""
+    init: Any = vars(kind).get("__init__")
+    code = getattr(inspect.unwrap(init), "__code__", None) if inspect.isfunction(init) else None
+    if code is None or "__init__" in code.co_names:
+        return
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if "_opened" not in vars(self) and type(self).__init__ is checked:
+            raise RuntimeError(f"{type(self).__name__}.__init__ must call super().__init__(default_collection=…)")
+
+    kind.__init__ = checked

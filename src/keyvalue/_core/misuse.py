@@ -9,21 +9,22 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["IN_ONE_PROCESS", "Explaining", "Lacking", "Misused", "explain_if_lacking", "show_signatures"]
+__all__ = ["CAPABILITIES", "IN_ONE_PROCESS", "Explaining", "Lacking", "Misused", "explain_if_lacking", "show_signatures"]
 
-_CAPABILITIES = {
+CAPABILITIES = {
     "keys": ("list keys", "EnumerateKeysProtocol"),
     "collections": ("list collections", "EnumerateCollectionsProtocol"),
     "destroy": ("remove all its entries at once", "DestroyStoreProtocol"),
     "destroy_collection": ("remove a collection at once", "DestroyCollectionProtocol"),
     "cull": ("list entries that have expired", "CullProtocol"),
 }
+"""The optional methods, each with what it does and the name of its protocol, without "Async"."""
 IN_ONE_PROCESS = (
     ": its entries live in this process only. Share the one that you have, or use a store that processes can share, such as a DiskStore or "
     "a RedisStore"
 )
 """Part of the error when a store in memory is pickled or copied."""
-_METHODS = {"get", "get_many", "ttl", "ttl_many", "put", "put_many", "delete", "delete_many", *_CAPABILITIES}
+_METHODS = {"get", "get_many", "ttl", "ttl_many", "put", "put_many", "delete", "delete_many", *CAPABILITIES}
 
 
 def show_signatures(kind: type[Any]) -> None:
@@ -83,7 +84,7 @@ class Lacking:
     if not TYPE_CHECKING:  # or type checkers would take any attribute for one that is there
 
         def __getattr__(self, name: str) -> Any:
-            if name not in _CAPABILITIES:
+            if name not in CAPABILITIES:
                 return object.__getattribute__(self, name)  # again, as a property of that name may have raised an error of its own
             raise AttributeError(_explain_missing(self, name), name=name, obj=self)
 
@@ -92,14 +93,14 @@ def explain_if_lacking(kind: type[Any]) -> None:
     """Have instances of a concrete class explain which optional methods they lack, if any."""
     abstract = {name for base in kind.__mro__ for name in (*getattr(base, "__abstractmethods__", ()), *vars(base))}
     is_abstract = any(getattr(getattr(kind, name, None), "__isabstractmethod__", False) for name in abstract)
-    if not is_abstract and not all(hasattr(kind, name) for name in _CAPABILITIES) and not hasattr(kind, "__getattr__"):
+    if not is_abstract and not all(hasattr(kind, name) for name in CAPABILITIES) and not hasattr(kind, "__getattr__"):
         kind.__getattr__ = vars(Lacking)["__getattr__"]
 
 
 def _explain_missing(instance: Any, name: str) -> str:
     """Return the message about a missing optional method."""
     kind = type(instance).__name__
-    can, protocol = _CAPABILITIES[name]
+    can, protocol = CAPABILITIES[name]
     beneath: Sequence[object] = instance._beneath()
     incapable = [type(one).__name__ for one in beneath if not hasattr(one, name)]
     if incapable:

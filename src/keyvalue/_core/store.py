@@ -17,14 +17,13 @@ import contextvars
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, TypeVar, cast
 
 from keyvalue._core import arguments, clock, codec, hook_checks, runtime
 from keyvalue._core.caller import ClientCaller
 from keyvalue._core.documented import AsyncMethods
-from keyvalue._core.entry import Entry
+from keyvalue._core.entry import Entry, live_entries, read_values, values_with_ttls
 from keyvalue._core.fork import register_after_fork
 from keyvalue._core.misuse import Explaining, Misused, explain_if_lacking, show_signatures
 from keyvalue._core.once import Once
@@ -72,10 +71,7 @@ class BaseStore(ClientCaller, Explaining, AsyncMethods, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         explain_if_lacking(cls)
-        init = vars(cls).get("__init__")
-        code = getattr(inspect.unwrap(init), "__code__", None) if inspect.isfunction(init) else None
-        if code is not None and "__init__" not in code.co_names:
-            cls.__init__ = _verified(cast("Callable[..., None]", init))
+        hook_checks.check_init(cls)
 
     def __init__(self, *, default_collection: str | None = None) -> None:
         self.default_collection: str = (
@@ -147,13 +143,13 @@ class BaseStore(ClientCaller, Explaining, AsyncMethods, ABC):
 
     async def ttl(self, key: str, *, collection: str | None = None) -> tuple[dict[str, Any] | None, float | None]:
         collection = self._collection(collection)
-        return (await _with_ttls(await self._fetch("ttl", collection, (arguments.check_name(key, "key"),))))[0]
+        return (await values_with_ttls(await self._fetch("ttl", collection, (arguments.check_name(key, "key"),))))[0]
 
     async def get_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[dict[str, Any] | None]:
-        return await _values(_live(await self._fetch_many("get_many", keys, collection)))
+        return await read_values(live_entries(await self._fetch_many("get_many", keys, collection)))
 
     async def ttl_many(self, keys: Sequence[str], *, collection: str | None = None) -> list[tuple[dict[str, Any] | None, float | None]]:
-        return await _with_ttls(await self._fetch_many("ttl_many", keys, collection))
+        return await values_with_ttls(await self._fetch_many("ttl_many", keys, collection))
 
     async def put(self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None) -> None:
         collection = self._collection(collection)
@@ -362,38 +358,7 @@ class BaseStore(ClientCaller, Explaining, AsyncMethods, ABC):
 show_signatures(BaseStore)
 
 
-def _verified(init: Callable[..., None]) -> Callable[..., None]:
-    """Return a constructor that makes sure that the one of `BaseStore` was called too."""
-
-    @wraps(init)
-    def verified(self: BaseStore, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        if "_opened" not in vars(self) and type(self).__init__ is verified:
-            raise RuntimeError(f"{type(self).__name__}.__init__ must call super().__init__(default_collection=…)")
-
-    return verified
-
-
 def name_operation(error: KeyValueStoreError, operation: str) -> None:
     """Have an error of the client, which says where it happened, say in which call."""
     if error.extra_info is not None and "operation" not in error.extra_info:
         error.add_info(operation=operation)
-
-
-def _live(entries: Sequence[Entry | None]) -> list[Entry | None]:
-    now = clock.now()
-    return [entry if entry is not None and entry.is_live(now) else None for entry in entries]
-
-
-async def _values(entries: Sequence[Entry | None]) -> list[dict[str, Any] | None]:
-    there = [entry for entry in entries if entry is not None]
-    decode = partial(Entry.values, there)
-    values = iter(await runtime.run_in_worker(decode) if any(entry.is_large for entry in there) else decode())
-    return [None if entry is None else next(values) for entry in entries]
-
-
-async def _with_ttls(entries: Sequence[Entry | None]) -> list[tuple[dict[str, Any] | None, float | None]]:
-    now = clock.now()
-    live = [entry if entry is not None and entry.is_live(now) else None for entry in entries]
-    left = [None if entry is None or entry.expires_at is None else entry.expires_at - now for entry in live]
-    return list(zip(await _values(live), left, strict=True))

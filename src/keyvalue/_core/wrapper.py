@@ -28,11 +28,6 @@ from keyvalue._core.envelope import encode_item
 from keyvalue._core.misuse import Explaining, Misused, show_signatures
 from keyvalue._core.operation import Operation
 from keyvalue.protocols.key_value import (
-    AsyncCullProtocol,
-    AsyncDestroyCollectionProtocol,
-    AsyncDestroyStoreProtocol,
-    AsyncEnumerateCollectionsProtocol,
-    AsyncEnumerateKeysProtocol,
     AsyncKeyValue,
 )
 
@@ -383,13 +378,7 @@ async def _await_if_needed(returned: Any) -> None:
         await returned
 
 
-class _Optional(
-    AsyncCullProtocol,
-    AsyncDestroyCollectionProtocol,
-    AsyncDestroyStoreProtocol,
-    AsyncEnumerateCollectionsProtocol,
-    AsyncEnumerateKeysProtocol,
-):
+class _Optional:
     async def keys(self: Any, collection: str | None = None, *, limit: int | None = None) -> list[str]:
         return await self._keys(collection, limit)
 
@@ -408,4 +397,4 @@ class _Optional(
 
 show_signatures(BaseWrapper)
 show_signatures(_Optional)
-_MIXINS = split_by_capability(_Optional)
+_MIXINS = split_by_capability(_Optional, "Async")
