@@ -91,8 +91,9 @@ class BaseWrapper(Explaining, AsyncMethods):
     if not TYPE_CHECKING:  # or type checkers would let any argument be given and any attribute be set
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-            # Changing the class of an object makes CPython look its attributes up in a slower way, so it begins as what its arguments
-            # suggest, unless its __init__ is not from here and may never set key_value, which decides.
+            # Setting key_value decides on the optional methods, and so on the class. CPython looks up attributes more slowly once the class
+            # of an object has changed, so the object is created with what the stores among its arguments have. That is a guess: it is
+            # left out for an __init__ that is not from here, which may never set key_value.
             stores = [argument for argument in (*args, *kwargs.values()) if isinstance(argument, AsyncKeyValue)]
             if not stores or not cls.__init__.__module__.startswith("keyvalue."):
                 return object.__new__(cls)
@@ -176,7 +177,7 @@ class BaseWrapper(Explaining, AsyncMethods):
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         inner_key, inner = self._encode_names(key, collection)
-        if self._has_intercept:  # as `_call` does, but quicker: it is the most frequent call of all
+        if self._has_intercept:  # as `_call` does, but quicker, also by the defaults of the lambda: it is the most frequent call of all
             operation = Operation("get", collection, (key,))
             value = await self._intercept(operation, lambda store, key=inner_key, inner=inner: store.get(key, collection=inner))
         else:
@@ -367,7 +368,7 @@ def _is_of_package(kind: type[Any]) -> bool:
 
 
 def is_only_entered(key_value: object) -> bool:
-    """Return whether opening an object enters a context, which then belongs to the task and its cancel scope until it is left."""
+    """Return whether an object is opened only by `async with`. Its context then belongs to the task that enters it."""
     if isinstance(key_value, BaseWrapper):
         return any(map(is_only_entered, key_value._wrapped()))  # pyright: ignore[reportPrivateUsage] # of its own class
     return hasattr(key_value, "__aenter__") and not hasattr(key_value, "setup")
