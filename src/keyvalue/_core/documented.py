@@ -17,12 +17,27 @@ if TYPE_CHECKING:
 __all__ = ["AsyncMethods", "Methods", "as_plain_class"]
 
 
-def as_plain_class(protocol: type[Any]) -> type[Any]:
-    """Return a class with a protocol's functions, and so their docstrings, that is not a protocol."""
-    names = [name for name in dir(protocol) if name[0] != "_"]
-    return type(protocol.__name__, (), {name: getattr(protocol, name) for name in names})
+def as_plain_class(protocol: type[Any], kind: type[Any] | None = None) -> type[Any]:
+    """Return a class that is not a protocol, with a protocol's functions, and so their docstrings.
+
+    Args:
+        protocol: The protocol.
+        kind: The class to add them to. Default: a new one.
+    """
+    kind = type(protocol.__name__, (), {}) if kind is None else kind
+    for name in dir(protocol):
+        if name[0] != "_":
+            setattr(kind, name, getattr(protocol, name))
+    return kind
 
 
 if not TYPE_CHECKING:
-    AsyncMethods = as_plain_class(protocols.AsyncKeyValue)
-    Methods = as_plain_class(protocols.KeyValue)
+
+    class AsyncMethods:
+        """The methods of `AsyncKeyValue`."""
+
+    class Methods:
+        """The methods of `KeyValue`."""
+
+    as_plain_class(protocols.AsyncKeyValue, AsyncMethods)
+    as_plain_class(protocols.KeyValue, Methods)
