@@ -33,9 +33,9 @@ class RetryWrapper(BaseWrapper):
     Args:
         key_value: What to wrap.
         max_retries: How often to try again. Default 3.
-        initial_delay: Seconds. Default 0.1.
-        max_delay: Seconds. Default 10.
-        exponential_base: What the delays grow by. Default 2.
+        initial_delay: Seconds to wait before the first retry, at most: each wait is chosen at random below that. Default 0.1.
+        max_delay: The longest wait, in seconds. Default 10.
+        exponential_base: The factor by which the wait grows with each retry. Default 2.
         retry_on: The errors to try again on. Default: `StoreConnectionError`, which stores raise when they can't reach their backend,
             and the built-in `ConnectionError` and `TimeoutError`.
         deadline: Seconds from the first try after which no other one is begun; also, no wait goes beyond it. It does not interrupt a
