@@ -97,15 +97,17 @@ class ClientCaller:
         """Called with each of the client's errors before it is translated, such as to remove what quotes a value."""
 
     def _translate_error(self, error: Exception) -> KeyValueStoreError | None:
-        """Return the error to raise for one of the client's, or None to let it pass."""
+        """Return the error to raise for one of the client's, with that as its cause, or None to let it pass."""
         self._on_error(error)
+        translated: KeyValueStoreError | None = None
         if self._closed:
-            return self._closed_error()
-        rule = find_rule(self.errors, error)
-        if rule is None:
-            return None
-        advice = explanation(error) or rule.advice if isinstance(rule.advice, str) else rule.advice_for(error)
-        return self._error(rule.error, advice, error)
+            translated = self._closed_error()
+        elif (rule := find_rule(self.errors, error)) is not None:
+            advice = explanation(error) or rule.advice if isinstance(rule.advice, str) else rule.advice_for(error)
+            translated = self._error(rule.error, advice, error)
+        if translated is not None:
+            translated.__cause__ = error
+        return translated
 
     def _error(self, error_class: type[E], advice: str, error: Exception) -> E:
         """Create the error to raise for one of the client's, which says where; the public method that it leaves adds its name."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from keyvalue._core.documented import as_plain_class
+from keyvalue._core.documented import add_methods
 from keyvalue._core.misuse import CAPABILITIES, Lacking
 from keyvalue._core.wording import describe
 from keyvalue.protocols import key_value as key_value_protocols
@@ -92,7 +92,8 @@ def split_by_capability(kind: type[Any], prefix: str) -> Mapping[str, type[Any]]
         prefix: What the names of the protocols start with: "Async" or "".
     """
     protocols = {name: getattr(key_value_protocols, prefix + protocol) for name, (_, protocol) in CAPABILITIES.items()}
-    return {name: type(name, (as_plain_class(protocol),), {name: vars(kind)[name]}) for name, protocol in protocols.items()}
+    documented = {name: add_methods(type(protocol.__name__, (), {}), protocol) for name, protocol in protocols.items()}
+    return {name: type(name, (base,), {name: vars(kind)[name]}) for name, base in documented.items()}
 
 
 def require_async(key_value: K, owner: str, argument: str = "") -> K:

@@ -14,17 +14,11 @@ if TYPE_CHECKING:
     from keyvalue.protocols.key_value import AsyncKeyValue as AsyncMethods
     from keyvalue.protocols.key_value import KeyValue as Methods
 
-__all__ = ["AsyncMethods", "Methods", "as_plain_class"]
+__all__ = ["AsyncMethods", "Methods", "add_methods"]
 
 
-def as_plain_class(protocol: type[Any], kind: type[Any] | None = None) -> type[Any]:
-    """Return a class that is not a protocol, with a protocol's functions, and so their docstrings.
-
-    Args:
-        protocol: The protocol.
-        kind: The class to add them to. Default: a new one.
-    """
-    kind = type(protocol.__name__, (), {}) if kind is None else kind
+def add_methods(kind: type[Any], protocol: type[Any]) -> type[Any]:
+    """Add a protocol's functions, and so their docstrings, to a class, and return the class."""
     for name in dir(protocol):
         if name[0] != "_":
             setattr(kind, name, getattr(protocol, name))
@@ -39,5 +33,5 @@ if not TYPE_CHECKING:
     class Methods:
         """The methods of `KeyValue`."""
 
-    as_plain_class(protocols.AsyncKeyValue, AsyncMethods)
-    as_plain_class(protocols.KeyValue, Methods)
+    add_methods(AsyncMethods, protocols.AsyncKeyValue)
+    add_methods(Methods, protocols.KeyValue)

@@ -101,7 +101,6 @@ class RespStore(EnumerableFlatStore):
         error = self._translate_error(reply)
         if error is None:
             raise reply
-        error.__cause__ = reply
         return error
 
     @staticmethod

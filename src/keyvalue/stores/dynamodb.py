@@ -19,6 +19,7 @@ from keyvalue.errors import KeyValueError, StoreRefusedError
 from keyvalue.stores._drivers import dynamodb as driver
 from keyvalue.stores._drivers import dynamodb_client as clients
 from keyvalue.stores._drivers import dynamodb_errors as driver_errors
+from keyvalue.stores._drivers.batches import split_chunks
 from keyvalue.stores._drivers.http import peer_of
 from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 
@@ -144,7 +145,7 @@ class DynamoDBStore(EnumerableFlatStore):
         if len(names) == 1:
             answer = await self._table.request(self._use, "get_item", Key=driver.encode_key(names[0]), ConsistentRead=self._consistent)
             return (driver.read_item(answer["Item"]) if "Item" in answer else None,)
-        pages = [names[start : start + _READ_AT_ONCE] for start in range(0, len(names), _READ_AT_ONCE)]
+        pages = list(split_chunks(names, _READ_AT_ONCE))
         found: dict[str, Stored] = {}
         for page in await runtime.map_concurrent(self._read_batch, pages, limit=_REQUESTS_AT_ONCE):
             found |= page

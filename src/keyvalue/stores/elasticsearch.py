@@ -193,7 +193,6 @@ class ElasticsearchStore(EnumerableFlatStore):
     def _fail(self, error: driver_errors.ItemError) -> KeyValueStoreError:
         failure = self._translate_error(error)
         assert failure is not None  # there is a rule for every one
-        failure.__cause__ = error
         return failure
 
     def _is_stale_connection(self, error: BaseException | None) -> bool:

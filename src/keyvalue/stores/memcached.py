@@ -18,6 +18,7 @@ from keyvalue._core.legacy import sanitization
 from keyvalue._core.legacy.layouts import SharedLayout
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError
+from keyvalue.stores._drivers.batches import split_chunks
 from keyvalue.stores._drivers.peer import Peer
 from keyvalue.stores._drivers.tls import TlsOptions, advise_on_tls
 
@@ -29,13 +30,13 @@ with needs("memcached"):
     from keyvalue.stores._drivers.memcached import Memcached
     from keyvalue.stores._drivers.memcached_async import AsyncMemcached, address_of
     from keyvalue.stores._drivers.memcached_commands import (
+        BATCH,
         TooManyConnectionsError,
         UnexpectedReplyError,
         expiry_of,
         fits,
         judge,
         plan_swaps,
-        split,
         split_documents,
     )
 
@@ -174,7 +175,7 @@ class MemcachedStore(FlatStore):
     async def _read(self, names: Sequence[str], *, lenient: bool = False) -> Sequence[Stored | None]:
         keys = [name.encode() for name in names]
         found: dict[bytes, Stored] = {}
-        for batch in split(keys):
+        for batch in split_chunks(keys, BATCH):
             found |= await self._use(methodcaller("get", batch), repeatable=True)
         return [found.get(key) for key in keys]
 
@@ -185,7 +186,7 @@ class MemcachedStore(FlatStore):
 
     async def _compare_and_set(self, changes: Sequence[CompareAndSet]) -> Sequence[bool]:
         made: list[bool] = []
-        for batch in split(changes):
+        for batch in split_chunks(changes, BATCH):
             found = await self._use(methodcaller("gets", [change.name.encode() for change in batch]), repeatable=True)
             swaps = plan_swaps(batch, found, clock.now())
             possible = [swap for swap in swaps if swap is not None]
@@ -195,7 +196,7 @@ class MemcachedStore(FlatStore):
 
     async def _pop(self, names: Sequence[str]) -> Sequence[Stored | None]:
         removed = dict(zip(names, await self._read(names), strict=True))
-        for batch in split([name for name, stored in removed.items() if stored is not None]):
+        for batch in split_chunks([name for name, stored in removed.items() if stored is not None], BATCH):
             deleted = await self._use(methodcaller("delete", [name.encode() for name in batch]))
             removed.update((name, None) for name, was_there in zip(batch, deleted, strict=True) if not was_there)
         return list(removed.values())

@@ -146,7 +146,7 @@ class VaultStore(DriverStore, EnumerableFlatStore):
                 sync_types=(hvac.Client,),
                 wanted="an hvac.Client",
                 wrap=lambda client: VaultDriver(client, mount_point),
-                capacity=lambda _: _GIVEN,  # pyright: ignore[reportUnknownLambdaType]
+                capacity=lambda _: _GIVEN,  # pyright: ignore[reportUnknownLambdaType] # the options of `borrow` are of any types
                 interruptible=False,
             )
             self._host = _host_of(client.adapter.base_uri)

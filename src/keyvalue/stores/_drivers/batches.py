@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TypeVar
 
-__all__ = ["split_batches"]
+__all__ = ["split_batches", "split_chunks"]
 
 T = TypeVar("T")
 
@@ -33,3 +33,9 @@ def split_batches(
         total += more
     if batch:
         yield batch
+
+
+def split_chunks(items: Sequence[T], count: int) -> Generator[Sequence[T], None, None]:
+    """Yield items, so many at a time at most."""
+    for start in range(0, len(items), count):
+        yield items[start : start + count]

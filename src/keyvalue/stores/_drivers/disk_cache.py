@@ -23,6 +23,7 @@ from keyvalue._core.entry import Stored
 from keyvalue._core.listing import PAGE, take_page
 from keyvalue.errors import StoreConnectionError, StoreSetupError
 from keyvalue.stores._drivers import files
+from keyvalue.stores._drivers.batches import split_chunks
 from keyvalue.stores._drivers.files import Directory, WatchedFile
 
 __all__ = ["CacheRow", "SharedCache", "holds_cache", "open_cache", "settings_of", "transient_reason"]
@@ -290,8 +291,7 @@ class SharedCache(diskcache.Cache):
         """Return what lies under some names, None where there is nothing."""
         keys = [self.disk.put(name)[0] for name in names]
         found: dict[Any, Stored | None] = {}
-        for start in range(0, len(keys), PAGE):  # SQLite takes at least 999 parameters
-            some = keys[start : start + PAGE]
+        for some in split_chunks(keys, PAGE):  # SQLite takes at least 999 parameters
             where = "= ?" if len(some) == 1 else f"IN ({','.join('?' * len(some))})"
             query = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key {where}"  # noqa: S608 # only question marks
             for key, *row in self._sql(query, some).fetchall():

@@ -14,6 +14,7 @@ from keyvalue._core import codec, runtime
 from keyvalue._core.entry import CompareAndSet
 from keyvalue.errors import KeyValueError, KeyValueStoreError, StoreRefusedError, StoreSetupError, ValueTooLargeError
 from keyvalue.stores._drivers import elasticsearch_errors as errors
+from keyvalue.stores._drivers.batches import split_chunks
 from keyvalue.stores._drivers.elasticsearch import (
     GUARD,
     LARGEST,
@@ -82,9 +83,8 @@ Send = Callable[[Request], Awaitable[Any]]
 
 
 async def find(send: Send, names: Sequence[str], *, with_values: bool = True) -> list[Hit | None]:
-    """Return the documents under names; in an index that is not there, there are none."""
-    pages = [names[start : start + PAGE] for start in range(0, len(names), PAGE)]
-    return [hit for page in pages for hit in await send(_find_page(page, with_values))]
+    """Return the documents under names, None for each that is missing, as is every one of a missing index."""
+    return [hit for page in split_chunks(names, PAGE) for hit in await send(_find_page(page, with_values))]
 
 
 def _find_page(names: Sequence[str], with_values: bool) -> Request:

@@ -17,6 +17,7 @@ with needs("memcached"):
     import aiomcache
 
 __all__ = [
+    "BATCH",
     "GONE",
     "Swap",
     "TooManyConnectionsError",
@@ -25,7 +26,6 @@ __all__ = [
     "fits",
     "judge",
     "plan_swaps",
-    "split",
     "split_documents",
     "unexpected_reply",
 ]
@@ -35,7 +35,7 @@ T = TypeVar("T")
 GONE = -1
 """As an expiry: at once."""
 
-_BATCH = 500  # commands in one round trip
+BATCH = 500  # commands in one round trip
 _BATCH_BYTES = 2**20
 _LONGEST_NAME = 250  # bytes
 _UNUSABLE = re.compile(r"[\s\0-\x1f\x7f-\x9f]")  # what aiomcache refuses, which is more than what Memcached does
@@ -61,16 +61,10 @@ def expiry_of(entry: Entry | None, now: float) -> int:
     return seconds if seconds <= _LATEST else 0
 
 
-def split(items: Sequence[T]) -> Generator[Sequence[T], None, None]:
-    """Yield the items of each round trip."""
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]
-
-
 def split_documents(rows: Sequence[tuple[str, Entry]]) -> Generator[dict[bytes, bytes], None, None]:
     """Yield the documents of each round trip, by name."""
     documents = ((name.encode(), entry.document()) for name, entry in rows)
-    for batch in split_batches(documents, lambda pair: len(pair[1]), size=_BATCH_BYTES, count=_BATCH):
+    for batch in split_batches(documents, lambda pair: len(pair[1]), size=_BATCH_BYTES, count=BATCH):
         yield dict(batch)
 
 

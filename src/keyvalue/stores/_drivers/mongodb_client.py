@@ -111,9 +111,7 @@ async def write_many(
         if not causes:
             raise
         for index, cause in causes.items():
-            outcomes[index] = outcome = translate(cause)
-            if outcome is not None:
-                outcome.__cause__ = cause
+            outcomes[index] = translate(cause)
         return matched, outcomes
     return result.matched_count, outcomes
 
