@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import inspect
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,28 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from keyvalue._core import constructor, wording
 from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
-from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule, ErrorRules
+from keyvalue._core.error_rules import ErrorRules
 from keyvalue._core.extras import needs
 from keyvalue._core.layout import KeyLayout
 from keyvalue._core.store import Stability
-from keyvalue.errors import StoreConnectionError, StoreRefusedError
 
 with needs("disk"):
     import diskcache
 
     from keyvalue.stores._drivers import files
     from keyvalue.stores._drivers.disk import DirectoryLayout, DiskDriver, FactoryLayout, MultiDiskDriver
-    from keyvalue.stores._drivers.disk_cache import settings_of, transient_reason
+    from keyvalue.stores._drivers.disk_cache import ERRORS, settings_for, settings_of
 
 __all__ = ["DiskStore", "MultiDiskStore"]
-
-_MINIMUM_SIZE = 2**20
-_ERRORS = (
-    ErrorRule(diskcache.Timeout, StoreConnectionError, "the database is locked by another process"),
-    ErrorRule(sqlite3.OperationalError, StoreConnectionError, transient_reason, when=transient_reason),
-    ErrorRule(sqlite3.Error, StoreRefusedError, "SQLite refused; the database may be damaged"),
-    *FILE_SYSTEM_RULES,
-)
 
 
 class DiskStore(EnumerableDriverStore):
@@ -76,7 +66,7 @@ class DiskStore(EnumerableDriverStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ErrorRules = _ERRORS
+    errors: ErrorRules = ERRORS
 
     @constructor.check_types
     def __init__(
@@ -92,7 +82,7 @@ class DiskStore(EnumerableDriverStore):
         super().__init__(default_collection=default_collection)
         constructor.require_one_of("DiskStore", {"directory": directory, "disk_cache": disk_cache})
         if directory is not None:
-            place, settings = files.resolve_directory(directory, auto_create, file_mode), _settings(max_size)
+            place, settings = files.resolve_directory(directory, auto_create, file_mode), settings_for(max_size)
         else:
             assert disk_cache is not None
             files.refuse_file_mode(file_mode, "disk_cache")
@@ -137,7 +127,7 @@ class MultiDiskStore(EnumerableDriverStore):
 
     stability: ClassVar[Stability] = "stable"
     runs_inline = True
-    errors: ErrorRules = _ERRORS
+    errors: ErrorRules = ERRORS
 
     @constructor.check_types
     def __init__(
@@ -152,7 +142,7 @@ class MultiDiskStore(EnumerableDriverStore):
     ) -> None:
         super().__init__(default_collection=default_collection)
         constructor.require_one_of("MultiDiskStore", {"base_directory": base_directory, "disk_cache_factory": disk_cache_factory})
-        settings = _settings(max_size)
+        settings = settings_for(max_size)
         if disk_cache_factory is not None:
             if not callable(disk_cache_factory):
                 raise TypeError(
@@ -195,19 +185,3 @@ class _FactoryStore(MultiDiskStore):
 
 
 _FactoryStore.__name__ = _FactoryStore.__qualname__ = MultiDiskStore.__name__  # for messages
-
-
-def _settings(max_size: int | None) -> dict[str, Any]:
-    """Return the settings of diskcache for a limit on the size.
-
-    Raises:
-        TypeError: It is not an int.
-        ValueError: It is too small.
-    """
-    if max_size is not None and not isinstance(max_size, int):
-        raise TypeError(f"max_size must be a number of bytes, such as 100 * 2**20, not {wording.describe(max_size)}")
-    if max_size and max_size < _MINIMUM_SIZE:
-        raise ValueError(
-            f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"
-        )
-    return {"size_limit": max_size, "eviction_policy": "least-recently-stored"} if max_size else {"eviction_policy": "none"}

@@ -21,7 +21,6 @@ from keyvalue.stores._resp import RespStore
 
 with needs("valkey"):
     import glide
-    import glide_sync
 
 __all__ = ["ValkeyStore"]
 
@@ -103,14 +102,7 @@ class ValkeyStore(RespStore):
         if not self._is_cluster:
             self.errors = (*advise_on_tls(_TLS, NODE_ERRORS), *self.errors)
         if client is not None:
-            self._clients = Clients.borrow(
-                "ValkeyStore",
-                client,
-                sync_types=(glide_sync.GlideClient, glide_sync.GlideClusterClient),
-                async_types=(glide.GlideClient, glide.GlideClusterClient),
-                wanted="a GlideClient or GlideClusterClient of glide or glide_sync",
-                capacity=clients.capacity_of,
-            )
+            self._clients = Clients.borrow("ValkeyStore", client, **clients.KINDS, capacity=clients.capacity_of)
             return
         lazy = clients.make_lazy(config)
         self._clients = Clients(
@@ -125,10 +117,7 @@ class ValkeyStore(RespStore):
         return client.custom_command(list(command))
 
     def _execute_all(self, commands: Sequence[Command], client: Any) -> Any:
-        batch: Any = glide.ClusterBatch(is_atomic=False) if self._is_cluster else glide.Batch(is_atomic=False)
-        for command in commands:
-            batch.custom_command(list(command))
-        return client.exec(batch, raise_on_error=False)
+        return clients.execute_all(commands, client)
 
     def _group_for_bulk(self, keys: Sequence[bytes]) -> Sequence[Sequence[int]]:
         return (range(len(keys)),)  # glide splits them, a quarter faster than here

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -11,7 +10,7 @@ from keyvalue._core.clients import Clients
 from keyvalue._core.driver import EnumerableDriverStore
 from keyvalue._core.entry import Entry
 from keyvalue._core.error_rules import ErrorRule, ErrorRules
-from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
+from keyvalue._core.layout import KeyLayout
 from keyvalue._core.legacy import sanitization
 from keyvalue._core.store import Stability
 from keyvalue.errors import KeyValueError, StoreConnectionError, StoreRefusedError
@@ -25,14 +24,19 @@ except ImportError as _error:
         name="winreg",
     ) from _error
 
-from keyvalue.stores._drivers.windows_registry import DEEPEST, RegistryDriver, check_sizes, find_large, transient_reason
+from keyvalue.stores._drivers.windows_registry import (
+    DEEPEST,
+    RegistryDriver,
+    RegistryLayout,
+    check_sizes,
+    find_large,
+    is_key_name,
+    transient_reason,
+)
 
 __all__ = ["WindowsRegistryStore", "WindowsRegistryV1CollectionSanitizationStrategy"]
 
 _PATH = "Software\\py-key-value"
-_LONGEST_KEY = 255  # UTF-16 code units; Microsoft's "Registry element size limits" has this number and the next two
-_LONGEST_VALUE_NAME = 16_383  # UTF-16 code units too
-_DIGEST = re.compile(r"~[0-9a-f]{64}", re.IGNORECASE)
 _OWN = "this user has no rights to that key of the registry; change its permissions, or choose another registry_path"
 
 
@@ -101,11 +105,11 @@ class WindowsRegistryStore(EnumerableDriverStore):
             raise ValueError('The hive must be "HKEY_CURRENT_USER" or "HKEY_LOCAL_MACHINE"')
         path = registry_path or _PATH
         parts = path.split("\\")
-        if not all(map(_is_key, parts)) or len(parts) >= DEEPEST:
+        if not all(map(is_key_name, parts)) or len(parts) >= DEEPEST:
             raise ValueError(
                 rf"No registry_path can be {path[:300]!r}: give it without the hive, without \ at its ends, and at most 31 levels deep"
             )
-        self.layout: KeyLayout = _RegistryLayout(key_sanitization_strategy, collection_sanitization_strategy, DEEPEST - len(parts))
+        self.layout: KeyLayout = RegistryLayout(key_sanitization_strategy, collection_sanitization_strategy, DEEPEST - len(parts))
         self._host = f"{hive}\\{path}"
         self._clients = Clients(
             "WindowsRegistryStore",
@@ -118,53 +122,3 @@ class WindowsRegistryStore(EnumerableDriverStore):
         if large:  # their exact size is only known by writing them
             await runtime.run_in_worker(lambda: check_sizes(large))
         return await super()._put(collection, entries)
-
-
-class _RegistryLayout(KeyLayout):
-    """Names of values: the path of a registry key below the store's, which may be empty, then NUL and the name of the value.
-
-    Args:
-        keys: Chooses names of values.
-        collections: Chooses names of registry keys.
-        depth: How many levels of registry keys a collection may have.
-    """
-
-    def __init__(
-        self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None, depth: int
-    ) -> None:
-        self._keys = sanitization.namer(keys, "key_sanitization_strategy")
-        self._collections = sanitization.namer(collections, "collection_sanitization_strategy")
-        self._depth = depth
-
-    def slots(self, collection: str, key: str) -> Sequence[Slot]:
-        path, mixed = self._paths(collection)
-        name = self._keys(key) if self._keys else key
-        fits = 0 < _units(name) <= _LONGEST_VALUE_NAME and "\0" not in name and not _DIGEST.fullmatch(name)
-        found = [Slot(f"{path}\0{name}", "shared")] if fits else []
-        found.append(Slot(f"{path}\0{digest_of(collection, key)}"))
-        if fits and mixed is not None:
-            found.append(Slot(f"{mixed}\0{name}", "strict"))
-        return found
-
-    def prefixes(self, collection: str) -> Sequence[str]:
-        path, mixed = self._paths(collection)
-        return [f"{path}\0"] if mixed is None else [f"{path}\0", f"{mixed}\0"]
-
-    def _paths(self, collection: str) -> tuple[str, str | None]:
-        r"""Return the path of a collection, and any other spelling that the registry takes for the same: `a\\b` for `a\b`."""
-        path = self._collections(collection) if self._collections else collection
-        parts = path.split("\\")
-        there = [part for part in parts if part]
-        if not all(map(_is_key, there)) or len(there) > self._depth or _DIGEST.fullmatch(path):
-            return digest(collection), None
-        return (path, None) if there == parts else (digest(collection), "\\".join(there))
-
-
-def _is_key(name: str) -> bool:
-    """Return whether a name is valid for a registry key."""
-    return 0 < _units(name) <= _LONGEST_KEY and "\0" not in name
-
-
-def _units(name: str) -> int:
-    """Return how many UTF-16 code units a name has."""
-    return len(name) + sum(character > "\uffff" for character in name)

@@ -20,18 +20,20 @@ from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW, MODE_TEXT
 
 from keyvalue._core import file_errors, wording
 from keyvalue._core.entry import Stored
+from keyvalue._core.error_rules import FILE_SYSTEM_RULES, ErrorRule
 from keyvalue._core.listing import PAGE, take_page
-from keyvalue.errors import StoreConnectionError, StoreSetupError
+from keyvalue.errors import StoreConnectionError, StoreRefusedError, StoreSetupError
 from keyvalue.stores._drivers import files
 from keyvalue.stores._drivers.batches import split_chunks
 from keyvalue.stores._drivers.files import Directory, WatchedFile
 
-__all__ = ["CacheRow", "SharedCache", "holds_cache", "open_cache", "settings_of", "transient_reason"]
+__all__ = ["ERRORS", "CacheRow", "SharedCache", "holds_cache", "open_cache", "settings_for", "settings_of"]
 
 CacheRow = tuple[str, str, float | None]
 """What is set: a name, a text, and the seconds that it has to live."""
 
 _ATTEMPTS = 10
+_MINIMUM_SIZE = 2**20
 _LOCKED = re.compile("locked|locking protocol")
 _SIDE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]+\.val")
 
@@ -62,7 +64,7 @@ def open_cache(directory: Directory, *, given: WatchedFile | None = None, disk: 
         raise
     except Exception as error:
         what = f"Could not open {directory.path!r}"
-        if reason := transient_reason(error, directory.path):
+        if reason := _transient_reason(error, directory.path):
             raise StoreConnectionError(f"{what}: {reason}") from error
         if trouble := _trouble(error, directory.path):
             raise file_errors.opening_error(what, trouble, directory.path) from error
@@ -82,7 +84,7 @@ def _trouble(error: Exception, directory: str) -> OSError | None:
     return files.find_trouble(directory, DBNAME)
 
 
-def transient_reason(error: Exception, directory: str = os.devnull) -> str | None:
+def _transient_reason(error: Exception, directory: str = os.devnull) -> str | None:
     """Return why a cache could not be used, if that is worth retrying."""
     if isinstance(error, sqlite3.OperationalError) and _LOCKED.search(str(error)):
         return "the database is locked by another process"
@@ -92,6 +94,14 @@ def transient_reason(error: Exception, directory: str = os.devnull) -> str | Non
         except OSError as lack:
             return file_errors.transient_reason(lack)
     return file_errors.transient_reason(error)
+
+
+ERRORS = (
+    ErrorRule(diskcache.Timeout, StoreConnectionError, "the database is locked by another process"),
+    ErrorRule(sqlite3.OperationalError, StoreConnectionError, _transient_reason, when=_transient_reason),
+    ErrorRule(sqlite3.Error, StoreRefusedError, "SQLite refused; the database may be damaged"),
+    *FILE_SYSTEM_RULES,
+)
 
 
 def settings_of(cache: diskcache.Cache, problem: str) -> tuple[Directory, dict[str, Any]]:
@@ -111,6 +121,22 @@ def settings_of(cache: diskcache.Cache, problem: str) -> tuple[Directory, dict[s
     directory = Directory(files.absolute_path(cache.directory), False, files.OWNER_ONLY)
     given = WatchedFile(os.path.join(directory.path, DBNAME))
     return directory, {"given": given, "timeout": cache.timeout, "disk": type(cache.disk)}
+
+
+def settings_for(max_size: int | None) -> dict[str, Any]:
+    """Return the settings of diskcache for a limit on the size.
+
+    Raises:
+        TypeError: It is not an int.
+        ValueError: It is too small.
+    """
+    if max_size is not None and not isinstance(max_size, int):
+        raise TypeError(f"max_size must be a number of bytes, such as 100 * 2**20, not {wording.describe(max_size)}")
+    if max_size and max_size < _MINIMUM_SIZE:
+        raise ValueError(
+            f"max_size must be at least {_MINIMUM_SIZE} bytes, because SQLite's own pages count too; leave it out for no limit"
+        )
+    return {"size_limit": max_size, "eviction_policy": "least-recently-stored"} if max_size else {"eviction_policy": "none"}
 
 
 class _Literal(str):
@@ -335,7 +361,7 @@ class SharedCache(diskcache.Cache):
                 return Stored(None)
             return self._stored(key, *rows[0]) if rows else None
         except Exception as error:  # a damaged row, and any disk may be in use
-            if transient_reason(error):
+            if _transient_reason(error):
                 raise
             return Stored(None)
         return Stored(document.encode() if isinstance(document, str) else document if isinstance(document, bytes) else None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 from keyvalue._core import constructor, runtime, urls
 from keyvalue._core.extras import needs
 from keyvalue.stores._drivers.peer import Peer
-from keyvalue.stores._drivers.resp import PAGE
+from keyvalue.stores._drivers.resp import PAGE, Command
 from keyvalue.stores._drivers.resp_errors import judge
 from keyvalue.stores._drivers.tls import TlsOptions
 
@@ -18,6 +19,12 @@ with needs("valkey"):
     import glide
     import glide_sync
 
+KINDS: dict[str, Any] = {
+    "sync_types": (glide_sync.GlideClient, glide_sync.GlideClusterClient),
+    "async_types": (glide.GlideClient, glide.GlideClusterClient),
+    "wanted": "a GlideClient or GlideClusterClient of glide or glide_sync",
+}
+"""The clients that can be passed in, as `Clients.borrow` takes them."""
 _IN_FLIGHT = 1000  # requests that a client of glide takes at a time, if its configuration does not say
 
 _lock = threading.Lock()
@@ -98,6 +105,14 @@ def find_peer(config: Any, tls: TlsOptions, *, verifies: bool) -> Peer:
     """Return where to look if the server can't be reached."""
     node = config.addresses[0]
     return Peer(node.host, node.port, config.use_tls, judge, tls, verifies)
+
+
+def execute_all(commands: Sequence[Command], client: Any) -> Any:
+    """Return the answers to commands that are sent together, errors among them; may return an awaitable."""
+    batch: Any = glide.ClusterBatch(is_atomic=False) if is_cluster(client) else glide.Batch(is_atomic=False)
+    for command in commands:
+        batch.custom_command(list(command))
+    return client.exec(batch, raise_on_error=False)
 
 
 def scan_page(cursor: Any, pattern: bytes, client: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 import winreg
@@ -10,14 +11,19 @@ from itertools import groupby, repeat
 from typing import Any
 
 from keyvalue._core.entry import CompareAndSet, Entry, Stored
+from keyvalue._core.layout import KeyLayout, Slot, digest, digest_of
+from keyvalue._core.legacy import sanitization
 from keyvalue._core.listing import take_page
 from keyvalue.errors import ValueTooLargeError
 
-__all__ = ["DEEPEST", "RegistryDriver", "check_sizes", "find_large", "transient_reason"]
+__all__ = ["DEEPEST", "RegistryDriver", "RegistryLayout", "check_sizes", "find_large", "is_key_name", "transient_reason"]
 
 DEEPEST = 32
 """Levels of registry keys that one call makes: Microsoft's "Registry element size limits"."""
 _LARGEST = 2**31  # bytes of UTF-16 in one value; a hive, which is one file, has at most so many: Microsoft's "Registry storage space"
+_LONGEST_KEY = 255  # UTF-16 code units; Microsoft's "Registry element size limits" has this number and the next
+_LONGEST_VALUE_NAME = 16_383  # UTF-16 code units too
+_DIGEST = re.compile(r"~[0-9a-f]{64}", re.IGNORECASE)
 _PASSES = 10
 _NO_ROOM = "the system has no memory left for it, or the value is too large"
 
@@ -161,6 +167,56 @@ class RegistryDriver:
         """Return the lock of a value, which is the same for all stores of this process that may change it."""
         with _guard:
             return _locks.setdefault((self._hive, f"{self._path}\\{name}".casefold()), threading.RLock())
+
+
+class RegistryLayout(KeyLayout):
+    """Names of values: the path of a registry key below the store's, which may be empty, then NUL and the name of the value.
+
+    Args:
+        keys: Chooses names of values.
+        collections: Chooses names of registry keys.
+        depth: How many levels of registry keys a collection may have.
+    """
+
+    def __init__(
+        self, keys: sanitization.SanitizationStrategy | None, collections: sanitization.SanitizationStrategy | None, depth: int
+    ) -> None:
+        self._keys = sanitization.namer(keys, "key_sanitization_strategy")
+        self._collections = sanitization.namer(collections, "collection_sanitization_strategy")
+        self._depth = depth
+
+    def slots(self, collection: str, key: str) -> Sequence[Slot]:
+        path, mixed = self._paths(collection)
+        name = self._keys(key) if self._keys else key
+        fits = 0 < _units(name) <= _LONGEST_VALUE_NAME and "\0" not in name and not _DIGEST.fullmatch(name)
+        found = [Slot(f"{path}\0{name}", "shared")] if fits else []
+        found.append(Slot(f"{path}\0{digest_of(collection, key)}"))
+        if fits and mixed is not None:
+            found.append(Slot(f"{mixed}\0{name}", "strict"))
+        return found
+
+    def prefixes(self, collection: str) -> Sequence[str]:
+        path, mixed = self._paths(collection)
+        return [f"{path}\0"] if mixed is None else [f"{path}\0", f"{mixed}\0"]
+
+    def _paths(self, collection: str) -> tuple[str, str | None]:
+        r"""Return the path of a collection, and any other spelling that the registry takes for the same: `a\\b` for `a\b`."""
+        path = self._collections(collection) if self._collections else collection
+        parts = path.split("\\")
+        there = [part for part in parts if part]
+        if not all(map(is_key_name, there)) or len(there) > self._depth or _DIGEST.fullmatch(path):
+            return digest(collection), None
+        return (path, None) if there == parts else (digest(collection), "\\".join(there))
+
+
+def is_key_name(name: str) -> bool:
+    """Return whether a name is valid for a registry key."""
+    return 0 < _units(name) <= _LONGEST_KEY and "\0" not in name
+
+
+def _units(name: str) -> int:
+    """Return how many UTF-16 code units a name has."""
+    return len(name) + sum(character > "\uffff" for character in name)
 
 
 def _stored(key: Any, value: str) -> Stored | None:
