@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,13 @@ def test_an_entry_from_its_parts() -> None:
     assert list(value) == ["b", "a"]
     assert value["b"] == 10**5000 - 1
     assert codec.encode(value) == text
+
+
+@pytest.mark.parametrize("date", ["soon", b"x", float("nan")])
+@pytest.mark.parametrize("name", ["created_at", "expires_at"])
+def test_a_date_that_is_no_number(name: str, date: Any) -> None:
+    with pytest.raises(DeserializationError, match="one of its dates is not a number"):
+        Entry.from_json(b"{}", "c", "k", **{name: date})
 
 
 @pytest.mark.parametrize("text", [b"", b"secret", b"[]", b'"{}"', b"null", b"\xff", b"{}x"])

@@ -18,6 +18,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache, partial
+from math import isnan
 from typing import Any, NamedTuple, TypeVar, cast
 
 import orjson
@@ -130,8 +131,11 @@ class Entry:
             expires_at: Seconds since the epoch, or None if it never expires.
 
         Raises:
-            DeserializationError: The text is not a JSON object.
+            DeserializationError: The text is not a JSON object, or a date is not a number.
         """
+        for date in (created_at, expires_at):
+            if date is not None and not _is_number(date):
+                raise unreadable(collection, key, "one of its dates is not a number")
         long_integers: list[str] = []
         try:
             value: Any = codec.decode(json, long_integers)
@@ -336,6 +340,10 @@ def unreadable(collection: str, key: str, why: str) -> DeserializationError:
 def _reason(error: Exception) -> str:
     # A decoder's message may quote the text, which may be a secret.
     return str(error) if type(error) is ValueError else _NO_DOCUMENT
+
+
+def _is_number(date: object) -> bool:
+    return isinstance(date, float | int) and not isnan(date)
 
 
 def _moment(seconds: float) -> datetime:
